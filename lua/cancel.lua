@@ -1,0 +1,97 @@
+-- cancel: end jobs by id or by tag. Running instances are stopped (cancel) or left to finish (remove).
+-- Flags   allow-oom
+-- State   scheduled | paused | running | dead -> (ended)
+-- KEYS    clock       HASH   the instant
+--         events      STREAM transitions
+--         dead        ZSET   run id -> when, ms
+-- ARGV    prefix      str    hash tag of the shard
+--         request     str    <client>:<number>; a resent request has the same
+--         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         ids         bytes  msgpack list of job ids; '' = all of the tag
+--         tag         str    a tag; '' = the ids
+--         how         str    cancel | remove
+--         events_max  int    entries of the stream
+-- Derives job run live waiting tag due mail requests
+-- Reply   OK now_us ended more; ended = the ids that were there, more = 1: call again for the rest of the tag
+-- Again   the first reply, kept until it is confirmed
+-- Cost    O(jobs * log N), 1,000 jobs at most in one call
+--- @include clock
+--- @include event
+--- @include once
+--- @include wake
+--- @include job
+if first_reply then
+  return first_reply
+end
+
+-- Retries that wait are over; runs that go on are told to stop, or only not to be tried again.
+local function end_runs(id, queue)
+  for _, run_id in ipairs(call('SMEMBERS', prefix .. 'waiting:' .. id)) do
+    call('ZREM', due_key(queue), run_id)
+    call('DEL', run_key(run_id))
+  end
+  call('DEL', prefix .. 'waiting:' .. id)
+  for _, run_id in ipairs(call('ZRANGE', prefix .. 'live:' .. id, 0, -1)) do
+    local owner = call('HGET', run_key(run_id), 'owner')
+    call('HSET', run_key(run_id), 'cancel', 1)
+    if how ~= 'cancel' then
+      call('HSET', run_key(run_id), 'leave', 1)
+    elseif owner then
+      tell(owner, 'cancel ' .. run_id)
+    end
+  end
+end
+
+local function cancel(id)
+  local key = job_key(id)
+  local job = call('HMGET', key, 'record', 'queue', 'tags', 'fence', 'owner', 'state')
+  if not job[1] then
+    return false
+  end
+  local queue = job[2] or nil
+  call('ZREM', due_key(queue), id)
+  if job[6] == 'dead' then
+    call('ZREM', dead, id)
+  end
+  end_runs(id, queue)
+  call('HDEL', key, 'next_ms', 'after_ms', 'plan_fence', 'state')
+  if job[4] then
+    -- The only run of a one-shot job goes on: its worker ends the job when it settles.
+    call('HSET', key, 'cancel', 1)
+    if how == 'cancel' then
+      tell(job[5], 'cancel ' .. id)
+    else
+      call('HSET', key, 'leave', 1)
+    end
+    untag(id, job[3])
+    call('HDEL', key, 'tags')
+  elseif call('EXISTS', prefix .. 'live:' .. id) == 1 then
+    untag(id, job[3])
+    call('HDEL', key, 'tags')
+  else
+    end_job(id, job[3])
+  end
+  event(how == 'cancel' and 'cancelled' or 'removed', id, how == 'cancel' and 'cancelled' or 'removed')
+  return true
+end
+
+local list, more = nil, 0
+if ids ~= '' then
+  list = cmsgpack.unpack(ids)
+else
+  list = call('SRANDMEMBER', prefix .. 'tag:' .. tag, 1000)
+  if #list == 1000 then
+    more = 1
+  end
+end
+local ended = {}
+for _, id in ipairs(list) do
+  if cancel(id) then
+    ended[#ended + 1] = id
+  elseif tag ~= '' then
+    call('SREM', prefix .. 'tag:' .. tag, id)
+  end
+end
+publish(client, {})
+close_clock()
+return answer({ 'OK', now_us, ended, more })

@@ -1,0 +1,117 @@
+-- commit: store the plans of claimed periodic jobs, start their runs, or refuse.
+-- Flags   allow-oom
+-- State   scheduled -> running + scheduled | (ended)
+-- KEYS    clock       HASH   the instant
+--         events      STREAM transitions
+--         leases      ZSET   run id -> lease expiry, ms
+--         dead        ZSET   run id -> when, ms
+-- ARGV    prefix      str    hash tag of the shard
+--         worker      str    id of the worker
+--         lease_ms    int    how long a lease lasts
+--         rows        bytes  msgpack list of rows
+--         events_max  int    entries of the stream
+-- Derives job run live waiting tag due idle wake
+-- Reply   OK now_us outcomes; one of started skipped nothing ended postponed STALE for each row
+-- Again   a plan whose token was used already gives its first outcome
+-- Cost    O(rows * log N)
+--
+-- A row: 1 job id, 2 plan fence, 3 fires, 4 next_ms (0 = none), 5 after_ms (0 = none, -1 = not known),
+--        6 missed, 7 coalesced, 8 cut: each {first_ms, last_ms, count or false} or false,
+--        9 the schedule's error or false, 10 postpone: {delay_ms, times} or false
+--- @include clock
+--- @include event
+--- @include wake
+--- @include job
+--- @include bury
+--- @include claim
+local function span(kind, id, reason, s)
+  if s then
+    event(kind, id, reason, s[1], s[2], s[3])
+  end
+end
+
+-- The batch that max_instances refuses is what coalescing left of it: the missed ones too (APScheduler's order).
+local function skip(id, fires, missed)
+  local first = missed and missed[1] or fires[1]
+  local last = #fires > 0 and fires[#fires] or missed[2]
+  local count = (missed and missed[3] or 0) + #fires
+  event('skipped', id, 'max_instances', first, last, (not missed or missed[3]) and count or nil)
+end
+
+local function commit(row)
+  local id, fence, fires, next_ms, after_ms = row[1], row[2], row[3], row[4], row[5]
+  local key = job_key(id)
+  local job = to_table(call('HGETALL', key))
+  if job.committed and tonumber(job.committed) == fence then
+    return job.committed_outcome
+  end
+  if tonumber(job.plan_fence) ~= fence then
+    return 'STALE'
+  end
+  local due = due_key(job.queue)
+  call('HDEL', key, 'plan_fence', 'after_ms')
+  if row[10] then
+    call('ZADD', due, now_ms + row[10][1], id)
+    call('HSET', key, 'reason', 'unknown_task', 'postponed', row[10][2])
+    event('postponed', id, 'unknown_task', job.next_ms, job.next_ms, 1)
+    wake(job.queue or 'default', now_ms + row[10][1])
+    return 'postponed'
+  end
+  if row[9] then
+    event('dead', id, 'schedule_error', job.next_ms, job.next_ms, 1, false, row[9])
+    call('ZREM', due, id)
+    call('HDEL', key, 'next_ms')
+    bury(id, nil, 'schedule_error', row[9])
+    return 'ended'
+  end
+  local outcome = 'nothing'
+  span('coalesced', id, 'coalesced', row[7])
+  span('missed', id, 'max_catch_up', row[8])
+  if (#fires > 0 or row[6]) and live_count(id) >= (tonumber(job.max_instances) or 1) then
+    skip(id, fires, row[6])
+    outcome = 'skipped'
+  else
+    span('missed', id, 'misfire', row[6])
+    if #fires > 0 then
+      local run_id = id .. '@' .. string.format('%.0f', fires[#fires])
+      local fields = { 'job', id, 'fire_ms', fires[1] }
+      if #fires > 1 then
+        fields[#fields + 1], fields[#fields + 2] = 'fires', cmsgpack.pack(fires)
+      end
+      if job.queue then
+        fields[#fields + 1], fields[#fields + 2] = 'queue', job.queue
+      end
+      start_run(run_id, id, fence, fields)
+      if job.runs_left and call('HINCRBY', key, 'runs_left', -#fires) <= 0 then
+        next_ms = 0
+      end
+      outcome = 'started'
+    end
+  end
+  if next_ms == 0 then
+    call('HDEL', key, 'next_ms')
+    call('ZREM', due, id)
+    event('ended', id, 'ended')
+    end_if_over(id)
+  else
+    call('HSET', key, 'next_ms', next_ms)
+    if after_ms >= 0 then
+      call('HSET', key, 'after_ms', after_ms)
+    end
+    call('ZADD', due, next_ms, id)
+    wake(job.queue or 'default', next_ms)
+  end
+  if call('EXISTS', key) == 1 then
+    call('HSET', key, 'committed', fence, 'committed_outcome', outcome)
+  end
+  return outcome
+end
+
+local outcomes = {}
+for i, row in ipairs(cmsgpack.unpack(rows)) do
+  outcomes[i] = commit(row)
+end
+in_chunks('ZADD', leases, lease_args)
+publish(worker, #claimed_ids > 0 and { 'claimed', cmsgpack.pack(claimed_ids) } or {})
+close_clock()
+return { 'OK', now_us, outcomes }

@@ -1,0 +1,29 @@
+-- bury: a run ends without success and is kept for inspection and requeue.
+-- Needs   job, call, dead
+-- Gives   bury()
+-- State   running | scheduled -> dead
+
+-- `own` is the job of a run that has its own hash, nil for a one-shot job's only run.
+local function bury(run_id, own, reason, err)
+  local key
+  if own then
+    key = run_key(run_id)
+    local record = call('HMGET', job_key(own), 'record', 'queue')
+    if record[1] then
+      call('HSET', key, 'record', record[1])
+    end
+    if record[2] then
+      call('HSET', key, 'queue', record[2])
+    end
+    call('ZREM', prefix .. 'live:' .. own, run_id)
+    call('SREM', prefix .. 'waiting:' .. own, run_id)
+  else
+    key = job_key(run_id)
+  end
+  call('HDEL', key, 'fence', 'owner', 'cancel')
+  call('HSET', key, 'state', 'dead', 'reason', reason, 'error', err or '', 'dead_ms', now_ms)
+  call('ZADD', dead, now_ms, run_id)
+  if own then
+    end_if_over(own)
+  end
+end

@@ -1,0 +1,153 @@
+-- claim: due runs, each under a lease and with a fencing token of its own.
+-- Needs   job, event, worker, leases, lease_ms
+-- Gives   claim(queue, limit) -> how many; rows are collected in `claims` and `plans`
+-- State   scheduled -> running
+--
+-- A claims row: run id, fence, attempt, fire_ms, record, queue, fires of its batch or false,
+--               the fire that the worker is to find the following one of, job version,
+--               how often it was postponed before (a one-shot job, or a run of its own)
+-- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue
+local claims, plans = {}, {}
+local claimed_ids, lease_args = {}, {}
+
+local function hold(run_id)
+  lease_args[#lease_args + 1] = now_ms + lease_ms
+  lease_args[#lease_args + 1] = run_id
+  claimed_ids[#claimed_ids + 1] = run_id
+end
+
+-- Start a run that has its own hash. `fields` are its further fields, a flat list.
+local function start_run(run_id, own, fence, fields)
+  call('HSET', run_key(run_id), 'fence', fence, 'owner', worker, unpack(fields))
+  call('ZADD', prefix .. 'live:' .. own, now_ms + lease_ms, run_id)
+  hold(run_id)
+end
+
+-- A periodic job: hand out its fire and move it on in one step, or hand it to the worker to be planned.
+local function claim_periodic(id, job, queue, due, remove)
+  local after = tonumber(job.after_ms)
+  if not after or (after ~= 0 and after <= now_ms) then
+    -- Something was missed, or the following fire is not known. If this worker dies, another plans after the lease.
+    local fence = next_fence()
+    call('HSET', job_key(id), 'plan_fence', fence)
+    call('ZADD', due, now_ms + lease_ms, id)
+    plans[#plans + 1] = {
+      id, fence, tonumber(job.next_ms), tonumber(job.version) or 0, live_count(id), tonumber(job.runs_left) or false,
+      job.record, queue,
+    }
+    return
+  end
+  local fire_ms = tonumber(job.next_ms)
+  if live_count(id) >= (tonumber(job.max_instances) or 1) then
+    event('skipped', id, 'max_instances', fire_ms, fire_ms, 1)
+  else
+    local fence = next_fence()
+    local run_id = id .. '@' .. job.next_ms
+    local fields = { 'job', id, 'fire_ms', job.next_ms }
+    if job.queue then
+      fields[5], fields[6] = 'queue', job.queue
+    end
+    start_run(run_id, id, fence, fields)
+    if job.runs_left and call('HINCRBY', job_key(id), 'runs_left', -1) <= 0 then
+      after = 0
+    end
+    call('HSET', job_key(id), 'claim_fence', fence)
+    claims[#claims + 1] = {
+      run_id, fence, 1, fire_ms, job.record, queue, false, after ~= 0 and after or false, tonumber(job.version) or 0,
+      tonumber(job.postponed) or 0,
+    }
+  end
+  if after == 0 then
+    call('HDEL', job_key(id), 'next_ms', 'after_ms')
+    remove[#remove + 1] = id
+  else
+    call('HSET', job_key(id), 'next_ms', after)
+    call('HDEL', job_key(id), 'after_ms')
+    call('ZADD', due, after, id)
+  end
+end
+
+-- A further attempt of a run that has its own hash (a retry, a recovered or a requeued run).
+local function claim_waiting(run_id, own, queue, due, remove)
+  local run = to_table(call('HGETALL', run_key(run_id)))
+  local job = call('HMGET', job_key(own), 'record', 'max_instances')
+  local record = run.record or job[1]
+  if not record then
+    call('DEL', run_key(run_id))
+    call('SREM', prefix .. 'waiting:' .. own, run_id)
+    event('cancelled', own, 'removed', run.fire_ms, run.fire_ms, 1)
+    remove[#remove + 1] = run_id
+    return
+  end
+  if live_count(own) >= (tonumber(job[2]) or 1) then
+    call('ZADD', due, now_ms + 1000, run_id)
+    return
+  end
+  local fence = next_fence()
+  call('SREM', prefix .. 'waiting:' .. own, run_id)
+  start_run(run_id, own, fence, { 'job', own })
+  remove[#remove + 1] = run_id
+  claims[#claims + 1] = {
+    run_id, fence, (tonumber(run.attempt) or 0) + 1, tonumber(run.fire_ms), record, queue,
+    run.fires and cmsgpack.unpack(run.fires) or false, false, 0, tonumber(run.postponed) or 0,
+  }
+end
+
+-- A one-shot job whose earlier run still goes on (it was scheduled anew meanwhile): a second instance, or none.
+local function claim_beside(id, job, due_ms, queue)
+  call('HDEL', job_key(id), 'next_ms')
+  if 1 + live_count(id) >= (tonumber(job.max_instances) or 1) then
+    event('skipped', id, 'max_instances', due_ms, due_ms, 1)
+    return
+  end
+  local fence = next_fence()
+  local run_id = id .. '@' .. due_ms
+  start_run(run_id, id, fence, { 'job', id, 'fire_ms', due_ms, 'record', job.record, 'queue', queue })
+  claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), job.record, queue, false, false, 0, 0 }
+end
+
+local function claim(queue, limit)
+  local due = due_key(queue)
+  local members = call('ZRANGE', due, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+  local remove = {}
+  for i = 1, #members, 2 do
+    local id, due_ms = members[i], members[i + 1]
+    local own = job_of(id)
+    if own then
+      claim_waiting(id, own, queue, due, remove)
+    else
+      local key = job_key(id)
+      local fields = call('HGETALL', key)
+      if #fields == 2 then
+        -- The usual case: a one-shot job with nothing but its record.
+        local fence = next_fence()
+        call('HSET', key, 'fence', fence, 'owner', worker, 'fire_ms', due_ms)
+        hold(id)
+        remove[#remove + 1] = id
+        claims[#claims + 1] = { id, fence, 1, tonumber(due_ms), fields[2], queue, false, false, 0, 0 }
+      else
+        local job = to_table(fields)
+        if not job.record then
+          remove[#remove + 1] = id
+        elseif job.periodic then
+          claim_periodic(id, job, queue, due, remove)
+        elseif job.fence then
+          remove[#remove + 1] = id
+          claim_beside(id, job, due_ms, queue)
+        else
+          local fence = next_fence()
+          local fire_ms = job.fire_ms or due_ms
+          call('HSET', key, 'fence', fence, 'owner', worker, 'fire_ms', fire_ms)
+          hold(id)
+          remove[#remove + 1] = id
+          claims[#claims + 1] = {
+            id, fence, (tonumber(job.attempt) or 0) + 1, tonumber(fire_ms), job.record, queue, false, false, 0,
+            tonumber(job.postponed) or 0,
+          }
+        end
+      end
+    end
+  end
+  in_chunks('ZREM', due, remove)
+  return #members / 2
+end

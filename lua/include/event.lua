@@ -1,0 +1,41 @@
+-- event: collect transitions with their reasons, and append them to `events` as few entries as possible.
+-- Needs   events, call, now_ms, events_max
+-- Gives   event(), publish()
+-- Why     Two stream entries for each run would halve the throughput; one entry carries a batch.
+local moved = {}
+
+-- One transition. `first_ms`..`last_ms` is a span of fires where `count` is not 1.
+local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail)
+  moved[#moved + 1] = {
+    kind, id, reason or false, tonumber(first_ms) or false, tonumber(last_ms) or false, count or false,
+    attempt or false, detail or false,
+  }
+end
+
+-- Append what was collected, and the given fields (a flat list) with the first entry.
+local function publish(by, fields)
+  local from = 1
+  repeat
+    local entry = { 'at', now_ms, 'by', by }
+    if #moved > 0 then
+      local chunk = moved
+      if #moved > 128 then
+        chunk = {}
+        for i = from, math.min(from + 127, #moved) do
+          chunk[#chunk + 1] = moved[i]
+        end
+      end
+      entry[#entry + 1] = 'moved'
+      entry[#entry + 1] = cmsgpack.pack(chunk)
+    end
+    if from == 1 then
+      for i = 1, #fields do
+        entry[#entry + 1] = fields[i]
+      end
+    end
+    if #entry > 4 then
+      call('XADD', events, 'MAXLEN', '~', events_max, '*', unpack(entry))
+    end
+    from = from + 128
+  until from > #moved
+end

@@ -1,0 +1,74 @@
+-- job: what several transitions need to know of jobs and runs.
+-- Needs   prefix, call
+-- Gives   job_key(), run_key(), job_of(), due_key(), to_table(), live_count(), end_job(), end_if_over(), in_chunks()
+
+local function job_key(id)
+  return prefix .. 'job:' .. id
+end
+
+local function run_key(run_id)
+  return prefix .. 'run:' .. run_id
+end
+
+local function due_key(queue)
+  return prefix .. 'due:' .. (queue or 'default')
+end
+
+-- The job that a run of its own hash belongs to; nil for the only run of a one-shot job, which is in the job's
+-- hash. An id never ends in '@' and digits (the API refuses it), so the two cannot be confused.
+local function job_of(run_id)
+  if string.find(run_id, '@', 1, true) then
+    return string.match(run_id, '^(.+)@%d+$')
+  end
+  return nil
+end
+
+local function to_table(flat)
+  local fields = {}
+  for i = 1, #flat, 2 do
+    fields[flat[i]] = flat[i + 1]
+  end
+  return fields
+end
+
+-- Instances of a job that hold a lease. One whose lease has ended does not count, even before it is recovered.
+local function live_count(id)
+  return call('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf')
+end
+
+-- Call `command key ...` with a list that may be longer than Lua's stack.
+local function in_chunks(command, key, list)
+  for from = 1, #list, 1000 do
+    call(command, key, unpack(list, from, math.min(from + 999, #list)))
+  end
+end
+
+local function untag(id, tags)
+  if tags then
+    for _, name in ipairs(cmsgpack.unpack(tags)) do
+      call('SREM', prefix .. 'tag:' .. name, id)
+    end
+  end
+end
+
+-- Forget a job that has ended.
+local function end_job(id, tags)
+  call('DEL', job_key(id))
+  untag(id, tags)
+end
+
+-- End a job whose last run has ended, if its schedule has no further fire.
+local function end_if_over(id)
+  local key = job_key(id)
+  local job = call('HMGET', key, 'record', 'next_ms', 'state', 'fence', 'tags', 'queue')
+  if not job[1] or job[2] or job[3] or job[4] then
+    return
+  end
+  if call('EXISTS', prefix .. 'live:' .. id, prefix .. 'waiting:' .. id) > 0 then
+    return
+  end
+  if call('ZSCORE', due_key(job[6] or nil), id) then
+    return
+  end
+  end_job(id, job[5])
+end

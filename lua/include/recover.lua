@@ -1,0 +1,44 @@
+-- recover: runs whose lease expired, because their worker died, hung or was cut off.
+-- Needs   job, bury, settle (end_run), wake, event, leases
+-- Gives   recover(limit)
+-- State   running -> scheduled | dead | (ended, if it was cancelled)
+
+local function recover_run(run_id)
+  local own = job_of(run_id)
+  local key = own and run_key(run_id) or job_key(run_id)
+  local run = to_table(call('HGETALL', key))
+  if not run.fence then
+    return -- settled long ago; the lease was a leftover
+  end
+  local job = own and to_table(call('HGETALL', job_key(own))) or run
+  local attempt = (tonumber(run.attempt) or 0) + 1
+  local recoveries = tonumber(run.recoveries) or 0
+  if run.cancel or not job.record then
+    event('cancelled', own or run_id, 'cancelled', run.fire_ms, run.fire_ms, 1, attempt)
+    end_run(run_id, own, job)
+  elseif job.delivery == 'at_most_once' then
+    event('dead', own or run_id, 'at_most_once', run.fire_ms, run.fire_ms, 1, attempt)
+    bury(run_id, own, 'at_most_once', 'its worker ' .. run.owner .. ' died')
+  elseif recoveries >= (tonumber(job.max_recoveries) or 3) then
+    event('dead', own or run_id, 'recoveries_used_up', run.fire_ms, run.fire_ms, 1, attempt)
+    bury(run_id, own, 'recoveries_used_up', 'its workers died ' .. (recoveries + 1) .. ' times, the last was ' .. run.owner)
+  else
+    event('recovered', own or run_id, 'lease_expired', run.fire_ms, run.fire_ms, 1, attempt, run.owner)
+    call('HDEL', key, 'fence', 'owner')
+    call('HSET', key, 'attempt', attempt, 'recoveries', recoveries + 1)
+    if own then
+      call('ZREM', prefix .. 'live:' .. own, run_id)
+      call('SADD', prefix .. 'waiting:' .. own, run_id)
+    end
+    call('ZADD', due_key(job.queue), now_ms, run_id)
+    wake(job.queue or 'default', now_ms)
+  end
+end
+
+local function recover(limit)
+  local expired = call('ZRANGE', leases, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, limit)
+  for _, run_id in ipairs(expired) do
+    recover_run(run_id)
+  end
+  in_chunks('ZREM', leases, expired)
+end

@@ -1,0 +1,83 @@
+-- replay: a poll whose reply was lost is sent again, and must give the same runs, not others.
+-- Needs   job, claim, worker, prefix
+-- Gives   replayed(sequence), remember(refused), note_following(rows), step_back(queue), report(refused)
+-- Why     Only ids and tokens of the last poll are kept; the records are read again from the runs themselves. A
+--         run whose lease expired before the resend has been given to another, and is left out.
+local worker_key = prefix .. 'worker:' .. worker
+
+local function remember(refused)
+  local held = {}
+  for i, row in ipairs(claims) do
+    held[i] = { row[1], row[2], row[3], row[8], row[9], row[10], row[6] }
+  end
+  local planned = {}
+  for i, row in ipairs(plans) do
+    planned[i] = { row[1], row[2] }
+  end
+  call('HSET', worker_key, 'sequence', sequence, 'last', cmsgpack.pack({ held, planned, refused }))
+  call('PEXPIRE', worker_key, 600000)
+end
+
+local function replayed(wanted)
+  local saved_poll = call('HMGET', worker_key, 'sequence', 'last')
+  if saved_poll[1] ~= wanted then
+    return nil
+  end
+  local last = cmsgpack.unpack(saved_poll[2])
+  for _, row in ipairs(last[1]) do
+    local own = job_of(row[1])
+    local run = to_table(call('HGETALL', own and run_key(row[1]) or job_key(row[1])))
+    if tonumber(run.fence) == row[2] and run.owner == worker then
+      local record = run.record or call('HGET', job_key(own), 'record')
+      claims[#claims + 1] = {
+        row[1], row[2], row[3], tonumber(run.fire_ms), record, row[7],
+        run.fires and cmsgpack.unpack(run.fires) or false, row[4], row[5], row[6],
+      }
+    end
+  end
+  for _, row in ipairs(last[2]) do
+    local job = to_table(call('HGETALL', job_key(row[1])))
+    if tonumber(job.plan_fence) == row[2] then
+      plans[#plans + 1] = {
+        row[1], row[2], tonumber(job.next_ms), tonumber(job.version) or 0, live_count(row[1]),
+        tonumber(job.runs_left) or false, job.record, job.queue or 'default',
+      }
+    end
+  end
+  close_clock()
+  return { 'OK', now_us, now_ms, claims, plans, last[3], {}, {}, 1 }
+end
+
+-- The fire after the next one of periodic jobs, found by their worker while it ran them: flat rows of four.
+local function note_following(rows)
+  for i = 1, #rows, 4 do
+    local h = call('HMGET', job_key(rows[i]), 'next_ms', 'version')
+    if h[1] and tonumber(h[1]) == rows[i + 2] and (tonumber(h[2]) or 0) == rows[i + 1] then
+      call('HSET', job_key(rows[i]), 'after_ms', rows[i + 3])
+    end
+  end
+end
+
+-- A full worker watches no queue; if it was the leader, another has to.
+local function step_back(queue)
+  local idle = call('HMGET', prefix .. 'idle:' .. queue, 'leader', 'deputy')
+  if idle[1] == worker or idle[2] == worker then
+    hand_on(queue, worker)
+  end
+end
+
+-- The fields of this poll's entry in `events`.
+local function report(refused)
+  local fields = {}
+  if settled ~= '' then
+    fields[1], fields[2] = 'settled', settled
+    if #refused > 0 then
+      fields[3], fields[4] = 'refused', cmsgpack.pack(refused)
+    end
+  end
+  if #claimed_ids > 0 then
+    fields[#fields + 1] = 'claimed'
+    fields[#fields + 1] = cmsgpack.pack(claimed_ids)
+  end
+  return fields
+end

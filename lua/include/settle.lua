@@ -1,0 +1,139 @@
+-- settle: what a worker finished, if its fencing token is still the run's.
+-- Needs   job, bury, wake, event, worker, leases
+-- Gives   settle(rows, results) -> ids of the runs that were refused
+-- State   running -> (ended) | scheduled (retry, released, postponed) | dead
+--
+-- A row: 1 run id, 2 fence, 3 verb, 4 fire_ms, 5 attempt, 6 lateness_ms, 7 duration_ms, 8 task,
+--        9 reason, 10 delay_ms, 11 error, 12 remaining fires of its batch, 13 postponements
+-- Verbs: done missed cancelled (ended); dead; retry; released; postponed.
+-- The worker builds the rows so that they are the events' rows too: the stream takes them as they came.
+
+-- The run is over: forget it, and its job where nothing else is left of that.
+local function end_run(run_id, own, job)
+  if own then
+    call('DEL', run_key(run_id))
+    call('ZREM', prefix .. 'live:' .. own, run_id)
+    end_if_over(own)
+  elseif job.next_ms then
+    -- A one-shot job that was scheduled anew while it ran: the new schedule stays.
+    call('HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'next_ms')
+  elseif call('EXISTS', prefix .. 'live:' .. run_id, prefix .. 'waiting:' .. run_id) > 0 then
+    call('HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel')
+  else
+    end_job(run_id, job.tags)
+  end
+end
+
+-- Another attempt of the run becomes due at `at_ms`.
+local function put_back(run_id, own, job, at_ms, attempt)
+  local key = own and run_key(run_id) or job_key(run_id)
+  call('HDEL', key, 'fence', 'owner')
+  if attempt then
+    call('HSET', key, 'attempt', attempt)
+  end
+  if own then
+    call('ZREM', prefix .. 'live:' .. own, run_id)
+    call('SADD', prefix .. 'waiting:' .. own, run_id)
+  end
+  call('ZADD', due_key(job.queue), at_ms, run_id)
+  wake(job.queue or 'default', at_ms)
+end
+
+-- One fire of a batch ended and others of it are left: the instance goes on with the next one. If the fire that
+-- ended gets another attempt, that becomes a run of its own.
+local function go_on(row, own, key, job)
+  local remaining = row[12]
+  call('HSET', key, 'fire_ms', remaining[1], 'fires', cmsgpack.pack(remaining))
+  call('HDEL', key, 'attempt', 'recoveries')
+  if row[3] ~= 'retry' and row[3] ~= 'dead' then
+    return
+  end
+  local apart = own .. '@' .. string.format('%.0f', row[4])
+  call('HSET', run_key(apart), 'job', own, 'fire_ms', row[4])
+  if job.queue then
+    call('HSET', run_key(apart), 'queue', job.queue)
+  end
+  if row[3] == 'retry' then
+    put_back(apart, own, job, now_ms + row[10], row[5])
+  else
+    bury(apart, own, row[9], row[11])
+  end
+end
+
+-- Put a periodic job's fire back as if it had not been claimed, if no later fire was claimed since; so that the
+-- fires which pass meanwhile coalesce, instead of piling up as runs. Says whether it did.
+local function unclaim(row, own, run_id, delay_ms)
+  local job = call('HMGET', job_key(own), 'claim_fence', 'record', 'next_ms', 'queue', 'runs_left', 'state')
+  if tonumber(job[1]) ~= row[2] or not job[3] or job[6] or row[12] then
+    return false
+  end
+  call('HSET', job_key(own), 'next_ms', row[4])
+  call('HDEL', job_key(own), 'after_ms', 'claim_fence', 'plan_fence')
+  if job[5] then
+    call('HINCRBY', job_key(own), 'runs_left', 1)
+  end
+  call('DEL', run_key(run_id))
+  call('ZREM', prefix .. 'live:' .. own, run_id)
+  call('ZADD', due_key(job[4] or nil), now_ms + delay_ms, own)
+  wake(job[4] or 'default', now_ms + delay_ms)
+  return true
+end
+
+local function settle(rows, results)
+  local refused, released, gone = {}, {}, {}
+  local is_refused = {}
+  for i = 1, #rows do
+    local row = rows[i]
+    local run_id, verb = row[1], row[3]
+    local own = job_of(run_id)
+    local key = own and run_key(run_id) or job_key(run_id)
+    local h = call('HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue')
+    if not h[1] or tonumber(h[1]) ~= row[2] or h[2] ~= worker then
+      refused[#refused + 1] = run_id
+      is_refused[run_id] = true
+      event('refused', own or run_id, 'fence_lost', row[4], row[4], 1, row[5])
+    else
+      local job = { tags = h[3] or nil, next_ms = h[4] or nil, queue = h[6] or nil }
+      if row[12] and verb ~= 'released' then
+        go_on(row, own, key, job)
+      else
+        released[#released + 1] = run_id
+        -- A retry after a cancellation, or of a one-shot job that was scheduled anew meanwhile, is not wanted.
+        local wanted = not h[5] and (own or not job.next_ms)
+        if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
+          event('cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5])
+          verb = 'cancelled'
+        end
+        if verb == 'retry' then
+          put_back(run_id, own, job, now_ms + row[10], row[5])
+        elseif verb == 'released' then
+          put_back(run_id, own, job, now_ms, nil)
+        elseif verb == 'postponed' then
+          if not (own and unclaim(row, own, run_id, row[10])) then
+            put_back(run_id, own, job, now_ms + row[10], nil)
+          end
+          local holder = own and job_key(own) or key
+          call('HSET', holder, 'reason', row[9], 'postponed', row[13])
+        elseif verb == 'dead' and (own or not job.next_ms) then
+          bury(run_id, own, row[9], row[11])
+        elseif own or job.tags or job.next_ms or h[5] then
+          end_run(run_id, own, job)
+        else
+          gone[#gone + 1] = key -- the usual case: a one-shot job without tags is done
+        end
+      end
+    end
+  end
+  if #gone > 0 then
+    for from = 1, #gone, 1000 do
+      call('DEL', unpack(gone, from, math.min(from + 999, #gone)))
+    end
+  end
+  in_chunks('ZREM', leases, released)
+  for i = 1, #results, 3 do
+    if not is_refused[results[i]] then
+      call('SET', prefix .. 'result:' .. results[i], results[i + 1], 'PX', results[i + 2])
+    end
+  end
+  return refused
+end

@@ -1,0 +1,109 @@
+-- modify: change a job's record and when it is due, if it is still the version that was read. Also resume and
+--         reschedule, which differ only in what the client computes.
+-- Flags   none
+-- State   scheduled | paused -> scheduled | paused | (ended)
+-- KEYS    clock       HASH   the instant
+--         events      STREAM transitions
+--         dead        ZSET   run id -> when, ms
+-- ARGV    prefix      str    hash tag of the shard
+--         request     str    <client>:<number>; a resent request has the same
+--         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         assumed_ms  int    the instant that fire times were computed for; 0 = none were
+--         id          str    job id
+--         version     int    the version that was read
+--         change      bytes  msgpack map: record, set (flat list), unset (list), tags, queue, when, kind
+--         events_max  int    entries of the stream
+-- Derives job due tag live waiting idle wake requests
+-- Reply   OK now_us | NOTFOUND | CHANGED | CLOCK now_us
+-- Again   the first reply, kept until it is confirmed
+-- Cost    O(log N)
+--
+-- change.when: false = leave it; {at_ms, after_ms (-1 = not known, 0 = none)} = due then; 'pause' = not due;
+--              'saved' = when it was due before it was paused; 'end' = it has no further fire, remove it.
+--- @include clock
+--- @include event
+--- @include once
+--- @include wake
+--- @include job
+if first_reply then
+  return first_reply
+end
+local assumed = tonumber(assumed_ms)
+if assumed > 0 and math.abs(now_ms - assumed) > 2000 then
+  return { 'CLOCK', now_us }
+end
+local key = job_key(id)
+local job = to_table(call('HGETALL', key))
+if not job.record or job.state == 'dead' then
+  return answer({ 'NOTFOUND' })
+end
+if (tonumber(job.version) or 0) ~= tonumber(version) then
+  return answer({ 'CHANGED' })
+end
+
+local what = cmsgpack.unpack(change)
+local queue = what.queue or job.queue or 'default'
+local old_due = due_key(job.queue)
+local score = call('ZSCORE', old_due, id)
+call('HINCRBY', key, 'version', 1)
+call('HDEL', key, 'plan_fence', 'claim_fence', 'after_ms', 'reason', 'postponed', unpack(what.unset or {}))
+if what.record then
+  call('HSET', key, 'record', what.record)
+end
+if what.set and #what.set > 0 then
+  call('HSET', key, unpack(what.set))
+end
+if what.tags then
+  untag(id, job.tags)
+  call('HDEL', key, 'tags')
+  if #what.tags > 0 then
+    call('HSET', key, 'tags', cmsgpack.pack(what.tags))
+    for _, name in ipairs(what.tags) do
+      call('SADD', prefix .. 'tag:' .. name, id)
+    end
+  end
+end
+if queue == 'default' then
+  call('HDEL', key, 'queue')
+else
+  call('HSET', key, 'queue', queue)
+end
+
+local when = what.when
+if not when and queue ~= (job.queue or 'default') and score then
+  call('ZREM', old_due, id)
+  call('ZADD', due_key(queue), score, id)
+  wake(queue, tonumber(score))
+elseif when == 'saved' then
+  when = { tonumber(job.paused_ms) or tonumber(score) or now_ms, -1 }
+end
+if when == 'end' then
+  call('ZREM', old_due, id)
+  call('HDEL', key, 'next_ms', 'state', 'paused_ms')
+  end_if_over(id)
+elseif when == 'pause' then
+  call('ZREM', old_due, id)
+  call('HDEL', key, 'next_ms')
+  call('HSET', key, 'state', 'paused')
+elseif when then
+  call('ZREM', old_due, id)
+  call('HDEL', key, 'state', 'paused_ms')
+  if not job.fence then
+    call('HDEL', key, 'fire_ms', 'attempt', 'recoveries') -- a new fire, not another attempt of the old one
+  end
+  local periodic = call('HEXISTS', key, 'periodic') == 1
+  if periodic or job.fence then
+    call('HSET', key, 'next_ms', when[1])
+  else
+    call('HDEL', key, 'next_ms')
+  end
+  if periodic and when[2] >= 0 then
+    call('HSET', key, 'after_ms', when[2])
+  end
+  call('ZADD', due_key(queue), when[1], id)
+  wake(queue, when[1])
+end
+event(what.kind, id)
+publish(client, {})
+close_clock()
+return answer({ 'OK', now_us })

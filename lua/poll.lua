@@ -1,0 +1,81 @@
+-- poll: the worker's one call: settle, renew, recover, claim; then until when to sleep.
+-- Flags   allow-oom
+-- State   running -> (ended) | scheduled | dead; scheduled -> running
+-- KEYS    clock       HASH   the instant
+--         events      STREAM transitions
+--         leases      ZSET   run id -> lease expiry, ms
+--         dead        ZSET   run id -> when, ms
+--         workers     ZSET   worker id -> heartbeat, ms
+-- ARGV    prefix      str    hash tag of the shard
+--         worker      str    id of the worker
+--         sequence    int    number of this poll; a resent one has the same
+--         capacity    int    how many runs to claim at most; 0 = none
+--         queues      bytes  msgpack list of queues, the preferred first
+--         lease_ms    int    how long a lease lasts
+--         nap_ms      int    longest sleep of an idle worker
+--         settled     bytes  msgpack list of rows (include/settle); '' = none
+--         results     bytes  msgpack flat list: run id, result, ttl_ms; '' = none
+--         following   bytes  msgpack list of job id, version, next_ms, after_ms; '' = none
+--         held        bytes  msgpack flat list: run id, fence, of the leases to renew; '' = none
+--         heartbeat   bytes  msgpack map of what the worker serves; '' = not this time
+--         gone_ms     int    a worker without heartbeat for so long is gone
+--         dead_age_ms int    how long dead runs are kept
+--         dead_max    int    how many dead runs are kept
+--         events_max  int    entries of the stream
+-- Derives job run live waiting tag due idle wake mail worker result
+-- Reply   OK now_us sleep_until_ms claims plans refused lost stop more
+-- Again   the same sequence gives the same claims and refusals, from what is stored
+-- Cost    O((settled + claimed) * log N)
+--- @include clock
+--- @include event
+--- @include wake
+--- @include job
+--- @include bury
+--- @include settle
+--- @include renew
+--- @include recover
+--- @include claim
+--- @include replay
+--- @include sleep
+--- @include reap
+local replay = replayed(sequence)
+if replay then
+  return replay
+end
+
+local refused = settled ~= '' and settle(cmsgpack.unpack(settled), results ~= '' and cmsgpack.unpack(results) or {}) or {}
+if following ~= '' then
+  note_following(cmsgpack.unpack(following))
+end
+local lost, stop = {}, {}
+if held ~= '' then
+  lost, stop = renew(cmsgpack.unpack(held))
+end
+recover(100)
+if heartbeat ~= '' then
+  call('ZADD', workers, now_ms, worker)
+  call('HSET', prefix .. 'worker:' .. worker, 'info', heartbeat)
+  reap(tonumber(gone_ms), tonumber(dead_age_ms), tonumber(dead_max))
+end
+
+local room = tonumber(capacity)
+local sleep_until_ms, more = now_ms + nap_ms, 0
+local lease_at = earliest_lease()
+for _, queue in ipairs(cmsgpack.unpack(queues)) do
+  if room > 0 then
+    room = room - claim(queue, room)
+  end
+  if room > 0 then
+    sleep_until_ms = math.min(sleep_until_ms, watch(queue, lease_at))
+  elseif call('ZCOUNT', due_key(queue), '-inf', now_ms) > 0 then
+    more = 1
+    hand_on(queue, worker)
+  else
+    step_back(queue)
+  end
+end
+in_chunks('ZADD', leases, lease_args)
+remember(refused)
+publish(worker, report(refused))
+close_clock()
+return { 'OK', now_us, sleep_until_ms, claims, plans, refused, lost, stop, more }

@@ -1,0 +1,45 @@
+-- requeue: give dead runs another life, with all their attempts.
+-- Flags   none
+-- State   dead -> scheduled
+-- KEYS    clock       HASH   the instant
+--         events      STREAM transitions
+--         dead        ZSET   run id -> when, ms
+-- ARGV    prefix      str    hash tag of the shard
+--         request     str    <client>:<number>; a resent request has the same
+--         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         ids         bytes  msgpack list of run ids
+--         events_max  int    entries of the stream
+-- Derives job run waiting due idle wake requests
+-- Reply   OK now_us requeued; the ids that were dead
+-- Again   the first reply, kept until it is confirmed
+-- Cost    O(runs * log N)
+--- @include clock
+--- @include event
+--- @include once
+--- @include wake
+--- @include job
+if first_reply then
+  return first_reply
+end
+local requeued = {}
+for _, run_id in ipairs(cmsgpack.unpack(ids)) do
+  local own = job_of(run_id)
+  local key = own and run_key(run_id) or job_key(run_id)
+  local run = to_table(call('HGETALL', key))
+  if run.state == 'dead' then
+    call('HDEL', key, 'state', 'reason', 'error', 'dead_ms', 'attempt', 'recoveries')
+    call('ZREM', dead, run_id)
+    if own then
+      call('SADD', prefix .. 'waiting:' .. own, run_id)
+    elseif run.periodic then
+      call('HSET', key, 'next_ms', now_ms) -- its schedule had raised: plan it again
+    end
+    call('ZADD', due_key(run.queue), now_ms, run_id)
+    wake(run.queue or 'default', now_ms)
+    event('requeued', own or run_id, 'manual', run.fire_ms, run.fire_ms, 1)
+    requeued[#requeued + 1] = run_id
+  end
+end
+publish(client, {})
+close_clock()
+return answer({ 'OK', now_us, requeued })

@@ -1,0 +1,41 @@
+-- run: make a job due now, once, beside its schedule.
+-- Flags   none
+-- State   scheduled | paused -> scheduled (one more run)
+-- KEYS    clock       HASH   the instant
+--         events      STREAM transitions
+-- ARGV    prefix      str    hash tag of the shard
+--         request     str    <client>:<number>; a resent request has the same
+--         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         id          str    job id
+--         events_max  int    entries of the stream
+-- Derives job run waiting due idle wake requests
+-- Reply   OK now_us run_id | NOTFOUND
+-- Again   the first reply, kept until it is confirmed
+-- Cost    O(log N)
+--- @include clock
+--- @include event
+--- @include once
+--- @include wake
+--- @include job
+if first_reply then
+  return first_reply
+end
+local job = to_table(call('HGETALL', job_key(id)))
+if not job.record or job.state == 'dead' then
+  return answer({ 'NOTFOUND' })
+end
+local due = due_key(job.queue)
+local run_id = id
+if not job.periodic and not job.fence and job.state ~= 'paused' then
+  call('ZADD', due, now_ms, id) -- a one-shot job that waits: its only run comes forward
+else
+  run_id = id .. '@' .. string.format('%.0f', now_ms)
+  call('HSET', run_key(run_id), 'job', id, 'fire_ms', now_ms, 'reason', 'manual')
+  call('SADD', prefix .. 'waiting:' .. id, run_id)
+  call('ZADD', due, now_ms, run_id)
+end
+wake(job.queue or 'default', now_ms)
+event('requeued', id, 'manual', now_ms, now_ms, 1)
+publish(client, {})
+close_clock()
+return answer({ 'OK', now_us, run_id })

@@ -1,0 +1,146 @@
+-- schedule: add, replace or keep a batch of jobs, and wake one worker where that is needed.
+-- Flags   none
+-- State   (none) -> scheduled | paused
+-- KEYS    clock       HASH   the instant
+--         events      STREAM transitions
+--         workers     ZSET   worker id -> heartbeat, ms
+-- ARGV    prefix      str    hash tag of the shard
+--         request     str    <client>:<number>; a resent request has the same
+--         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         assumed_ms  int    the instant that first fire times were computed for; 0 = none were
+--         owner       str    process that alone can run the jobs of its local queue; '' = none
+--         jobs        bytes  msgpack list of rows
+--         events_max  int    entries of the stream
+-- Derives job due tag idle wake requests
+-- Reply   OK now_us statuses | CONFLICT ids | CLOCK now_us
+-- Again   the first reply, kept until it is confirmed
+-- Cost    O(jobs * log N)
+--
+-- A row: 1 id, 2 mode, 3 queue, 4 at_ms or false, 5 delay_ms or false, 6 record, 7 further fields (flat) or false,
+--        8 tags or false. Neither at_ms nor delay_ms: added paused.
+-- Modes: new (a generated id, cannot exist), add (refuse what exists), keep, replace,
+--        declare (keep what was declared alike, else replace).
+-- Statuses: one of added kept replaced a job, in order; an empty list where all were added.
+--- @include clock
+--- @include event
+--- @include once
+--- @include wake
+--- @include job
+if first_reply then
+  return first_reply
+end
+local rows = cmsgpack.unpack(jobs)
+local assumed = tonumber(assumed_ms)
+if assumed > 0 and math.abs(now_ms - assumed) > 2000 then
+  -- The client's idea of Redis' time is old (time travel, a long pause): its fire times would be, too.
+  return { 'CLOCK', now_us }
+end
+
+local conflicts = {}
+for _, row in ipairs(rows) do
+  if row[2] == 'add' and call('EXISTS', job_key(row[1])) == 1 then
+    conflicts[#conflicts + 1] = row[1]
+  end
+end
+if #conflicts > 0 then
+  return answer({ 'CONFLICT', conflicts })
+end
+
+local statuses, plain = {}, true
+local due_rows, earliest, added = {}, {}, {}
+
+-- Make room for a new definition. What runs goes on, and its tokens stay valid.
+local function replace(id, key)
+  local old = call('HMGET', key, 'queue', 'tags', 'fence', 'state')
+  call('ZREM', due_key(old[1] or nil), id)
+  untag(id, old[2])
+  if old[4] == 'dead' then
+    call('ZREM', prefix .. 'dead', id)
+  end
+  local kept = {}
+  for _, name in ipairs({ 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'version' }) do
+    local value = (old[3] or name == 'version') and call('HGET', key, name)
+    if value then
+      kept[#kept + 1] = name
+      kept[#kept + 1] = value
+    end
+  end
+  call('DEL', key)
+  if #kept > 0 then
+    call('HSET', key, unpack(kept))
+    call('HINCRBY', key, 'version', 1)
+  end
+  return old[3]
+end
+
+local function store(row)
+  local id, mode, queue, key = row[1], row[2], row[3], job_key(row[1])
+  local at_ms = row[4] or (row[5] and now_ms + row[5])
+  local status, running = 'added', false
+  if mode ~= 'new' and mode ~= 'add' then
+    local old = call('HMGET', key, 'record', 'declared')
+    if old[1] then
+      local fields = to_table(row[7] or {})
+      if mode == 'keep' or (mode == 'declare' and old[2] and old[2] == fields.declared) then
+        return 'kept'
+      end
+      running = replace(id, key)
+      status = 'replaced'
+    end
+  end
+  local fields = { 'record', row[6] }
+  if queue ~= 'default' then
+    fields[3], fields[4] = 'queue', queue
+  end
+  if row[7] then
+    for _, value in ipairs(row[7]) do
+      fields[#fields + 1] = value
+    end
+  end
+  if row[8] then
+    fields[#fields + 1] = 'tags'
+    fields[#fields + 1] = cmsgpack.pack(row[8])
+    for _, name in ipairs(row[8]) do
+      call('SADD', prefix .. 'tag:' .. name, id)
+    end
+  end
+  if running and at_ms then
+    fields[#fields + 1] = 'next_ms' -- says that the job has a future beyond the run that goes on
+    fields[#fields + 1] = at_ms
+  end
+  if not at_ms then
+    fields[#fields + 1] = 'state'
+    fields[#fields + 1] = 'paused'
+  end
+  call('HSET', key, unpack(fields))
+  if at_ms then
+    local rows_of_queue = due_rows[queue] or {}
+    rows_of_queue[#rows_of_queue + 1] = at_ms
+    rows_of_queue[#rows_of_queue + 1] = id
+    due_rows[queue] = rows_of_queue
+    earliest[queue] = math.min(earliest[queue] or math.huge, at_ms)
+  end
+  return status
+end
+
+for i, row in ipairs(rows) do
+  statuses[i] = store(row)
+  if statuses[i] == 'added' then
+    added[#added + 1] = row[1]
+  else
+    plain = false
+    if statuses[i] == 'replaced' then
+      event('replaced', row[1])
+    end
+  end
+end
+for queue, due_list in pairs(due_rows) do
+  in_chunks('ZADD', due_key(queue), due_list)
+  wake(queue, earliest[queue])
+end
+if owner ~= '' then
+  call('ZADD', workers, 'NX', now_ms, owner)
+end
+publish(client, #added > 0 and { 'scheduled', cmsgpack.pack(added) } or {})
+close_clock()
+return answer({ 'OK', now_us, plain and {} or statuses })

@@ -1,0 +1,94 @@
+"""`@schedule_task`: a function becomes a task, and with a schedule also a job, with or without a scheduler at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from redsched.errors import InvalidInputError
+from redsched.options import check_name
+from redsched.schedules import Schedule
+from redsched.spec import JobSpec, schedule_of
+from redsched.tasks import default_registry
+from redsched.zones import parse_timezone
+
+if TYPE_CHECKING:
+    from redsched.scheduler import BackgroundTaskScheduler
+
+__all__ = ["declared", "schedule_task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+declared: list[JobSpec] = []
+"""Jobs of decorated functions: every scheduler of the process stores them when it starts."""
+
+
+@overload
+def schedule_task(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def schedule_task(
+    *,
+    cron: str | None = None,
+    interval: float | timedelta | None = None,
+    run_at: datetime | str | None = None,
+    schedule: Schedule | Sequence[Schedule] | None = None,
+    name: str | None = None,
+    scheduler: BackgroundTaskScheduler | None = None,
+    **options: Any,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def schedule_task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    cron: str | None = None,
+    interval: float | timedelta | None = None,
+    run_at: datetime | str | None = None,
+    schedule: Schedule | Sequence[Schedule] | None = None,
+    name: str | None = None,
+    scheduler: BackgroundTaskScheduler | None = None,
+    **options: Any,
+) -> Any:
+    """Register a function as a task; with a schedule, also as a job that is stored when a scheduler starts.
+
+    The job's id is the task's name (or `job_id`), so that any number of processes that import the function have
+    one job. When a scheduler starts, a job that was declared alike stays as it is, with its next run time: what
+    became due while nothing ran is caught up by the job's own rules. A changed declaration replaces it.
+
+    Args:
+        cron, interval, run_at, schedule: when it runs; none = it is a task only. Also `start`, `end`, `jitter`,
+            `dst_gap` and `dst_fold`, as in `JobSpec`.
+        name: the task's name; `module.function` if not given.
+        scheduler: the scheduler that stores it; every scheduler of the process if not given.
+        options: of its jobs (`ScheduleOptions`), also where it is scheduled by a call.
+
+    Raises:
+        InvalidInputError: a wrong option or schedule, at import.
+
+    >>> import redsched
+    >>> @redsched.schedule_task(cron="0 8 * * *", timezone="Europe/Berlin")
+    ... async def daily_inventory_check() -> None: ...
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        when = {key: options.pop(key) for key in ("start", "end", "jitter", "dst_gap", "dst_fold") if key in options}
+        registry = default_registry if scheduler is None else scheduler.registry
+        if name is not None:
+            check_name(name)
+        task = registry.register(
+            function, name=name, defaults={k: v for k, v in options.items() if k not in ("args", "kwargs", "job_id")}
+        )
+        if any(value is not None for value in (cron, interval, run_at, schedule)):
+            zone = parse_timezone(options.get("timezone"), "UTC")
+            schedule_of(run_at=run_at, cron=cron, interval=interval, schedule=schedule, zone=zone, **when)
+            job_options = {"job_id": task.name, **options, "replace_existing": "declare"}
+            spec = JobSpec(
+                task.name, function, cron=cron, interval=interval, run_at=run_at, schedule=schedule, **when, **job_options
+            )
+            (declared if scheduler is None else scheduler.declared).append(spec)
+        elif when:
+            raise InvalidInputError(f"{', '.join(when)} needs a schedule: cron= or interval=", field="cron")
+        return function
+
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,149 @@
+"""The `events` stream: what happened to each job, with its reason, decoded into `Event`s.
+
+One stream entry carries a whole batch of transitions, since two entries a run would halve the throughput.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import anyio
+import msgpack
+
+from redsched.errors import StoreUnavailableError
+from redsched.model import Event, Reason
+from redsched.store.clock import from_ms
+from redsched.store.store import Store
+
+log = logging.getLogger("redsched.events")
+
+__all__ = ["decode_entry", "history", "last_ids", "pump"]
+
+
+def _unpack(data: bytes) -> Any:
+    return msgpack.unpackb(data, raw=False, strict_map_key=False, unicode_errors="replace")
+
+
+def _job_of(run_id: str) -> str:
+    head, separator, tail = run_id.rpartition("@")
+    return head if separator and head and tail.isdigit() else run_id
+
+
+def _reason(value: Any) -> Reason | None:
+    try:
+        return Reason(value) if value else None
+    except ValueError:
+        return None  # of a newer redsched
+
+
+def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Event]:
+    """The events of one stream entry, in the order in which they happened."""
+    at = from_ms(int(fields[b"at"]))
+    by = fields[b"by"].decode(errors="replace")
+    refused = set(_unpack(fields[b"refused"])) if b"refused" in fields else set[str]()
+    for row in _unpack(fields[b"settled"]) if b"settled" in fields else ():
+        run_id, _, verb, fire_ms, attempt, late_ms, duration_ms, task, reason, _, error, *_ = row
+        if run_id not in refused:
+            yield Event(
+                kind=verb,
+                job_id=_job_of(run_id),
+                at=at,
+                reason=_reason(reason),
+                fire_time=from_ms(fire_ms),
+                task=task,
+                worker=by,
+                attempt=attempt,
+                execution_time=duration_ms / 1000,
+                lateness=late_ms / 1000,
+                error=error or None,
+                stream_id=stream_id,
+            )
+    for row in _unpack(fields[b"moved"]) if b"moved" in fields else ():
+        kind, job_id, reason, first_ms, last_ms, count, attempt, detail = row
+        yield Event(
+            kind=kind,
+            job_id=job_id,
+            at=at,
+            reason=_reason(reason),
+            fire_time=from_ms(first_ms) if first_ms else None,
+            last_fire_time=from_ms(last_ms) if last_ms and last_ms != first_ms else None,
+            count=count if count is not False else (None if last_ms and last_ms != first_ms else 1),
+            worker=by,
+            attempt=attempt or None,
+            error=detail or None,
+            stream_id=stream_id,
+        )
+    for job_id in _unpack(fields[b"scheduled"]) if b"scheduled" in fields else ():
+        yield Event(kind="scheduled", job_id=job_id, at=at, worker=None, stream_id=stream_id)
+    for run_id in _unpack(fields[b"claimed"]) if b"claimed" in fields else ():
+        job_id = _job_of(run_id)
+        fire = from_ms(int(run_id[len(job_id) + 1 :])) if job_id != run_id else None
+        yield Event(kind="claimed", job_id=job_id, at=at, fire_time=fire, worker=by, stream_id=stream_id)
+
+
+def _decode_entries(entries: Sequence[Any]) -> Iterator[Event]:
+    for entry_id, flat in entries:
+        if flat is not None:
+            yield from decode_entry(entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+
+
+async def history(store: Store, *, limit: int = 1000, job_id: str | None = None) -> list[Event]:
+    """The newest events, oldest first: `limit` of them at most, of one job or of all."""
+    shards = [store.shard(job_id)] if job_id else store.shards
+    found: list[Event] = []
+    for shard in shards:
+        before, mine = "+", list[Event]()
+        while len(mine) < limit:
+            entries = await shard.link.command("XREVRANGE", shard.keys.events, before, "-", "COUNT", 500)
+            if not entries:
+                break
+            for entry in entries:
+                events = [e for e in _decode_entries([entry]) if job_id is None or e.job_id == job_id]
+                mine.extend(reversed(events))
+            before = "(" + entries[-1][0].decode()
+        found.extend(mine)
+    found.sort(key=lambda e: e.at)  # stable: within a shard the stream's order stays, which is newest first here
+    if len(shards) == 1:
+        found = list(reversed(mine))  # exactly the stream's order
+    return found[-limit:]
+
+
+async def last_ids(store: Store) -> dict[int, str]:
+    """Where each shard's stream ends now."""
+    ends: dict[int, str] = {}
+    for shard in store.shards:
+        entries = await shard.link.command("XREVRANGE", shard.keys.events, "+", "-", "COUNT", 1)
+        ends[shard.keys.shard] = entries[0][0].decode() if entries else "0-0"
+    return ends
+
+
+async def pump(store: Store, since: Mapping[int, str], deliver: Callable[[Event], None], *, name: str) -> NoReturn:
+    """Hand over every event after the given stream ids, as it happens; goes on after Redis was away.
+
+    Runs until it is cancelled. Within a shard the order is that of the stream.
+    """
+
+    async def read(number: int, last: str) -> None:
+        shard = store.shards[number]
+        while True:
+            try:
+                reply = await shard.link.command(
+                    "XREAD", "COUNT", 200, "BLOCK", 10_000, "STREAMS", shard.keys.events, last,
+                    hold=f"{name}:{number}", timeout=20,
+                )  # fmt: skip
+            except StoreUnavailableError as error:
+                log.warning("cannot follow the events: %s", error)
+                await anyio.sleep(0.2)
+                continue
+            if reply:
+                entries = reply[0][1]
+                for event in _decode_entries(entries):
+                    deliver(event)
+                last = entries[-1][0].decode()
+
+    async with anyio.create_task_group() as group:
+        for number, last in since.items():
+            group.start_soon(read, number, last)
+    raise AssertionError("the readers never end")

@@ -1,0 +1,78 @@
+"""One reader of the `events` stream for a scheduler: its listeners and those who wait for results share it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from redsched.events import last_ids, pump
+from redsched.ids import new_id
+from redsched.model import Event
+from redsched.store.store import Store
+
+__all__ = ["EventFeed", "Listener"]
+
+log = logging.getLogger("redsched.events")
+
+Listener = Callable[[Event], None | Awaitable[None]]
+
+
+class EventFeed:
+    """Starts with its first user. A listener that raises or hangs harms nobody but itself."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._listeners: dict[Listener, frozenset[str] | None] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._callbacks: set[asyncio.Task[None]] = set()
+        self._starting = asyncio.Lock()
+        self._name = f"events:{new_id()}"
+
+    def add(self, listener: Listener, kinds: Iterable[str] | None = None) -> None:
+        """Call it with each event (of these kinds) from now on. It is read once `ensure` was awaited."""
+        self._listeners[listener] = frozenset(kinds) if kinds is not None else None
+
+    def remove(self, listener: Listener) -> None:
+        """Call it no more."""
+        self._listeners.pop(listener, None)
+
+    async def ensure(self) -> None:
+        """Read from here on, if nobody reads yet."""
+        async with self._starting:
+            if self._reader is None or self._reader.done():
+                since = await last_ids(self._store)
+                self._reader = asyncio.create_task(
+                    pump(self._store, since, self._deliver, name=self._name), name="redsched events"
+                )
+
+    def _deliver(self, event: Event) -> None:
+        for listener, kinds in list(self._listeners.items()):
+            if kinds is None or event.kind in kinds:
+                try:
+                    outcome = listener(event)
+                except Exception:
+                    log.exception("the listener %r raised", listener)
+                    continue
+                if inspect.isawaitable(outcome):
+                    task = asyncio.ensure_future(self._guard(outcome, listener))
+                    self._callbacks.add(task)
+                    task.add_done_callback(self._callbacks.discard)
+
+    async def _guard(self, outcome: Awaitable[None], listener: Listener) -> None:
+        try:
+            await outcome
+        except Exception:
+            log.exception("the listener %r raised", listener)
+
+    async def close(self) -> None:
+        """Stop reading."""
+        tasks = [task for task in (self._reader, *self._callbacks) if task is not None]
+        self._reader = None
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task

@@ -1,0 +1,49 @@
+"""Identifiers: 16 characters, sortable by time, from an alphabet that is safe in keys, shells and URLs.
+
+16 characters instead of a UUID's 36 save about 40 bytes of Redis memory for each pending job.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+__all__ = ["new_id"]
+
+_ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # sorted as ASCII sorts it
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_TRIPLES = [pair + c for pair in _PAIRS for c in _ALPHABET]
+_random = random.SystemRandom()
+# Seeded from the system once, then cheap: an id must be unique, not secret. A forked child reseeds.
+_generator = random.Random(_random.getrandbits(128))
+_last: tuple[int, str] = (0, "")
+
+
+def _reseed() -> None:
+    _generator.seed(_random.getrandbits(128))
+
+
+try:
+    import os
+
+    os.register_at_fork(after_in_child=_reseed)
+except AttributeError:  # no fork on this platform
+    pass
+
+
+def new_id() -> str:
+    """A new identifier: 42 bits of milliseconds, then 54 random bits.
+
+    The time is this machine's and serves only for sorting by eye; nothing is decided by it.
+    """
+    global _last
+    now_ms = time.time_ns() // 1_000_000  # noqa: TID251  only so that ids sort; no schedule depends on it
+    if _last[0] != now_ms:
+        digits = ""
+        rest = now_ms
+        for _ in range(7):
+            rest, digit = divmod(rest, 64)
+            digits = _ALPHABET[digit] + digits
+        _last = (now_ms, digits)
+    bits = _generator.getrandbits(54)
+    return f"{_last[1]}{_TRIPLES[bits & 262143]}{_TRIPLES[(bits >> 18) & 262143]}{_TRIPLES[bits >> 36]}"

@@ -1,0 +1,308 @@
+"""What a client does to jobs: schedule, look, change, end. Each function is a method of the scheduler, undecorated.
+
+Where a change depends on what is stored (modify, resume, reschedule), it is computed here from a version that was
+read, and Redis stores it only if that is still the version: else it is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
+
+from redsched.codec import Record, pack_payload, unpack_payload
+from redsched.errors import InvalidInputError, InvalidScheduleError, JobLookupError, StoreError
+from redsched.handle import JobHandle
+from redsched.job import Job
+from redsched.model import JobView, State
+from redsched.options import JobOptions, check_id, check_name, check_queue, check_tags
+from redsched.plan import first_fires
+from redsched.schedules import DateSchedule, Schedule
+from redsched.spec import Draft, Interval, JobSpec, schedule_of
+from redsched.store import queries
+from redsched.store.queries import StoredJob
+from redsched.store.store import Store
+from redsched.store.transitions import ClockMovedError, Shard
+from redsched.times import instant_ms
+from redsched.views import view_of
+from redsched.zones import parse_timezone
+
+if TYPE_CHECKING:
+    from redsched.scheduler import BackgroundTaskScheduler
+
+__all__ = ["cancel", "get_dead", "get_job", "get_jobs", "modify", "remove", "requeue", "reschedule", "resume"]
+
+BATCH = 1000
+"""Jobs stored by one call of the script: about 15 ms of Redis' time."""
+TRIES = 20
+"""How often a change is computed again because somebody else changed the job meanwhile."""
+
+
+async def _instant(shard: Shard) -> int:
+    """Redis' time as this process knows it; asks if it does not. The scripts refuse one that is too old."""
+    if not shard.clock.known:
+        await shard.travel()
+    return shard.clock.now_ms()
+
+
+# -- schedule -------------------------------------------------------------------------------------------------------
+
+
+async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobSpec]) -> list[JobHandle]:
+    """See `BackgroundTaskScheduler.schedule_many`."""
+    store = await scheduler.store()
+    drafts: list[Draft] = []
+    local_queue = f"local:{scheduler.id}"
+    owned = False
+    for spec in specs:
+        if not isinstance(spec, JobSpec):
+            raise InvalidInputError(f"pass JobSpec objects, not {type(spec).__qualname__}", field="specs")
+        check_name(spec.name)
+        task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
+        owned = owned or task.is_local
+        drafts.append(
+            spec.definition(task, scheduler.options, scheduler.timezone, local_queue, scheduler.max_payload_bytes)
+        )
+    ids = [draft.definition.id for draft in drafts]
+    if len(drafts) > 1 and len(set(ids)) < len(ids):
+        twice = next(job_id for job_id in ids if ids.count(job_id) > 1)
+        raise InvalidInputError(f"the job_id {twice!r} is given twice in one call", field="job_id")
+    statuses: dict[str, str] = {}
+    by_id = {draft.definition.id: draft for draft in drafts}
+    for shard, members in store.by_shard(ids):
+        for start in range(0, len(members), BATCH):
+            batch = [by_id[job_id] for job_id in members[start : start + BATCH]]
+            done = await _store(shard, batch, scheduler.id if owned else "")
+            statuses.update(zip(members[start : start + BATCH], done, strict=True))
+    return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
+
+
+async def _store(shard: Shard, drafts: Sequence[Draft], owner: str) -> list[str]:
+    for _ in range(TRIES):
+        assumed = await _instant(shard) if any(draft.needs_now for draft in drafts) else 0
+        try:
+            return await shard.schedule([draft.row(assumed) for draft in drafts], assumed_ms=assumed, owner=owner)
+        except ClockMovedError:
+            continue  # the clock is known better now
+    raise StoreError("Redis' clock jumps: no fire time could be computed that was still true when it arrived")
+
+
+# -- look -----------------------------------------------------------------------------------------------------------
+
+
+async def _read(store: Store, job_id: str) -> StoredJob:
+    check_id(job_id)
+    found = await queries.read_jobs(store, [job_id])
+    if job_id not in found or b"record" not in [name.encode() for name in found[job_id].fields]:
+        raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
+    return found[job_id]
+
+
+async def get_job(store: Store, job_id: str) -> JobView | None:
+    """See `BackgroundTaskScheduler.get_job`."""
+    try:
+        return view_of(await _read(store, job_id))
+    except JobLookupError:
+        return None
+
+
+async def get_jobs(
+    store: Store, *, tag: str | None = None, queue: str | None = None, state: State | str | None = None
+) -> list[JobView]:
+    """See `BackgroundTaskScheduler.get_jobs`."""
+    if state is not None:
+        try:
+            state = State(state)
+        except ValueError:
+            known = ", ".join(s.value for s in State)
+            raise InvalidInputError(f"state is {state!r}; it must be one of {known}", field="state") from None
+    ids = [job_id async for job_id in queries.find_ids(store, tag=tag)]
+    found = [view_of(stored) for stored in (await queries.read_jobs(store, dict.fromkeys(ids))).values()]
+    chosen = [v for v in found if (queue is None or v.queue == queue) and (state is None or v.state is state)]
+    return sorted(chosen, key=lambda v: (v.next_run_time is None, v.next_run_time and v.next_run_time.timestamp(), v.id))
+
+
+async def get_dead(store: Store, limit: int) -> list[JobView]:
+    """See `BackgroundTaskScheduler.get_dead`."""
+    return [view_of(stored) for stored in await queries.read_dead(store, limit)]
+
+
+# -- end ------------------------------------------------------------------------------------------------------------
+
+
+async def cancel(store: Store, ids: Sequence[str] | None, tag: str | None) -> list[str]:
+    """See `BackgroundTaskScheduler.cancel_jobs`."""
+    if (ids is None) == (tag is None):
+        raise InvalidInputError("pass either ids or a tag", field="tag")
+    ended: list[str] = []
+    if tag is not None:
+        check_tags([tag], "tag")
+        for shard in store.shards:
+            ended += await shard.cancel(tag=tag)
+        return ended
+    for shard, members in store.by_shard(dict.fromkeys(ids or ())):
+        for start in range(0, len(members), BATCH):
+            ended += await shard.cancel(ids=members[start : start + BATCH])
+    return ended
+
+
+async def remove(store: Store, job_id: str) -> None:
+    """See `BackgroundTaskScheduler.remove_job`."""
+    check_id(job_id)
+    if not await store.shard(job_id).cancel(ids=[job_id], how="remove"):
+        raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
+
+
+async def requeue(store: Store, run_ids: Sequence[str]) -> list[str]:
+    """See `BackgroundTaskScheduler.requeue`."""
+    requeued: list[str] = []
+    groups: dict[int, list[str]] = {}
+    for run_id in run_ids:
+        head, separator, tail = run_id.rpartition("@")
+        job_id = head if separator and head and tail.isdigit() else run_id
+        groups.setdefault(store.shards.index(store.shard(job_id)), []).append(run_id)
+    for number, members in groups.items():
+        requeued += await store.shards[number].requeue(members)
+    return requeued
+
+
+# -- change ---------------------------------------------------------------------------------------------------------
+
+Change = Callable[[Job, StoredJob, int], Mapping[str, Any]]
+
+
+async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | None:
+    """Read a job, compute a change of it, store it if nobody else changed it; else again. The job as it is then."""
+    shard = store.shard(job_id)
+    for _ in range(TRIES):
+        stored = await _read(store, job_id)
+        version = int(stored.fields.get("version", b"0"))
+        job = Job.decode(job_id, stored.fields["record"], version=version)
+        now_ms = await _instant(shard)
+        try:
+            if await shard.modify(job_id, version, compute(job, stored, now_ms), assumed_ms=now_ms):
+                return (await queries.read_jobs(store, [job_id])).get(job_id)
+        except ClockMovedError:
+            continue
+    raise StoreError(f"job {job_id!r} is being changed by others all the time; nothing was changed")
+
+
+def _from_now(schedule: Schedule, job_id: str, now_ms: int) -> list[int] | str:
+    """When a job with this schedule is due next: `when` of `lua/modify.lua`."""
+    first, following = first_fires(schedule.with_seed(job_id), now_ms)
+    return "end" if first is None else [first, following or 0]
+
+
+async def resume(store: Store, job_id: str) -> JobView | None:
+    """See `BackgroundTaskScheduler.resume_job`."""
+
+    def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
+        if job.schedule is None:
+            when: Any = "saved" if "paused_ms" in stored.fields else False
+            return {"kind": "resumed", "when": when}
+        schedule = job.schedule.unbased()
+        record = _with_schedule(job, schedule)
+        return {"kind": "resumed", "when": _from_now(schedule, job_id, now_ms), "record": record.pack()}
+
+    stored = await _change(store, job_id, compute)
+    return None if stored is None else view_of(stored)
+
+
+def _with_schedule(job: Job, schedule: Schedule | None, timezone: str | None = None) -> Record:
+    options = {key: value for key, value in job.record.options.items() if key not in ("schedule", "timezone")}
+    if schedule is not None:
+        options["schedule"] = schedule.to_wire()
+    zone = timezone or job.timezone
+    if zone != "UTC":
+        options["timezone"] = zone
+    return Record(job.record.task, job.record.name, job.record.payload, options)
+
+
+async def reschedule(
+    store: Store, job_id: str, ways: Mapping[str, Any], timezone: str | tzinfo | None, when: Mapping[str, Any]
+) -> JobView | None:
+    """See `BackgroundTaskScheduler.reschedule_job`."""
+    unknown = set(when) - {"start", "end", "jitter", "dst_gap", "dst_fold"}
+    if unknown:
+        raise InvalidInputError(f"reschedule_job does not take {', '.join(sorted(unknown))}", field=min(unknown))
+    if all(value is None for value in ways.values()):
+        raise InvalidInputError("pass one of cron, interval, run_at and schedule", field="cron")
+
+    def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
+        zone = parse_timezone(timezone, job.timezone)
+        made = schedule_of(**ways, **when, zone=zone)
+        if isinstance(made, Interval):
+            made = made.anchored(now_ms)
+        if isinstance(made, DateSchedule):
+            record = _with_schedule(job, None, zone)
+            return {
+                "kind": "modified", "when": [made.run_ms, 0], "record": record.pack(),
+                "unset": ["periodic", "declared", "runs_left"],
+            }  # fmt: skip
+        assert isinstance(made, Schedule)
+        due = _from_now(made, job_id, now_ms)
+        if due == "end":
+            raise InvalidScheduleError(f"the schedule ({made.describe()}) never fires from now on", field="schedule")
+        record = _with_schedule(job, made, zone)
+        return {"kind": "modified", "when": due, "record": record.pack(), "set": ["periodic", 1], "unset": ["declared"]}
+
+    stored = await _change(store, job_id, compute)
+    return None if stored is None else view_of(stored)
+
+
+async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mapping[str, Any]) -> JobView:
+    """See `BackgroundTaskScheduler.modify_job`."""
+    if not changes:
+        raise InvalidInputError("name at least one change", field="changes")
+    store = await scheduler.store()
+    own_words = {"name", "task", "args", "kwargs", "tags", "queue", "next_run_time"}
+    option_changes = {key: value for key, value in changes.items() if key not in own_words}
+
+    def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
+        options: JobOptions = job.options.with_values(option_changes)
+        args, kwargs = unpack_payload(job.record.payload)
+        payload = job.record.payload
+        if "args" in changes or "kwargs" in changes:
+            limit = scheduler.max_payload_bytes
+            payload = pack_payload(changes.get("args", args), changes.get("kwargs", kwargs), limit=limit)
+        task = job.record.task
+        if "task" in changes:
+            task = scheduler.registry.register(changes["task"]).name
+        schedule, when = job.schedule, False
+        if "next_run_time" in changes:
+            explicit = changes["next_run_time"]
+            if explicit is None:
+                when = "pause"
+            else:
+                at_ms = instant_ms(explicit, job.timezone, "next_run_time")
+                following = -1
+                if schedule is not None:
+                    schedule = schedule.rebased(at_ms)
+                when = [at_ms, following]
+        wire = options.to_wire()
+        if schedule is not None:
+            wire["schedule"] = schedule.to_wire()
+        if job.timezone != "UTC":
+            wire["timezone"] = job.timezone
+        tags = check_tags(changes["tags"]) if "tags" in changes else job.tags
+        if tags:
+            wire["tags"] = tags
+        record = Record(task, check_name(changes.get("name", job.record.name)), payload, wire)
+        change: dict[str, Any] = {
+            "kind": "modified", "when": when, "record": record.pack(), "set": options.hash_fields(),
+            "unset": [n for n in ("max_instances", "max_recoveries", "delivery", "declared") if n in stored.fields],
+        }  # fmt: skip
+        if "max_runs" in changes and changes["max_runs"] is None:
+            change["unset"].append("runs_left")
+        if "tags" in changes:
+            change["tags"] = list(tags)
+        if "queue" in changes:
+            change["queue"] = check_queue(changes["queue"])
+        return change
+
+    stored = await _change(store, job_id, compute)
+    if stored is None:
+        raise JobLookupError(f"job {job_id!r} has ended meanwhile")
+    return view_of(stored)
+
+

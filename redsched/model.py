@@ -1,0 +1,217 @@
+"""The words of redsched: what a job, a run and their states are called, everywhere.
+
+The same spelling is used in Lua, in the `events` stream, on the command line, in docs and in metrics;
+`tests/test_vocabulary.py` compares the sets.
+
+A **task** is a function known by a name. A **job** is a task with arguments and a schedule, stored in Redis.
+A **run** is one execution of a job for one **fire time**; a retry is the next **attempt** of the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["Delivery", "Event", "JobView", "Outcome", "Reason", "RunContext", "State", "TaskExecutionResult"]
+
+
+class State(StrEnum):
+    """Where a job is."""
+
+    SCHEDULED = "scheduled"
+    """Waiting for its next run time (or for the next attempt of a run)."""
+    RUNNING = "running"
+    """A worker holds a lease on a run of it."""
+    PAUSED = "paused"
+    """Kept, but not due until resumed."""
+    DEAD = "dead"
+    """Ended without success; kept for inspection and requeue."""
+
+
+class Outcome(StrEnum):
+    """How a claim of a run ended."""
+
+    DONE = "done"
+    """The task returned."""
+    RETRY = "retry"
+    """The task raised; its retry policy gave it a further attempt, which is in Redis."""
+    DEAD = "dead"
+    """The task raised, or its workers died, and no attempt is left."""
+    MISSED = "missed"
+    """It would have started later than misfire_grace_time allows, so it was not run."""
+    CANCELLED = "cancelled"
+    """It was cancelled, before or while it ran."""
+    RELEASED = "released"
+    """Given back by a worker that shuts down; starts at once elsewhere, no attempt used."""
+    POSTPONED = "postponed"
+    """Put off without using an attempt: the task is not known here, or a circuit is open."""
+
+
+class Reason(StrEnum):
+    """Why something did not run, or ended as it did: a closed list (promise 7)."""
+
+    MISFIRE = "misfire"
+    """Later than misfire_grace_time."""
+    COALESCED = "coalesced"
+    """Several fires were overdue and coalesce=True ran only the newest."""
+    MAX_INSTANCES = "max_instances"
+    """As many instances as max_instances allows were running."""
+    CATCH_UP = "max_catch_up"
+    """More fires were overdue than max_catch_up allows with coalesce=False; the oldest were dropped."""
+    TASK_FAILED = "task_failed"
+    """The task raised."""
+    TIMEOUT = "timeout"
+    """The task ran longer than its timeout."""
+    ATTEMPTS_USED_UP = "attempts_used_up"
+    """The task raised in its last attempt."""
+    LEASE_EXPIRED = "lease_expired"
+    """The worker that held the run died or hung."""
+    RECOVERIES_USED_UP = "recoveries_used_up"
+    """The workers of this run died more often than max_recoveries allows."""
+    AT_MOST_ONCE = "at_most_once"
+    """Its worker died and delivery="at_most_once" forbids to start it again."""
+    FENCE_LOST = "fence_lost"
+    """A worker without the lease tried to settle; Redis refused."""
+    UNKNOWN_TASK = "unknown_task"
+    """The worker that claimed it knows no task of that name; left to others."""
+    CIRCUIT_OPEN = "circuit_open"
+    """Its circuit breaker is open."""
+    PROCESS_GONE = "process_gone"
+    """A closure, lambda or unbound instance lived in a process that is gone."""
+    SCHEDULE_ERROR = "schedule_error"
+    """Its schedule raised when the next fire time was sought."""
+    UNREADABLE = "unreadable"
+    """The record or its arguments cannot be decoded by this version."""
+    CANCELLED = "cancelled"
+    """Somebody cancelled it."""
+    REPLACED = "replaced"
+    """A one-shot job was scheduled anew under the same id while a run of it wanted another attempt."""
+    REMOVED = "removed"
+    """Somebody removed the job."""
+    SHUTDOWN = "shutdown"
+    """Its worker was asked to stop."""
+    MANUAL = "manual"
+    """Somebody asked for it: run_now, requeue."""
+    ENDED = "ended"
+    """The schedule has no further fire time."""
+
+
+class Delivery(StrEnum):
+    """What happens to a run whose worker died."""
+
+    AT_LEAST_ONCE = "at_least_once"
+    """It is started again elsewhere after the lease."""
+    AT_MOST_ONCE = "at_most_once"
+    """It ends dead, with that reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as it was when it was read. All times are aware datetimes in the job's zone."""
+
+    id: str
+    name: str
+    task: str
+    queue: str
+    state: State
+    next_run_time: datetime | None
+    """When it fires next; None while paused, dead, or when the last run has been claimed."""
+    schedule: str
+    """The schedule in words, for example `cron 0 8 * * * (Europe/Berlin)`."""
+    timezone: str
+    tags: tuple[str, ...] = ()
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    coalesce: bool = True
+    max_instances: int = 1
+    misfire_grace_time: float | None = None
+    """Seconds; None = no limit."""
+    timeout: float | None = None
+    """Seconds; None = no limit."""
+    max_attempts: int = 1
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    executor: str = "default"
+    runs_left: int | None = None
+    running: int = 0
+    """Instances that hold a lease now."""
+    waiting: int = 0
+    """Runs that wait for their next attempt."""
+    attempt: int = 0
+    progress: Any = None
+    """What the running task told with `report_progress`."""
+    reason: Reason | None = None
+    error: str | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskExecutionResult:
+    """How a run ended, as `await handle.result()` gives it and as history shows it."""
+
+    job_id: str
+    task_name: str
+    outcome: Outcome
+    result: Any = None
+    error: str | None = None
+    error_type: str | None = None
+    reason: Reason | None = None
+    attempt: int = 1
+    fire_time: datetime | None = None
+    execution_time: float | None = None
+    """Seconds."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the task returned."""
+        return self.outcome is Outcome.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One transition of one job, with its reason: what listeners get and `redsched events` prints."""
+
+    kind: str
+    """scheduled, replaced, claimed, done, retry, dead, missed, coalesced, skipped, recovered, released, postponed,
+    cancelled, removed, paused, resumed, modified, requeued, refused, ended."""
+    job_id: str
+    at: datetime
+    """When Redis recorded it (UTC)."""
+    reason: Reason | None = None
+    fire_time: datetime | None = None
+    last_fire_time: datetime | None = None
+    """For a span of fires (missed, coalesced, skipped): the newest of them."""
+    count: int | None = 1
+    """For a span of fires: how many; None where they cannot be counted cheaply."""
+    task: str | None = None
+    worker: str | None = None
+    attempt: int | None = None
+    execution_time: float | None = None
+    """Seconds."""
+    lateness: float | None = None
+    """Seconds between the fire time and the start."""
+    error: str | None = None
+    stream_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What a running task can know of its run: see `redsched.current_run()`."""
+
+    job_id: str
+    run_id: str
+    name: str
+    task: str
+    queue: str
+    fire_time: datetime
+    """The instant this run was due (aware, in the job's zone)."""
+    attempt: int
+    """1 for the first."""
+    fencing_token: int
+    """Only grows. Hand it to whatever the task writes to, so that a stale writer can be refused."""
+    deadline: datetime | None
+    """When the timeout ends the run, by Redis' clock (UTC); None without a timeout."""
+    tags: tuple[str, ...]
+    worker: str

@@ -1,0 +1,115 @@
+"""Retry policies: how often a run is tried, and how long it waits in between.
+
+The next attempt of a job's run is in Redis, so a crash between two attempts loses nothing. `apply` uses the
+same policy around any coroutine function, in this process only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from redsched.errors import InvalidInputError
+
+__all__ = ["RetryPolicy"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _class_name(kind: type[BaseException]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Try a run again when it raises.
+
+    >>> policy = RetryPolicy(max_attempts=4, backoff_factor=2.0, initial_delay=1.0, jitter=0)
+    >>> [policy.delay(attempt) for attempt in (1, 2, 3)]
+    [1.0, 2.0, 4.0]
+
+    Raises:
+        InvalidInputError: an argument is out of its range.
+    """
+
+    max_attempts: int = 3
+    """How often the run is started at most, the first time included."""
+    backoff_factor: float = 2.0
+    """Each wait is this many times the one before. 1.0 = always the same."""
+    max_delay: float = 300.0
+    """Seconds; no wait is longer."""
+    initial_delay: float = 1.0
+    """Seconds before the second attempt."""
+    jitter: float = 0.1
+    """Each wait is lengthened by a random part of itself up to this share, so that failures do not return in step."""
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    """Which exceptions are worth another attempt; subclasses too."""
+    names: tuple[str, ...] = field(default=(), repr=False)
+    """`retry_on` by name, as it is stored; set by redsched."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise InvalidInputError(f"max_attempts is {self.max_attempts!r}; it must be an int of 1 or more", field="max_attempts")
+        for name, low in (("backoff_factor", 1.0), ("max_delay", 0.0), ("initial_delay", 0.0), ("jitter", 0.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < float("inf"):
+                raise InvalidInputError(f"{name} is {value!r}; it must be a number of {low} or more", field=name)
+        if not self.names:
+            try:
+                names = tuple(_class_name(kind) for kind in self.retry_on)
+            except (TypeError, AttributeError):
+                raise InvalidInputError(
+                    f"retry_on is {self.retry_on!r}; it must be a tuple of exception classes", field="retry_on"
+                ) from None
+            object.__setattr__(self, "names", names)
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait after this attempt (1 = the first) has failed."""
+        # The exponent is bounded, since a float overflows before any delay limit is of use.
+        wait = min(self.max_delay, self.initial_delay * self.backoff_factor ** min(attempt - 1, 500))
+        return min(self.max_delay, wait * (1 + random.random() * self.jitter)) if self.jitter else wait
+
+    def retries(self, error: BaseException) -> bool:
+        """Whether this exception is worth another attempt."""
+        if "builtins.Exception" in self.names:
+            return isinstance(error, Exception)
+        return any(_class_name(kind) in self.names for kind in type(error).__mro__)
+
+    def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        """Wrap a coroutine function: it is tried again in this process, as often as the policy allows."""
+
+        @functools.wraps(function)
+        async def tried(*args: P.args, **kwargs: P.kwargs) -> R:
+            attempt = 1
+            while True:
+                try:
+                    return await function(*args, **kwargs)
+                except Exception as error:
+                    if attempt >= self.max_attempts or not self.retries(error):
+                        raise
+                    await asyncio.sleep(self.delay(attempt))
+                    attempt += 1
+
+        return tried
+
+    def to_wire(self) -> list[Any]:
+        """The policy as plain data."""
+        return [self.max_attempts, self.backoff_factor, self.max_delay, self.initial_delay, self.jitter, *self.names]
+
+    @classmethod
+    def from_wire(cls, data: Sequence[Any]) -> RetryPolicy:
+        """The policy that `to_wire` gave."""
+        attempts, factor, longest, first, jitter, *names = data
+        return _policy(attempts, factor, longest, first, jitter, tuple(names))
+
+
+@functools.lru_cache(maxsize=256)
+def _policy(
+    attempts: int, factor: float, longest: float, first: float, jitter: float, names: tuple[str, ...]
+) -> RetryPolicy:
+    return RetryPolicy(attempts, factor, longest, first, jitter, (), names)

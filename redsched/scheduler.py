@@ -1,0 +1,576 @@
+"""`BackgroundTaskScheduler`: the door that users come in by. Signatures, docs and delegation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import anyio
+
+from redsched import declare, jobs
+from redsched.codec import MAX_PAYLOAD_BYTES
+from redsched.embedded import EmbeddedServer, resolve
+from redsched.errors import InvalidConfigError, InvalidInputError, SchedulerStateError
+from redsched.events import history
+from redsched.feed import EventFeed, Listener
+from redsched.handle import JobHandle
+from redsched.ids import new_id
+from redsched.model import Event, JobView, State, TaskExecutionResult
+from redsched.options import JobOptions, seconds_to_ms
+from redsched.results import wait_for_result
+from redsched.schedules import Schedule
+from redsched.spec import JobSpec, ScheduleOptions
+from redsched.store import queries
+from redsched.store.clock import from_ms
+from redsched.store.store import Store
+from redsched.store.transitions import Limits
+from redsched.tasks import ServiceProvider, Task, TaskRegistry, default_registry
+from redsched.times import delay_ms
+from redsched.worker.executors import Executors
+from redsched.worker.worker import Worker
+from redsched.zones import parse_timezone
+
+__all__ = ["BackgroundTaskScheduler"]
+
+log = logging.getLogger("redsched")
+
+
+class BackgroundTaskScheduler:
+    """Schedules jobs in Redis, and runs them, in this process and any other.
+
+    Nothing is connected before the first call that needs Redis. Everything is a coroutine method of one event
+    loop.
+
+    >>> import asyncio, redsched
+    >>> async def main():
+    ...     async with redsched.BackgroundTaskScheduler("redis://localhost:6379", "mario_pizzeria") as scheduler:
+    ...         await scheduler.schedule_delayed_task("reminder", remind, delay_minutes=15, args=["order-1"])
+
+    Args:
+        redis_url: `redis://`, `rediss://` (TLS), `unix:///path/redis.sock`, or `embedded:///folder`, which starts a
+            server of its own with its data in that folder.
+        job_store_prefix: what all its keys start with: schedulers of one prefix share their jobs.
+        timezone: of jobs that name none, and of naive datetimes.
+        job_defaults: options of jobs that give none: coalesce, max_instances, misfire_grace_time, timeout, …
+        queues: which queues this process' worker serves, the preferred first.
+        concurrency: how many runs this process' worker holds at once.
+        threads: how many plain functions run at once, each in a thread.
+        processes: how many functions with executor="processpool" run at once, each in a child process.
+        lease: seconds after which a run whose worker gave no sign of life is given to another.
+        shards: into how many hash tags the jobs are spread. Every process of a prefix must name the same number.
+        max_catch_up: with coalesce=False, how many overdue fires of one job are run at most.
+        shutdown_grace: seconds that runs have to finish when the scheduler is shut down.
+        task_packages: packages whose functions a worker may import to run a job (`module.function`).
+        service_provider: where instances come from for methods as tasks: an object with `get_service(class)`.
+        declared_tasks: whether `start` stores the jobs of functions decorated with `@schedule_task`.
+        dead_max, dead_age: how many dead runs are kept, and for how long (seconds).
+        events_max: entries of the events stream; one carries a batch of up to 250 transitions.
+        max_payload_bytes: the largest arguments of a job, encoded.
+        retry_for: seconds for which a call is sent again while Redis does not answer.
+        redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
+
+    Raises:
+        InvalidConfigError: a setting is wrong; the message names it.
+    """
+
+    def __init__(
+        self,
+        redis_url: str = "redis://localhost:6379",
+        job_store_prefix: str = "redsched",
+        *,
+        timezone: str | tzinfo = "UTC",
+        job_defaults: Mapping[str, Any] | None = None,
+        queues: Sequence[str] = ("default",),
+        concurrency: int = 100,
+        threads: int = 20,
+        processes: int = 2,
+        lease: float | timedelta = 30.0,
+        shards: int = 1,
+        max_catch_up: int = 1000,
+        shutdown_grace: float = 30.0,
+        task_packages: Sequence[str] = (),
+        service_provider: ServiceProvider | None = None,
+        declared_tasks: bool = True,
+        dead_max: int = 10_000,
+        dead_age: float | timedelta = 7 * 86_400.0,
+        events_max: int = 10_000,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        retry_for: float = 10.0,
+        redis_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(redis_url, str) or "://" not in redis_url:
+            raise InvalidConfigError(
+                f"redis_url is {redis_url!r}; pass a URL such as redis://localhost:6379", field="redis_url"
+            )
+        if isinstance(queues, str) or not queues:
+            raise InvalidConfigError(f"queues is {queues!r}; pass a list of names", field="queues")
+        for name, value in (("max_catch_up", max_catch_up), ("dead_max", dead_max), ("events_max", events_max)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidConfigError(f"{name} is {value!r}; it must be an int of 1 or more", field=name)
+        lease_ms = seconds_to_ms(lease, "lease", minimum_ms=200)
+        limits = Limits(
+            lease_ms=lease_ms,
+            nap_ms=min(10_000, max(100, lease_ms // 3)),
+            gone_ms=max(60_000, 2 * lease_ms),
+            dead_age_ms=seconds_to_ms(dead_age, "dead_age"),
+            dead_max=dead_max,
+            events_max=events_max,
+        )
+        self.id = new_id()
+        """This process' part of the fleet: the id of its worker, and of its own queue."""
+        self.redis_url = redis_url
+        self.prefix = job_store_prefix
+        self.timezone = parse_timezone(timezone, "UTC")
+        self.options = JobOptions().with_values(job_defaults or {}, "job_defaults: ")
+        self.registry = TaskRegistry(default_registry)
+        self.registry.provider = service_provider
+        self.registry.packages = tuple(task_packages)
+        self.declared: list[JobSpec] = []
+        self.shutdown_grace = shutdown_grace
+        self.max_payload_bytes = max_payload_bytes
+        self._declared_tasks = declared_tasks
+        self._embedded: EmbeddedServer | None = None
+        self._store: Store | None = None
+        self._store_settings: dict[str, Any] = {
+            "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
+        }  # fmt: skip
+        if not redis_url.startswith("embedded:"):
+            self._store = Store(redis_url, job_store_prefix, **self._store_settings)
+        self._opening = asyncio.Lock()
+        self._executors = Executors(threads, processes)
+        self._worker_settings: dict[str, Any] = {
+            "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
+        }  # fmt: skip
+        self._feed: EventFeed | None = None
+        self._listeners: list[tuple[Listener, Sequence[str] | None]] = []
+        self._worker: Worker | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._started = False
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "not running"
+        return f"<BackgroundTaskScheduler {self.prefix!r} {self.id} {state}>"
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether `start` was called, and `shutdown` was not."""
+        return self._started
+
+    @property
+    def worker(self) -> Worker | None:
+        """This process' worker, if it has one."""
+        return self._worker
+
+    async def store(self) -> Store:
+        """The store; starts the embedded server if the URL asks for one."""
+        if self._store is None:
+            async with self._opening:
+                if self._store is None:
+                    url, self._embedded = await asyncio.to_thread(resolve, self.redis_url)
+                    self._store = Store(url, self.prefix, **self._store_settings)
+        return self._store
+
+    async def start(self, *, worker: bool = True) -> None:
+        """Connect, store the declared jobs, and run a worker in this process.
+
+        Args:
+            worker: False = this process only schedules; its jobs are run by others.
+
+        Raises:
+            SchedulerStateError: it was started already.
+            StoreError: Redis is not there, or refuses.
+        """
+        if self._started:
+            raise SchedulerStateError("the scheduler was started already")
+        store = await self.store()
+        for shard in store.shards:
+            await shard.travel()  # asks for the time: says early and clearly if Redis is not there
+        self._started = True
+        try:
+            if self._declared_tasks and declare.declared:
+                await self.schedule_many(declare.declared)
+            if self.declared:
+                await self.schedule_many(self.declared)
+            if self._listeners:
+                await self._ensure_feed()
+            if worker:
+                self._worker = self.make_worker()
+                ready = asyncio.get_running_loop().create_future()
+                self._serving = asyncio.create_task(self._worker.serve(task_status=_Ready(ready)), name="redsched worker")
+                await asyncio.wait((ready, self._serving), return_when=asyncio.FIRST_COMPLETED)
+                if self._serving.done():
+                    await self._serving
+        except BaseException:
+            await self.shutdown(wait=False)
+            raise
+
+    def make_worker(self) -> Worker:
+        """A worker of this scheduler that is not yet serving: for `run_once`, and for those who serve it themselves.
+
+        Raises:
+            SchedulerStateError: the store is not open yet (`await scheduler.store()` first).
+        """
+        if self._store is None:
+            raise SchedulerStateError("the store is not open yet: await scheduler.store() first")
+        return Worker(self._store, self.registry, worker_id=self.id, **self._worker_settings)
+
+    async def shutdown(self, wait: bool = True, *, grace: float | None = None) -> None:
+        """Stop claiming, let runs finish, give the rest back, and disconnect.
+
+        Args:
+            wait: False = do not let runs finish: they are cancelled and start at once elsewhere.
+            grace: seconds that runs have to finish, instead of the scheduler's `shutdown_grace`.
+        """
+        self._started = False
+        if self._worker is not None and self._serving is not None:
+            seconds = (self.shutdown_grace if grace is None else grace) if wait else 0.0
+            stopping = asyncio.create_task(self._worker.stop(grace=seconds))
+            await asyncio.wait((stopping, self._serving), return_when=asyncio.FIRST_COMPLETED)
+            if not self._serving.done():
+                await stopping
+            stopping.cancel()
+            serving, self._serving, self._worker = self._serving, None, None
+            await asyncio.wait((serving,))
+            if not serving.cancelled() and (error := serving.exception()):
+                log.error("the worker ended with an error", exc_info=error)
+        if self._feed is not None:
+            await self._feed.close()
+            self._feed = None
+        if self._store is not None:
+            await self._store.close()
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.stop)
+            self._embedded = None
+            self._store = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.shutdown(wait=kind is None)
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def register(self, function: Callable[..., Any], *, name: str | None = None, **defaults: Any) -> Task:
+        """Let this process' worker run a function, by its name or the given one.
+
+        Raises:
+            InvalidInputError: not callable, a closure without a name, or a name that is taken.
+        """
+        return self.registry.register(function, name=name, defaults=defaults)
+
+    def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
+        """Let this process' worker call methods of this instance's class on this instance."""
+        self.registry.bind(instance, kind)
+
+    # -- scheduling -----------------------------------------------------------------------------------------------
+
+    async def schedule_immediate_task(
+        self, name: str, task: Callable[..., Any], **options: Unpack[ScheduleOptions]
+    ) -> JobHandle:
+        """Run a task once, as soon as a worker is free.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was stored.
+            ConflictingIdError: a job of that `job_id` is there already.
+            StoreError: Redis did not store it.
+        """
+        return await self._schedule(JobSpec(name, task, **options))
+
+    async def schedule_delayed_task(
+        self,
+        name: str,
+        task: Callable[..., Any],
+        delay: float | timedelta | None = None,
+        *,
+        delay_minutes: float | None = None,
+        delay_seconds: float | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle:
+        """Run a task once, after a delay from now (by Redis' clock): minutes, seconds, or a timedelta.
+
+        Raises: as `schedule_immediate_task`.
+        """
+        milliseconds = delay_ms(delay, delay_seconds, delay_minutes)
+        return await self._schedule(JobSpec(name, task, delay=timedelta(milliseconds=milliseconds), **options))
+
+    async def schedule_at(
+        self, name: str, task: Callable[..., Any], scheduled_time: datetime | str, **options: Unpack[ScheduleOptions]
+    ) -> JobHandle:
+        """Run a task once, at an instant. One that has passed is due at once (misfire_grace_time applies).
+
+        Raises: as `schedule_immediate_task`.
+        """
+        if scheduled_time is None:
+            raise InvalidInputError("scheduled_time is None; pass a datetime", field="scheduled_time")
+        return await self._schedule(JobSpec(name, task, run_at=scheduled_time, **options))
+
+    async def schedule_cron(
+        self,
+        name: str,
+        task: Callable[..., Any],
+        cron: str,
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        jitter: float | timedelta | None = None,
+        dst_gap: str = "shift",
+        dst_fold: str = "first",
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle:
+        """Run a task by a cron expression, in the job's time zone.
+
+        Raises: as `schedule_immediate_task`; InvalidScheduleError names the field of the expression.
+        """
+        spec = JobSpec(
+            name, task, cron=cron, start=start, end=end, jitter=jitter, dst_gap=dst_gap, dst_fold=dst_fold, **options
+        )
+        return await self._schedule(spec)
+
+    async def schedule_interval(
+        self,
+        name: str,
+        task: Callable[..., Any],
+        interval: float | timedelta | None = None,
+        *,
+        weeks: float = 0,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        jitter: float | timedelta | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle:
+        """Run a task again and again, on a grid from `start` (default: one interval from now) that never drifts.
+
+        Raises: as `schedule_immediate_task`.
+        """
+        every = _interval(interval, weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+        return await self._schedule(
+            JobSpec(name, task, interval=every, start=start, end=end, jitter=jitter, **options)
+        )
+
+    async def schedule(
+        self,
+        name: str,
+        task: Callable[..., Any],
+        schedule: Schedule | Sequence[Schedule],
+        **options: Unpack[ScheduleOptions],
+    ) -> JobHandle:
+        """Run a task by a schedule object, or by several: a fire of any of them is a fire of the job.
+
+        Raises: as `schedule_immediate_task`.
+        """
+        return await self._schedule(JobSpec(name, task, schedule=schedule, **options))
+
+    async def schedule_many(self, specs: Iterable[JobSpec]) -> list[JobHandle]:
+        """Store many jobs in few trips. All are checked before any is stored; each 1,000 are stored all or none.
+
+        Raises: as `schedule_immediate_task`.
+        """
+        return await jobs.schedule_many(self, list(specs))
+
+    async def _schedule(self, spec: JobSpec) -> JobHandle:
+        return (await jobs.schedule_many(self, [spec]))[0]
+
+    # -- jobs -----------------------------------------------------------------------------------------------------
+
+    async def get_job(self, job_id: str) -> JobView | None:
+        """A job as it is now, or None: it has ended, was removed, or never was."""
+        return await jobs.get_job(await self.store(), job_id)
+
+    async def get_jobs(
+        self, *, tag: str | None = None, queue: str | None = None, state: State | str | None = None
+    ) -> list[JobView]:
+        """All jobs, or those with a tag, of a queue, in a state; by next run time, then id.
+
+        Raises:
+            InvalidInputError: there is no such state.
+        """
+        return await jobs.get_jobs(await self.store(), tag=tag, queue=queue, state=state)
+
+    async def pause_job(self, job_id: str) -> None:
+        """Keep a job from becoming due. Runs that go on are not touched; what passes meanwhile leaves no trace.
+
+        Raises:
+            JobLookupError: there is no such job.
+            SchedulerStateError: its last run has been claimed: nothing is left to pause.
+        """
+        if not await (await self.store()).shard(job_id).pause(job_id):
+            raise SchedulerStateError(f"job {job_id!r} runs for the last time: there is nothing left to pause")
+
+    async def resume_job(self, job_id: str) -> JobView | None:
+        """Let a paused job become due again: at its schedule's next fire from now, without catching up; a one-shot
+        job at its time, even if that has passed (all as APScheduler). Returns None if its schedule has ended.
+
+        Raises:
+            JobLookupError: there is no such job.
+        """
+        return await jobs.resume(await self.store(), job_id)
+
+    async def reschedule_job(
+        self,
+        job_id: str,
+        *,
+        cron: str | None = None,
+        interval: float | timedelta | None = None,
+        run_at: datetime | str | None = None,
+        schedule: Schedule | Sequence[Schedule] | None = None,
+        timezone: str | tzinfo | None = None,
+        **when: Any,
+    ) -> JobView | None:
+        """Give a job another schedule, with its next run computed from now. Overdue runs are dropped, and a paused
+        job is resumed (as APScheduler). `when`: start, end, jitter, dst_gap, dst_fold.
+
+        Raises:
+            JobLookupError: there is no such job.
+            InvalidInputError: the schedule is wrong; nothing was changed.
+        """
+        store = await self.store()
+        ways = {"cron": cron, "interval": interval, "run_at": run_at, "schedule": schedule}
+        return await jobs.reschedule(store, job_id, ways, timezone, when)
+
+    async def modify_job(self, job_id: str, **changes: Any) -> JobView:
+        """Change a job: name, task, args, kwargs, tags, queue, next_run_time, or any option. Its id stays, and so
+        does what is not named. `next_run_time=None` pauses it.
+
+        Raises:
+            JobLookupError: there is no such job.
+            InvalidInputError: a change is wrong; nothing was changed.
+        """
+        return await jobs.modify(self, job_id, changes)
+
+    async def remove_job(self, job_id: str) -> None:
+        """End a job. Instances that run go on, but are not tried again.
+
+        Raises:
+            JobLookupError: there is no such job.
+        """
+        await jobs.remove(await self.store(), job_id)
+
+    async def cancel(self, job_id: str | None = None, *, tag: str | None = None) -> bool:
+        """End a job, or all jobs with a tag, and stop their running instances. Returns whether any was there.
+
+        Raises:
+            InvalidInputError: neither or both are given.
+        """
+        return bool(await self.cancel_jobs(ids=None if job_id is None else [job_id], tag=tag))
+
+    async def cancel_jobs(self, *, ids: Sequence[str] | None = None, tag: str | None = None) -> list[str]:
+        """As `cancel`, for several ids; returns the ids of the jobs that were there."""
+        return await jobs.cancel(await self.store(), ids, tag)
+
+    async def run_now(self, job_id: str) -> str:
+        """Make a job due now, once, beside its schedule. Returns the run's id.
+
+        Raises:
+            JobLookupError: there is no such job.
+        """
+        return await (await self.store()).shard(job_id).run(job_id)
+
+    async def get_dead(self, limit: int = 1000) -> list[JobView]:
+        """Runs that ended without success, the newest first. Their `id` is what `requeue` takes."""
+        return await jobs.get_dead(await self.store(), limit)
+
+    async def requeue(self, *run_ids: str) -> list[str]:
+        """Give dead runs another life, with all their attempts. Returns the ids of those that were dead."""
+        return await jobs.requeue(await self.store(), run_ids)
+
+    async def clear_all_jobs(self) -> int:
+        """Remove every job, run, result and event of this prefix. Returns how many jobs there were.
+
+        It may be called after `shutdown`.
+        """
+        store = await self.store()
+        count = await queries.clear(store)
+        if not self._started:
+            await store.close()
+        return count
+
+    # -- what happens ---------------------------------------------------------------------------------------------
+
+    async def now(self) -> datetime:
+        """The time by which everything is decided: Redis' clock, and the testing kit's offset (UTC)."""
+        return from_ms(await (await self.store()).shards[0].travel())
+
+    async def wait_for_result(self, job_id: str, *, timeout: float | timedelta | None = None) -> TaskExecutionResult:
+        """Wait until a run of the job has ended, and tell how. For one that has ended already: how it ended.
+
+        Raises:
+            ResultTimeoutError: it did not within `timeout` (seconds, or a timedelta).
+            JobLookupError: there is no such job, and nothing is known of how it ended any more.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        return await wait_for_result(await self.store(), await self._ensure_feed(), job_id, seconds)
+
+    def add_listener(self, listener: Listener, kinds: Sequence[str] | None = None) -> None:
+        """Call `listener(event)` for each event of the whole fleet, or for those of some kinds (see `Event.kind`).
+
+        From `start` on, or from now if it has started. A coroutine function is awaited beside the others.
+        """
+        self._listeners.append((listener, kinds))
+        if self._feed is not None:
+            self._feed.add(listener, kinds)
+        elif self._started:
+            self._listening = asyncio.create_task(self._ensure_feed())
+
+    def remove_listener(self, listener: Listener) -> None:
+        """Call it no more."""
+        self._listeners = [(known, kinds) for known, kinds in self._listeners if known is not listener]
+        if self._feed is not None:
+            self._feed.remove(listener)
+
+    async def _ensure_feed(self) -> EventFeed:
+        if self._feed is None:
+            self._feed = EventFeed(await self.store())
+            for listener, kinds in self._listeners:
+                self._feed.add(listener, kinds)
+        await self._feed.ensure()
+        return self._feed
+
+    async def get_history(self, job_id: str | None = None, *, limit: int = 1000) -> list[Event]:
+        """The newest events, oldest first: of one job, or of all."""
+        return await history(await self.store(), limit=limit, job_id=job_id)
+
+    async def get_workers(self) -> dict[str, dict[str, Any]]:
+        """The workers that gave a sign of life lately: what they serve, by their ids."""
+        return await queries.read_workers(await self.store())
+
+
+class _Ready:
+    """What anyio's `start` passes as `task_status`, for a plain task."""
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self._future = future
+
+    def started(self, value: object = None) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+
+def _interval(
+    interval: float | timedelta | None, *, weeks: float, days: float, hours: float, minutes: float, seconds: float
+) -> float | timedelta:
+    parts = {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+    given = {name: value for name, value in parts.items() if value}
+    if (interval is None) == (not given):
+        raise InvalidInputError(
+            f"pass either interval= (seconds or a timedelta) or some of {', '.join(parts)}", field="interval"
+        )
+    if interval is not None:
+        return interval
+    try:
+        return timedelta(**given)
+    except (TypeError, OverflowError) as error:
+        raise InvalidInputError(f"the interval {given} is not usable: {error}", field="interval") from None

@@ -1,0 +1,276 @@
+"""`JobSpec`: a job as a user describes it, checked before anything is stored.
+
+Every `schedule_…` method of the scheduler makes one; `schedule_many` takes a list of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, TypedDict
+
+from redsched.codec import pack_payload
+from redsched.errors import InvalidInputError, InvalidScheduleError
+from redsched.ids import new_id
+from redsched.job import Definition
+from redsched.options import JobOptions, check_id, check_name, check_queue, check_tags, seconds_to_ms
+from redsched.policies import RetryPolicy
+from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
+from redsched.tasks import Task
+from redsched.times import instant_ms
+from redsched.zones import parse_timezone
+
+__all__ = ["JobSpec", "ScheduleOptions"]
+
+
+class ScheduleOptions(TypedDict, total=False):
+    """What every `schedule_…` method takes besides its own arguments."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    tags: Sequence[str]
+    job_id: str
+    """The job's identity; generated if not given."""
+    queue: str
+    coalesce: bool
+    max_instances: int
+    misfire_grace_time: float | timedelta | None
+    """Seconds; None = run however late."""
+    replace_existing: bool | str
+    """True: replace the job of that id; "keep": leave it as it is; False (default): refuse."""
+    timeout: float | timedelta | None
+    """Seconds that one attempt may take; None = no limit."""
+    max_attempts: int
+    retry: RetryPolicy | None
+    delivery: str
+    """at_least_once (default) or at_most_once."""
+    timezone: str | tzinfo | None
+    executor: str
+    result_ttl: float | timedelta
+    """Seconds that what the task returned is kept; 0 = not at all."""
+    max_recoveries: int
+    """How often a run is started again after its worker died."""
+    max_runs: int | None
+    """A periodic job ends after so many runs."""
+    next_run_time: datetime | None
+    """An explicit first run, whatever the schedule says; None = added paused."""
+
+
+_JOB_WORDS = frozenset(
+    {"args", "kwargs", "tags", "job_id", "queue", "replace_existing", "timezone", "next_run_time"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An interval whose start is not yet known: it is anchored when the job is stored."""
+
+    every_ms: int
+    start_ms: int | None = None
+    end_ms: int | None = None
+    timezone: str = "UTC"
+    jitter_ms: int = 0
+
+    def anchored(self, now_ms: int) -> IntervalSchedule:
+        """With the start that it has if it is stored now: one interval from now (as APScheduler)."""
+        start = now_ms + self.every_ms if self.start_ms is None else self.start_ms
+        return IntervalSchedule(self.every_ms, start, self.end_ms, self.timezone, self.jitter_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job to be: its name, its task, when it runs, and its options.
+
+    >>> import redsched
+    >>> spec = redsched.JobSpec("report", print, cron="0 8 * * *", timezone="Europe/Berlin", args=["good morning"])
+
+    Args:
+        name: a label; many jobs may share one.
+        task: the function.
+        run_at: when a one-shot job runs (a naive datetime is read in the job's zone).
+        delay: or after how long (seconds or a timedelta); neither of these and no schedule means now.
+        cron: 5 fields, 6 with seconds last, or a nickname such as `@daily`.
+        interval: seconds or a timedelta between two fires.
+        schedule: a schedule object, or several: a fire of any of them is a fire of the job.
+        start, end: no fire before, no fire after (inclusive).
+        jitter: seconds by which each fire may be late at random; an interval does not drift by it.
+        dst_gap, dst_fold: for cron jobs at a fixed time: see docs/guide/schedules.md.
+        options: see `ScheduleOptions`.
+    """
+
+    name: str
+    task: Callable[..., Any]
+    run_at: datetime | str | None = None
+    delay: float | timedelta | None = None
+    cron: str | None = None
+    interval: float | timedelta | None = None
+    schedule: Schedule | Sequence[Schedule] | None = None
+    start: datetime | str | None = None
+    end: datetime | str | None = None
+    jitter: float | timedelta | None = None
+    dst_gap: str = "shift"
+    dst_fold: str = "first"
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __init__(
+        self, name: str, task: Callable[..., Any], *, run_at: datetime | str | None = None,
+        delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
+        schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
+        end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
+        dst_fold: str = "first", **options: Any,
+    ) -> None:  # fmt: skip
+        for attribute, value in (
+            ("name", name), ("task", task), ("run_at", run_at), ("delay", delay), ("cron", cron),
+            ("interval", interval), ("schedule", schedule), ("start", start), ("end", end), ("jitter", jitter),
+            ("dst_gap", dst_gap), ("dst_fold", dst_fold), ("options", options),
+        ):  # fmt: skip
+            object.__setattr__(self, attribute, value)
+
+    def with_options(self, **options: Any) -> JobSpec:
+        """The same job with further options."""
+        spec = replace_spec(self)
+        object.__setattr__(spec, "options", {**self.options, **options})
+        return spec
+
+    def definition(self, task: Task, defaults: JobOptions, zone: str, queue: str, payload_limit: int) -> Draft:
+        """Check everything that can be checked without Redis' time.
+
+        Raises:
+            InvalidInputError: something is wrong; the message names the argument. Nothing was stored.
+        """
+        given = {**task.defaults, **self.options}
+        zone = parse_timezone(given.get("timezone"), zone)
+        options = defaults.with_values({k: v for k, v in given.items() if k not in _JOB_WORDS})
+        name = check_name(self.name)
+        args, kwargs = _arguments(given.get("args", ()), given.get("kwargs", {}))
+        when = schedule_of(
+            run_at=self.run_at, delay=self.delay, cron=self.cron, interval=self.interval, schedule=self.schedule,
+            start=self.start, end=self.end, jitter=self.jitter, dst_gap=self.dst_gap, dst_fold=self.dst_fold, zone=zone,
+        )  # fmt: skip
+        job_id = given.get("job_id")
+        mode = _mode(given.get("replace_existing", False), job_id is not None)
+        paused = "next_run_time" in given and given["next_run_time"] is None
+        explicit = given.get("next_run_time")
+        definition = Definition(
+            id=new_id() if job_id is None else check_id(job_id),
+            mode=mode,
+            name=name,
+            task=task.name,
+            payload=pack_payload(args, kwargs, limit=payload_limit),
+            queue=queue if task.is_local else check_queue(given.get("queue", "default")),
+            options=options,
+            timezone=zone,
+            tags=check_tags(given.get("tags", ())),
+            at_ms=None if explicit is None else instant_ms(explicit, zone, "next_run_time"),
+            paused=paused,
+        )
+        if isinstance(when, int):
+            definition.delay_ms = when
+        elif isinstance(when, DateSchedule):
+            if definition.at_ms is None:
+                definition.at_ms = when.run_ms
+        elif isinstance(when, Schedule):
+            definition.schedule = when
+        if options.max_runs is not None and not isinstance(when, Schedule | Interval):
+            raise InvalidInputError("max_runs is for periodic jobs; this one runs once", field="max_runs")
+        if paused and isinstance(when, int):
+            raise InvalidInputError(
+                "a one-shot job that is added paused needs its time: pass run_at as well", field="next_run_time"
+            )
+        return Draft(definition, when if isinstance(when, Interval) else None)
+
+
+def replace_spec(spec: JobSpec) -> JobSpec:
+    """A copy."""
+    values = {name: getattr(spec, name) for name in JobSpec.__slots__ if name != "options"}
+    return JobSpec(**values, **spec.options)
+
+
+@dataclass(slots=True)
+class Draft:
+    """A checked definition; an interval without a start still waits for its anchor."""
+
+    definition: Definition
+    interval: Interval | None
+
+    @property
+    def needs_now(self) -> bool:
+        return self.interval is not None or self.definition.needs_now
+
+    def row(self, now_ms: int) -> list[Any]:
+        """The row to store, for this instant."""
+        definition = self.definition
+        if self.interval is not None:
+            definition.schedule = self.interval.anchored(now_ms)
+            if self.interval.start_ms is None:
+                definition.unbased = self.interval.anchored(0)
+        return definition.row(now_ms)
+
+
+def _arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+        raise InvalidInputError(f"args is {args!r}; pass a list, for example args=[{args!r}]", field="args")
+    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
+        raise InvalidInputError(f"kwargs is {kwargs!r}; pass a dict with str keys", field="kwargs")
+    return args, kwargs
+
+
+def _mode(replace_existing: Any, has_id: bool) -> str:
+    match replace_existing:
+        case False:
+            return "add" if has_id else "new"
+        case True:
+            mode = "replace"
+        case "keep" | "declare":
+            mode = str(replace_existing)
+        case _:
+            raise InvalidInputError(
+                f"replace_existing is {replace_existing!r}; it must be True, False or 'keep'", field="replace_existing"
+            )
+    if not has_id:
+        raise InvalidInputError("replace_existing needs a job_id: a generated id is always new", field="job_id")
+    return mode
+
+
+def schedule_of(
+    *, run_at: Any = None, delay: Any = None, cron: Any = None, interval: Any = None, schedule: Any = None,
+    start: Any = None, end: Any = None, jitter: Any = None, dst_gap: Any = "shift", dst_fold: Any = "first", zone: str,
+) -> Schedule | Interval | int:  # fmt: skip
+    """What exactly one of the ways to say when gives: a schedule, or a delay in ms (0 = now).
+
+    Raises:
+        InvalidInputError: several are given, one is wrong, or start, end or jitter go with none of them.
+    """
+    ways = {"run_at": run_at, "delay": delay, "cron": cron, "interval": interval, "schedule": schedule}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise InvalidInputError(f"pass only one of {', '.join(ways)}; got {' and '.join(given)}", field=given[1])
+    start_ms = None if start is None else instant_ms(start, zone, "start")
+    end_ms = None if end is None else instant_ms(end, zone, "end")
+    jitter_ms = 0 if jitter is None else seconds_to_ms(jitter, "jitter")
+    if start_ms is not None and end_ms is not None and end_ms < start_ms:
+        raise InvalidScheduleError(f"end ({end}) is before start ({start})", field="end")
+    if (start_ms is not None or end_ms is not None or jitter_ms) and given not in (["cron"], ["interval"]):
+        raise InvalidInputError("start, end and jitter go with cron= or interval=", field="start")
+    if cron is not None:
+        return CronSchedule(
+            cron, timezone=zone, dst_gap=dst_gap, dst_fold=dst_fold, start_ms=start_ms, end_ms=end_ms, jitter_ms=jitter_ms
+        )
+    if interval is not None:
+        every_ms = seconds_to_ms(interval, "interval", minimum_ms=1)
+        return Interval(every_ms, start_ms, end_ms, zone, jitter_ms)
+    if run_at is not None:
+        return DateSchedule(instant_ms(run_at, zone, "run_at"), zone)
+    if delay is not None:
+        return seconds_to_ms(delay, "delay")
+    if schedule is None:
+        return 0
+    if isinstance(schedule, Schedule):
+        return schedule
+    if isinstance(schedule, Sequence) and schedule and all(isinstance(member, Schedule) for member in schedule):
+        return AnyOf(tuple(schedule))
+    raise InvalidScheduleError(
+        f"schedule is {schedule!r}; pass a CronSchedule, IntervalSchedule, DateSchedule or AnyOf, or a list of them",
+        field="schedule",
+    )

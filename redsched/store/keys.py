@@ -1,0 +1,88 @@
+"""Every key name of redsched, and nothing else knows one.
+
+All keys of a shard carry one hash tag, `{prefix:shard}`, so that each script touches one slot and a cluster
+can spread the shards. The scripts build the keys of single jobs themselves, from the same tag; the table
+below is what `docs/architecture.md` shows.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+__all__ = ["KEY_TABLE", "Keys", "shard_of"]
+
+KEY_TABLE: tuple[tuple[str, str, str], ...] = (
+    ("clock", "HASH", "now_us: the highest instant a script has seen; offset_ms: time travel; fence: the last token"),
+    ("due:<queue>", "ZSET", "job id or run id -> when it is due, ms since the epoch"),
+    ("job:<id>", "HASH", "record, version, schedule state; a one-shot job's only run is kept in it as well"),
+    ("run:<run id>", "HASH", "a run of a periodic job: fence, owner, attempt, fires; run id = <job id>@<fire ms>"),
+    ("leases", "ZSET", "run id -> when its lease expires, ms"),
+    ("live:<id>", "ZSET", "run id -> when its lease expires, ms: the running instances of one job"),
+    ("waiting:<id>", "SET", "run ids of one job that wait for their next attempt"),
+    ("tag:<tag>", "SET", "job ids"),
+    ("dead", "ZSET", "run id -> when it ended, ms; capped by age and number"),
+    ("events", "STREAM", "every transition with its reason; capped"),
+    ("workers", "ZSET", "worker id -> last heartbeat, ms"),
+    ("worker:<id>", "HASH", "what a worker serves, and its last poll, to answer it again; expires"),
+    ("idle:<queue>", "HASH", "leader and deputy: who sleeps until when; expires"),
+    ("wake:<queue>", "LIST", "a token wakes one idle worker; expires"),
+    ("mail:<worker>", "LIST", "messages to one worker; expires"),
+    ("requests:<client>", "HASH", "replies to a client's requests that it has not acknowledged; expires"),
+    ("result:<run id>", "STRING", "what a run returned; expires"),
+    ("circuit:<name>", "HASH", "a circuit breaker's state; expires"),
+)
+
+
+class Keys:
+    """The key names of one shard."""
+
+    __slots__ = ("clock", "dead", "events", "leases", "shard", "tag", "workers")
+
+    def __init__(self, prefix: str, shard: int = 0) -> None:
+        self.shard = shard
+        self.tag = f"{{{prefix}:{shard}}}:"
+        self.clock = f"{self.tag}clock"
+        self.events = f"{self.tag}events"
+        self.leases = f"{self.tag}leases"
+        self.dead = f"{self.tag}dead"
+        self.workers = f"{self.tag}workers"
+
+    def due(self, queue: str) -> str:
+        return f"{self.tag}due:{queue}"
+
+    def job(self, job_id: str) -> str:
+        return f"{self.tag}job:{job_id}"
+
+    def run(self, run_id: str) -> str:
+        return f"{self.tag}run:{run_id}"
+
+    def live(self, job_id: str) -> str:
+        return f"{self.tag}live:{job_id}"
+
+    def waiting(self, job_id: str) -> str:
+        return f"{self.tag}waiting:{job_id}"
+
+    def tagged(self, tag: str) -> str:
+        return f"{self.tag}tag:{tag}"
+
+    def worker(self, worker_id: str) -> str:
+        return f"{self.tag}worker:{worker_id}"
+
+    def wake(self, queue: str) -> str:
+        return f"{self.tag}wake:{queue}"
+
+    def mail(self, worker_id: str) -> str:
+        return f"{self.tag}mail:{worker_id}"
+
+    def result(self, run_id: str) -> str:
+        return f"{self.tag}result:{run_id}"
+
+    def every(self, kind: str = "") -> str:
+        """A pattern for SCAN: all keys of the shard, or all of one kind (`job:`)."""
+        escaped = self.tag.replace("[", "\\[").replace("*", "\\*").replace("?", "\\?")
+        return f"{escaped}{kind}*"
+
+
+def shard_of(job_id: str, shards: int) -> int:
+    """The shard that a job of this id lives in: stable, the same on every client."""
+    return crc32(job_id.encode()) % shards if shards > 1 else 0

@@ -1,0 +1,215 @@
+"""The wire to one Redis: connections, errors with our names, and resends that are safe.
+
+redis-py's own retries are off: it would send a command again without telling, and only we know which calls
+may be sent again (those whose scripts say `Again`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import redis.exceptions as redis_errors
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from redsched.errors import (
+    InvalidConfigError,
+    RedschedError,
+    StoreAccessError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+from redsched.store.scripts import Script
+
+__all__ = ["Link", "Resend"]
+
+log = logging.getLogger("redsched.store")
+
+SOCKET_TIMEOUT_S: Final = 10.0
+"""How long a command may take before the connection counts as broken. A script takes milliseconds."""
+
+
+class Resend:
+    """How long a call whose reply is missing is sent again, and how often."""
+
+    __slots__ = ("for_seconds", "longest_pause")
+
+    def __init__(self, for_seconds: float | None, longest_pause: float = 0.5) -> None:
+        self.for_seconds = for_seconds
+        """None = for ever (a worker has nothing better to do)."""
+        self.longest_pause = longest_pause
+
+
+def _translate(error: BaseException, where: str) -> RedschedError:
+    """The one exception of ours that says what an error of redis-py means for a caller."""
+    text = str(error) or type(error).__name__
+    match error:
+        case RedschedError():
+            return error
+        case redis_errors.OutOfMemoryError():
+            return StoreFullError(f"Redis at {where} is out of memory and stored nothing: {text}")
+        case redis_errors.ReadOnlyError():
+            return StoreReadOnlyError(f"Redis at {where} takes no writes: {text}")
+        case redis_errors.AuthenticationError() | redis_errors.NoPermissionError():
+            return StoreAccessError(f"Redis at {where} refused the user: {text}")
+        case (
+            redis_errors.ConnectionError()
+            | redis_errors.TimeoutError()
+            | redis_errors.ClusterDownError()
+            | redis_errors.TryAgainError()
+            | redis_errors.MasterDownError()
+            | OSError()
+            | TimeoutError()
+        ):
+            return StoreUnavailableError(f"no answer from Redis at {where}: {text}")
+        case _:
+            # An error inside a script comes wrapped; the kind is told by its code.
+            code = text.split(" ", 1)[0]
+            if code == "OOM" or "-OOM" in text or "OOM command not allowed" in text:
+                return StoreFullError(f"Redis at {where} is out of memory and stored nothing: {text}")
+            if code in {"READONLY", "NOREPLICAS"} or "-READONLY" in text:
+                return StoreReadOnlyError(f"Redis at {where} takes no writes: {text}")
+            if code == "MISCONF" or "-MISCONF" in text:
+                return StoreReadOnlyError(f"Redis at {where} takes no writes, since it cannot save them: {text}")
+            if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or "-NOPERM" in text:
+                return StoreAccessError(f"Redis at {where} refused the user: {text}")
+            if code in {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}:
+                return StoreUnavailableError(f"Redis at {where} is not ready: {text}")
+            return StoreError(f"Redis at {where} answered: {text}")
+
+
+class Link:
+    """Connections to one server. Made without I/O; connects when first used, and again after `close()`."""
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None, *, max_connections: int = 50) -> None:
+        try:
+            self._pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=max_connections,
+                timeout=SOCKET_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                retry_on_error=[],
+                protocol=2,
+                decode_responses=False,
+                **{"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": 5.0, **(options or {})},
+            )
+        except (ValueError, TypeError, redis_errors.RedisError) as error:
+            raise InvalidConfigError(
+                f"redis_url {_without_password(url)!r} is not usable: {error}. "
+                "Use redis://host:port/db, rediss://…, unix:///path or embedded:///folder.",
+                field="redis_url",
+            ) from None
+        self.where = _without_password(url)
+        self._held: dict[str, AbstractConnection] = {}
+
+    async def close(self) -> None:
+        """Close every connection. A later call opens new ones."""
+        for name in list(self._held):
+            await self._drop(name)
+        await self._pool.disconnect(inuse_connections=True)
+
+    async def _drop(self, name: str) -> None:
+        connection = self._held.pop(name, None)
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+
+    async def _exchange(self, connection: AbstractConnection, command: Sequence[Any], timeout: float | None) -> Any:
+        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        if timeout is None:
+            return await connection.read_response()
+        return await connection.read_response(timeout=timeout, disconnect_on_error=True)
+
+    async def command(self, *command: Any, hold: str | None = None, timeout: float | None = None) -> Any:
+        """Send one command, once.
+
+        Args:
+            hold: the name of a connection that is kept for one caller, for whom commands follow each other.
+            timeout: seconds to wait for the reply, where that is longer than usual (a blocking command).
+
+        Raises:
+            StoreError: one of its kinds.
+        """
+        connection: AbstractConnection | None = None
+        clean = False
+        try:
+            connection = self._held.get(hold) if hold else None
+            if connection is None:
+                connection = await self._pool.get_connection()
+                if hold:
+                    self._held[hold] = connection
+            reply = await self._exchange(connection, command, timeout)
+            clean = True
+        except redis_errors.ResponseError as error:
+            clean = True  # Redis answered: the connection is in step
+            if isinstance(error, redis_errors.NoScriptError):
+                raise
+            if isinstance(error, redis_errors.ReadOnlyError):
+                clean = False  # after a failover the name may lead to another server: connect anew
+            raise _translate(error, self.where) from error
+        except (redis_errors.RedisError, OSError, TimeoutError) as error:
+            raise _translate(error, self.where) from error
+        finally:
+            if connection is not None:
+                if not clean:
+                    # A reply may still be under way: the connection is of no use to anybody.
+                    if hold:
+                        await self._drop(hold)
+                    else:
+                        await connection.disconnect(nowait=True)
+                        await self._pool.release(connection)
+                elif not hold:
+                    await self._pool.release(connection)
+        return reply
+
+    async def script(
+        self,
+        script: Script,
+        arguments: Sequence[str | int | bytes],
+        *,
+        hold: str | None = None,
+        resend: Resend | None = None,
+    ) -> Any:
+        """Call a script, and send it again where its reply is missing and `resend` allows it."""
+        command = ("EVALSHA", script.sha, len(script.keys), *arguments)
+        started = time.monotonic()
+        pause = 0.01
+        while True:
+            try:
+                try:
+                    return await self.command(*command, hold=hold)
+                except redis_errors.NoScriptError:
+                    # A new or flushed server. EVAL stores it as well.
+                    return await self.command("EVAL", script.source, *command[2:], hold=hold)
+            except (StoreUnavailableError, StoreReadOnlyError) as error:
+                if resend is None:
+                    raise
+                waited = time.monotonic() - started
+                if resend.for_seconds is not None and waited + pause > resend.for_seconds:
+                    self._give_up(error, waited)
+                if pause >= 0.1:
+                    log.warning("%s; sending again in %.2f s", error, pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, resend.longest_pause)
+
+    def _give_up(self, error: StoreError, waited: float) -> NoReturn:
+        raise type(error)(f"{error} (tried for {waited:.1f} s)") from error
+
+
+def _without_password(url: str) -> str:
+    """The URL as it may stand in a message or a log."""
+    scheme, separator, rest = url.partition("://")
+    if "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    base, mark, query = rest.partition("?")
+    if "password" in query:
+        query = "***"
+    return f"{scheme}{separator}{base}{mark}{query}"

@@ -1,0 +1,253 @@
+"""The bridge to the Lua scripts: one coroutine for each `lua/*.lua`, of the same name.
+
+Nothing is decided here. A `Shard` packs arguments, calls the script, keeps the clock, and turns reply words
+into values or exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgpack
+
+from redsched.codec import pack_result
+from redsched.errors import ConflictingIdError, JobLookupError, StoreError
+from redsched.ids import new_id
+from redsched.store.clock import StoreClock
+from redsched.store.keys import Keys
+from redsched.store.link import Link, Resend
+from redsched.store.scripts import load
+
+__all__ = ["ClockMovedError", "Limits", "PollReply", "PollRequest", "Shard"]
+
+
+class ClockMovedError(Exception):
+    """The fire times were computed for an instant that Redis has left behind: compute them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is kept, and for how long. Milliseconds."""
+
+    lease_ms: int = 30_000
+    nap_ms: int = 10_000
+    """The longest sleep of an idle worker: also its heartbeat."""
+    gone_ms: int = 60_000
+    dead_age_ms: int = 7 * 86_400_000
+    dead_max: int = 10_000
+    events_max: int = 10_000
+
+
+@dataclass(slots=True)
+class PollRequest:
+    """What a worker tells in one poll."""
+
+    sequence: int
+    capacity: int
+    settled: list[Any] = field(default_factory=list[Any])
+    results: list[Any] = field(default_factory=list[Any])
+    following: list[Any] = field(default_factory=list[Any])
+    held: list[Any] = field(default_factory=list[Any])
+    heartbeat: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class PollReply:
+    """What a worker is told by one poll. Rows as `lua/include/claim.lua` says; strings are bytes."""
+
+    now_us: int
+    sleep_until_ms: int
+    claims: list[list[Any]]
+    plans: list[list[Any]]
+    refused: list[bytes]
+    lost: list[bytes]
+    stop: list[bytes]
+    more: bool
+
+
+def _pack(value: Any) -> bytes:
+    # use_bin_type=False: Lua's cmsgpack reads the old raw type, in which text and bytes are one.
+    return cast("bytes", msgpack.packb(value, use_bin_type=False))
+
+
+class Shard:
+    """One hash tag's worth of keys, and the scripts on them."""
+
+    def __init__(self, link: Link, prefix: str, number: int, limits: Limits) -> None:
+        self.link = link
+        self.keys = Keys(prefix, number)
+        self.limits = limits
+        self.clock = StoreClock()
+        self.resend = Resend(10.0)
+        """For calls of a client, which wants to know at some time that Redis is not there."""
+        self._client = new_id()
+        self._hold = f"poll:{number}"
+        self._request = 0
+        self._confirmed: list[int] = []
+        self._names = {
+            "clock": self.keys.clock,
+            "events": self.keys.events,
+            "leases": self.keys.leases,
+            "dead": self.keys.dead,
+            "workers": self.keys.workers,
+        }
+
+    async def _call(
+        self, name: str, *, hold: str | None = None, resend: Resend | None = None, **args: str | int | bytes
+    ) -> list[Any]:
+        script = load(name)
+        packed = script.pack(self._names, {"prefix": self.keys.tag, **args})
+        reply = await self.link.script(script, packed, hold=hold, resend=resend or self.resend)
+        word = reply[0]
+        if word == b"OK":
+            self.clock.observe(reply[1])
+        elif word == b"CLOCK":
+            self.clock.observe(reply[1])
+            raise ClockMovedError
+        elif word.decode() not in script.replies:
+            raise StoreError(f"{name}.lua answered {word!r}, which its header does not name")
+        return reply
+
+    async def _request_call(self, name: str, **args: str | int | bytes) -> list[Any]:
+        """A client's call: sent again with the same number until it is answered, and carried out once."""
+        self._request += 1
+        number = self._request
+        confirmed, self._confirmed = self._confirmed[:500], self._confirmed[500:]
+        try:
+            reply = await self._call(
+                name,
+                request=f"{self._client}:{number}",
+                confirmed=",".join(map(str, confirmed)),
+                events_max=self.limits.events_max,
+                **args,
+            )
+        except ClockMovedError:
+            raise  # nothing was stored under this number
+        self._confirmed.append(number)
+        return reply
+
+    async def schedule(self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "") -> list[str]:
+        """Add, replace or keep a batch of jobs, all or none. Returns `added`, `kept` or `replaced` for each.
+
+        Raises:
+            ConflictingIdError: a job of one of the ids is there already; nothing was stored.
+            ClockMovedError: `assumed_ms` is not Redis' time any more; nothing was stored.
+        """
+        reply = await self._request_call("schedule", jobs=_pack(rows), assumed_ms=assumed_ms, owner=owner)
+        if reply[0] == b"CONFLICT":
+            ids = ", ".join(repr(job_id.decode()) for job_id in reply[1][:10])
+            raise ConflictingIdError(
+                f"there is a job of the id {ids} already; nothing was stored. "
+                "Pass replace_existing=True to replace it, or another job_id."
+            )
+        return [status.decode() for status in reply[2]] or ["added"] * len(rows)
+
+    async def poll(self, worker: str, queues: bytes, request: PollRequest, *, resend: Resend) -> PollReply:
+        """The worker's one call. Only one at a time for each worker."""
+        limits = self.limits
+        reply = await self._call(
+            "poll",
+            hold=self._hold,
+            resend=resend,
+            worker=worker,
+            sequence=request.sequence,
+            capacity=request.capacity,
+            queues=queues,
+            lease_ms=limits.lease_ms,
+            nap_ms=limits.nap_ms,
+            settled=_pack(request.settled) if request.settled else b"",
+            results=_pack(request.results) if request.results else b"",
+            following=_pack(request.following) if request.following else b"",
+            held=_pack(request.held) if request.held else b"",
+            heartbeat=_pack(request.heartbeat) if request.heartbeat is not None else b"",
+            gone_ms=limits.gone_ms,
+            dead_age_ms=limits.dead_age_ms,
+            dead_max=limits.dead_max,
+            events_max=limits.events_max,
+        )
+        return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]))
+
+    async def commit(self, worker: str, rows: Sequence[Any], *, resend: Resend) -> list[str]:
+        """Store plans. Returns started, skipped, nothing, ended, postponed or STALE for each."""
+        reply = await self._call(
+            "commit",
+            hold=self._hold,
+            resend=resend,
+            worker=worker,
+            lease_ms=self.limits.lease_ms,
+            rows=_pack(rows),
+            events_max=self.limits.events_max,
+        )
+        return [outcome.decode() for outcome in reply[2]]
+
+    async def cancel(self, *, ids: Sequence[str] = (), tag: str = "", how: str = "cancel") -> list[str]:
+        """End jobs by id, or all of a tag. Returns the ids that were there."""
+        ended: list[str] = []
+        while True:
+            reply = await self._request_call("cancel", ids=_pack(list(ids)) if ids else b"", tag=tag, how=how)
+            ended += [job_id.decode() for job_id in reply[2]]
+            if not reply[3]:
+                return ended
+
+    async def pause(self, job_id: str) -> bool:
+        """Keep a job from becoming due. Returns False where its last run has been claimed.
+
+        Raises:
+            JobLookupError: there is no such job.
+        """
+        reply = await self._request_call("pause", id=job_id)
+        self._found(reply, job_id)
+        return reply[0] == b"OK"
+
+    async def modify(self, job_id: str, version: int, change: Mapping[str, Any], *, assumed_ms: int = 0) -> bool:
+        """Change a job, if it is still at `version`. Returns False if it is not: read it again.
+
+        Raises:
+            JobLookupError: there is no such job.
+            ClockMovedError: `assumed_ms` is not Redis' time any more.
+        """
+        reply = await self._request_call(
+            "modify", id=job_id, version=version, change=_pack(change), assumed_ms=assumed_ms
+        )
+        self._found(reply, job_id)
+        return reply[0] == b"OK"
+
+    async def run(self, job_id: str) -> str:
+        """Make a job due now, once. Returns the run's id.
+
+        Raises:
+            JobLookupError: there is no such job.
+        """
+        reply = await self._request_call("run", id=job_id)
+        self._found(reply, job_id)
+        return reply[2].decode()
+
+    async def requeue(self, run_ids: Sequence[str]) -> list[str]:
+        """Give dead runs another life. Returns the ids of those that were dead."""
+        reply = await self._request_call("requeue", ids=_pack(list(run_ids)))
+        return [run_id.decode() for run_id in reply[2]]
+
+    async def leave(self, worker: str, queues: bytes, *, keep: bool) -> None:
+        """Say that a worker goes. Not sent again: if Redis is away, the heartbeat ends by itself."""
+        await self._call("leave", resend=Resend(0.0), worker=worker, queues=queues, keep=int(keep))
+
+    async def progress(self, worker: str, run_id: str, fence: int, value: Any) -> bool:
+        """Keep what a task tells of itself. Returns False if the worker no longer holds the run."""
+        reply = await self._call("progress", worker=worker, run_id=run_id, fence=fence, progress=pack_result(value))
+        return reply[0] == b"OK"
+
+    async def travel(self, *, ahead_ms: int = 0, until_ms: int = 0) -> int:
+        """Move the time of this shard ahead (tests), or ask for it. Returns the instant, ms since the epoch."""
+        reply = await self._call("travel", ahead_ms=ahead_ms, until_ms=until_ms)
+        return reply[1] // 1000
+
+    async def inspect(self, ids: Sequence[str]) -> list[list[Any]]:
+        """Read jobs or runs. Rows: id, fields (flat), due or None, running, waiting."""
+        reply = await self._call("inspect", ids=_pack(list(ids)))
+        return reply[2]
+
+    def _found(self, reply: Sequence[Any], job_id: str) -> None:
+        if reply[0] == b"NOTFOUND":
+            raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")

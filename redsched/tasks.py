@@ -1,0 +1,220 @@
+"""Tasks: which functions a worker may run, and by what names.
+
+Only what an application registered can be run (promise 9): a name from Redis is looked up, never imported,
+unless its package was allowed by name. A function is registered by `@schedule_task`, by `scheduler.register`,
+or by being scheduled in this process.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from types import MethodType
+from typing import Any, Protocol
+
+from redsched.errors import InvalidInputError
+
+__all__ = ["Task", "TaskRegistry", "default_registry", "module_name"]
+
+
+class ServiceProvider(Protocol):
+    """Where the instances of classes come from, for their methods as tasks (a dependency injection container)."""
+
+    def get_service(self, type_: type[Any]) -> Any:
+        """The instance of this class, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A function known by a name."""
+
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    is_local: bool = False
+    """It exists in this process only (a closure, a lambda, a method of an instance that is not bound)."""
+    owner: type[Any] | None = None
+    """For a method: the class whose bound instance it is called on."""
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Options of its jobs, where a call gives none."""
+
+
+def module_name(module: str) -> str:
+    """A module's importable name; for `__main__` the name under which another process would import it."""
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return str(spec.name).removesuffix(".__main__")
+    path = getattr(main, "__file__", None)
+    return PurePath(path).stem if path else "__main__"
+
+
+def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine; sees through partials and callable objects."""
+    function = _unwrap(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+
+
+class TaskRegistry:
+    """Tasks by name, instances by class. A registry may stand on another, which is asked second."""
+
+    def __init__(self, parent: TaskRegistry | None = None) -> None:
+        self._tasks: dict[str, Task] = {}
+        self._names: dict[Callable[..., Any], str] = {}
+        self._instances: dict[type[Any], Any] = {}
+        self._parent = parent
+        self._locals = 0
+        self.provider: ServiceProvider | None = None
+        self.packages: tuple[str, ...] = ()
+        """Packages whose modules may be imported to find a task by its path."""
+
+    def register(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        owner_id: str | None = None,
+    ) -> Task:
+        """Make a function known by a name: the given one, or `module.qualname`.
+
+        Args:
+            owner_id: id of the process for functions that exist only in it; without it such a function is refused.
+
+        Raises:
+            InvalidInputError: not callable; a name that another function has; or a closure or lambda without a
+                process of its own.
+        """
+        if not callable(function):
+            raise InvalidInputError(
+                f"a task must be a function, not {type(function).__qualname__} ({function!r})", field="task"
+            )
+        if name is None and (known := self._known(function)):
+            return known
+        task = self._describe(function, name, defaults or {}, owner_id)
+        present = self._tasks.get(task.name)
+        if present is not None and present.function is not task.function and not _reloaded(present, task):
+            raise InvalidInputError(
+                f"two functions are called {task.name!r}: {present.function!r} and {function!r}. Give one a name.",
+                field="task",
+            )
+        self._tasks[task.name] = task
+        if not isinstance(function, MethodType):
+            self._names[function] = task.name
+        return task
+
+    def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
+        """Let methods of this instance's class be called on this instance."""
+        self._instances[kind or type(instance)] = instance
+
+    def find(self, name: str) -> Task | None:
+        """The task of that name, or None if this process may not run it."""
+        task = self._tasks.get(name)
+        if task is None and self._parent is not None:
+            task = self._parent.find(name)
+        if task is None and self.packages:
+            task = self._import(name)
+        if task is not None and task.owner is not None and not task.is_local:
+            instance = self._instance(task.owner)
+            if instance is None:
+                return None
+            return Task(task.name, MethodType(task.function, instance), task.is_async, False, None, task.defaults)
+        return task
+
+    def names(self) -> list[str]:
+        """Every name that `find` knows without importing."""
+        inherited = self._parent.names() if self._parent else []
+        return sorted({*inherited, *self._tasks})
+
+    def tasks(self) -> Iterable[Task]:
+        """The tasks registered here."""
+        return self._tasks.values()
+
+    def _known(self, function: Callable[..., Any]) -> Task | None:
+        try:
+            name = self._names.get(function)
+        except TypeError:  # an unhashable callable
+            return None
+        if name is not None:
+            return self._tasks.get(name)
+        return self._parent._known(function) if self._parent else None
+
+    def _describe(
+        self, function: Callable[..., Any], name: str | None, defaults: Mapping[str, Any], owner_id: str | None
+    ) -> Task:
+        is_async = is_coroutine_function(function)
+        if isinstance(function, MethodType) and not isinstance(function.__self__, type):
+            instance, plain = function.__self__, function.__func__
+            kind: type[Any] = type(instance)
+            if self._instance(kind) is None and "<locals>" not in kind.__qualname__:
+                self.bind(instance)
+            if self._instance(kind) is instance and "<locals>" not in kind.__qualname__:
+                path = f"{module_name(kind.__module__)}.{kind.__qualname__}.{function.__name__}"
+                return Task(name or path, plain, is_async, False, kind, defaults)
+        bare = _unwrap(function)
+        qualname = getattr(bare, "__qualname__", type(bare).__qualname__)
+        path = f"{module_name(getattr(bare, '__module__', None) or '__main__')}.{qualname}"
+        local = (
+            bare is not function
+            or "<locals>" in qualname
+            or "<lambda>" in qualname
+            or isinstance(function, MethodType)
+            and not isinstance(function.__self__, type)
+            or not (inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function))
+        )
+        if not local or name is not None:
+            return Task(name or path, function, is_async, False, None, defaults)
+        if owner_id is None:
+            raise InvalidInputError(
+                f"{path} exists in this process only (a lambda, a closure, or a method of an instance that is not "
+                "bound), so no worker elsewhere could run it. Give it a name with register(function, name=…), or use "
+                "a function of a module.",
+                field="task",
+            )
+        self._locals += 1
+        return Task(f"local:{owner_id}:{path}#{self._locals}", function, is_async, True, None, defaults)
+
+    def _instance(self, kind: type[Any]) -> Any:
+        instance = self._instances.get(kind)
+        if instance is None and self.provider is not None:
+            instance = self.provider.get_service(kind)
+        if instance is None and self._parent is not None:
+            instance = self._parent._instance(kind)
+        return instance
+
+    def _import(self, name: str) -> Task | None:
+        """Find `package.module.function` inside the allowed packages."""
+        if not any(name.startswith(package + ".") for package in self.packages):
+            return None
+        path, _, attribute = name.rpartition(".")
+        try:
+            target = getattr(importlib.import_module(path), attribute)
+        except (ImportError, AttributeError):
+            return None
+        if not inspect.isfunction(target) or f"{target.__module__}.{target.__qualname__}" != name:
+            return None  # only what is defined there: not what that module imported for itself
+        return self.register(target)
+
+
+def _reloaded(old: Task, new: Task) -> bool:
+    """Whether two functions of one name are the same definition, imported twice (a reload, or as __main__)."""
+    a, b = getattr(old.function, "__code__", None), getattr(new.function, "__code__", None)
+    return a is not None and b is not None and (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
+
+
+default_registry = TaskRegistry()
+"""What `@schedule_task` registers in; every scheduler of the process stands on it."""

@@ -1,0 +1,90 @@
+"""Turns what is stored into what users see: `JobView` from a stored job."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import msgpack
+
+from redsched.codec import unpack_payload
+from redsched.errors import RedschedError
+from redsched.job import Job
+from redsched.model import JobView, Reason, State
+from redsched.store.clock import from_ms
+from redsched.store.queries import StoredJob
+
+__all__ = ["view_of"]
+
+
+def _int(data: bytes | None) -> int:
+    return int(data) if data else 0
+
+
+def _state(stored: StoredJob) -> State:
+    state = stored.fields.get("state")
+    if state is not None:
+        return State(state.decode())
+    return State.RUNNING if "fence" in stored.fields or stored.running else State.SCHEDULED
+
+
+def _reason(stored: StoredJob) -> Reason | None:
+    data = stored.fields.get("reason")
+    try:
+        return Reason(data.decode()) if data else None
+    except ValueError:
+        return None
+
+
+def view_of(stored: StoredJob, *, with_arguments: bool = True) -> JobView:
+    """What is stored of a job, decoded. What cannot be decoded is shown as such, with the error."""
+    fields = stored.fields
+    error = fields.get("error", b"").decode(errors="replace") or None
+    running = stored.running + ("fence" in fields)
+    queue = fields.get("queue", b"default").decode()
+    try:
+        job = Job.decode(stored.id, fields.get("record", b""))
+        args, kwargs = unpack_payload(job.record.payload) if with_arguments else ([], {})
+    except RedschedError as problem:
+        return JobView(
+            id=stored.id, name="?", task="?", queue=queue, state=_state(stored), next_run_time=None, schedule="?",
+            timezone="UTC", running=running, waiting=stored.waiting, reason=Reason.UNREADABLE, error=str(problem),
+        )  # fmt: skip
+    zone = ZoneInfo(job.timezone)
+    due: datetime | None = None if stored.due_ms is None else from_ms(stored.due_ms, zone)
+    state = _state(stored)
+    if job.schedule is not None:
+        schedule = job.schedule.describe()
+    else:
+        schedule = f"once at {due.isoformat()}" if due else "once"
+    options = job.options
+    runs_left = fields.get("runs_left")
+    progress = fields.get("progress")
+    return JobView(
+        id=stored.id,
+        name=job.record.name,
+        task=job.record.task,
+        queue=queue,
+        state=state,
+        next_run_time=None if state in (State.PAUSED, State.DEAD) else due,
+        schedule=schedule,
+        timezone=job.timezone,
+        tags=job.tags,
+        args=tuple(args),
+        kwargs=kwargs,
+        coalesce=options.coalesce,
+        max_instances=options.max_instances,
+        misfire_grace_time=None if options.misfire_grace_ms is None else options.misfire_grace_ms / 1000,
+        timeout=None if options.timeout_ms is None else options.timeout_ms / 1000,
+        max_attempts=options.retry.max_attempts if options.retry else 1,
+        delivery=options.delivery,
+        executor=options.executor,
+        runs_left=int(runs_left) if runs_left else None,
+        running=running,
+        waiting=stored.waiting,
+        attempt=_int(fields.get("attempt")) + ("fence" in fields),
+        progress=msgpack.unpackb(progress, raw=False) if progress else None,
+        reason=_reason(stored),
+        error=error,
+        version=_int(fields.get("version")),
+    )

@@ -1,0 +1,134 @@
+"""What a worker holds: one `Run` for each claim, from the claim until its settle is on the way.
+
+A running task reaches its own through `current_run()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from redsched.errors import SchedulerStateError
+from redsched.job import Job
+from redsched.model import RunContext
+from redsched.store.clock import StoreClock, from_ms
+from redsched.tasks import Task
+
+__all__ = ["CurrentRun", "Run", "current_run"]
+
+
+class Run:
+    """One claim of one run (or of a batch of fires, which is one instance and runs in order)."""
+
+    __slots__ = (
+        "attempt", "batch", "clock", "fence", "fire_ms", "id", "job", "postponed", "queue", "report", "started",
+        "stop_reason", "task", "waiter", "worker",
+    )  # fmt: skip
+
+    def __init__(self, run_id: str, fence: int, attempt: int, fire_ms: int, queue: str, job: Job, worker: str) -> None:
+        self.id = run_id
+        self.fence = fence
+        self.attempt = attempt
+        self.fire_ms = fire_ms
+        self.queue = queue
+        self.job = job
+        self.worker = worker
+        self.task: Task | None = None
+        self.batch: list[int] | None = None
+        """The fires that are left, this one included; None for a single fire."""
+        self.postponed = 0
+        self.started = 0.0
+        """time.monotonic() at the start of the attempt; 0 before."""
+        self.stop_reason: str | None = None
+        """Why the worker cancelled it: lost, cancelled, shutdown."""
+        self.waiter: asyncio.Task[None] | None = None
+        self.clock: StoreClock | None = None
+        self.report: Callable[[Run, Any], Awaitable[None]] | None = None
+
+    def stop(self, reason: str) -> None:
+        """Cancel the task, and say why; a second reason does not replace the first."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            if self.waiter is not None:
+                self.waiter.cancel()
+
+
+class CurrentRun:
+    """The run that a task is in: its context, and the means to report progress."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def context(self) -> RunContext:
+        """All of it at once, as plain data."""
+        run = self._run
+        timeout = run.job.options.timeout_ms
+        deadline = None
+        if timeout is not None and run.clock is not None and run.started:
+            elapsed = time.monotonic() - run.started
+            deadline = from_ms(run.clock.now_ms() + timeout - int(elapsed * 1000))
+        return RunContext(
+            job_id=run.job.id,
+            run_id=f"{run.job.id}@{run.fire_ms}",
+            name=run.job.record.name,
+            task=run.job.record.task,
+            queue=run.queue,
+            fire_time=self.fire_time,
+            attempt=run.attempt,
+            fencing_token=run.fence,
+            deadline=deadline,
+            tags=run.job.tags,
+            worker=run.worker,
+        )
+
+    @property
+    def job_id(self) -> str:
+        return self._run.job.id
+
+    @property
+    def fire_time(self) -> datetime:
+        """The instant at which this run was due (aware, in the job's zone)."""
+        return from_ms(self._run.fire_ms, ZoneInfo(self._run.job.timezone))
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+        return self._run.attempt
+
+    @property
+    def fencing_token(self) -> int:
+        """Only grows: hand it to whatever the task writes to."""
+        return self._run.fence
+
+    async def report_progress(self, value: Any) -> None:
+        """Store how far the task is, for `get_job` and the command line: any plain data.
+
+        Raises:
+            RunLostError: this worker no longer holds the run. The task should stop.
+            StoreError: Redis did not store it.
+        """
+        if self._run.report is not None:
+            await self._run.report(self._run, value)
+
+
+current: ContextVar[Run] = ContextVar("redsched_current_run")
+
+
+def current_run() -> CurrentRun:
+    """The run that this code is in.
+
+    Raises:
+        SchedulerStateError: it is called outside a task.
+    """
+    try:
+        return CurrentRun(current.get())
+    except LookupError:
+        raise SchedulerStateError("current_run() is for code that runs as a task of redsched") from None

@@ -1,0 +1,197 @@
+"""A worker: claims due runs, executes them, settles them; one task group for all that it does.
+
+A shutdown stops claiming, lets runs finish for a grace time, then cancels them and gives them back, so that
+another worker starts them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import msgpack
+
+from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
+from redsched.options import check_queue
+from redsched.store.store import Store
+from redsched.tasks import TaskRegistry
+from redsched.worker.executors import Executors
+from redsched.worker.loop import ShardLoop
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("redsched.worker")
+
+STUBBORN_S = 2.0
+"""How long a cancelled task may take to end at a shutdown; then its lease is left to run out."""
+
+
+class Worker:
+    """One worker of one process."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: TaskRegistry,
+        *,
+        worker_id: str,
+        queues: Sequence[str] = ("default",),
+        concurrency: int = 100,
+        executors: Executors | None = None,
+        max_catch_up: int = 1000,
+    ) -> None:
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise InvalidConfigError(
+                f"concurrency is {concurrency!r}; it must be an int of 1 or more", field="concurrency"
+            )
+        self.id = worker_id
+        self.registry = registry
+        self.queues = [*dict.fromkeys(check_queue(queue) for queue in queues), f"local:{worker_id}"]
+        self.packed_queues: bytes = msgpack.packb(self.queues, use_bin_type=False) or b""
+        self.concurrency = concurrency
+        self.executors = executors or Executors()
+        self.max_catch_up = max_catch_up
+        self.stopping = False
+        self.holding = 0
+        """Runs that are held now, on all shards."""
+        self.reserved = 0
+        """Places promised to polls that are under way."""
+        self.refused = 0
+        """Settles that Redis refused, since this worker had lost the lease."""
+        self.lost = 0
+        """Leases that ended while their task still ran here."""
+        self.has_room = asyncio.Event()
+        self._store = store
+        self._said: dict[str, float] = {}
+        self._serving = False
+        self._stopped: anyio.Event | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._started = time.monotonic()
+        self.loops: list[ShardLoop] = []
+
+    @property
+    def room(self) -> int:
+        """How many more runs may be claimed."""
+        return self.concurrency - self.holding - self.reserved
+
+    @property
+    def serving(self) -> bool:
+        """Whether `serve` is under way."""
+        return self._serving
+
+    def describe(self) -> Mapping[str, Any]:
+        """What other processes may know of this worker."""
+        return {
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "queues": self.queues[:-1],
+            "concurrency": self.concurrency,
+            "running": self.holding,
+            "tasks": self.registry.names(),
+        }
+
+    def say_once(self, key: str, message: str, *values: object, every: float = 300.0) -> None:
+        """Log a warning, unless the same was said within the last minutes."""
+        now = time.monotonic()
+        if now - self._said.get(key, -every) >= every:
+            if len(self._said) > 1000:
+                self._said.clear()
+            self._said[key] = now
+            log.warning(message, *values)
+
+    def _prepare(self) -> None:
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+        self.loops = [ShardLoop(self, shard) for shard in self._store.shards]
+
+    async def serve(self, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until `stop` is called and what was held is settled.
+
+        Raises:
+            SchedulerStateError: it serves already.
+        """
+        if self._serving:
+            raise SchedulerStateError(f"worker {self.id} serves already")
+        self._serving = True
+        self.stopping = False
+        self._stopped = anyio.Event()
+        self._prepare()
+        try:
+            with anyio.CancelScope() as self._scope:
+                async with anyio.create_task_group() as listening:
+                    for loop in self.loops:
+                        listening.start_soon(loop.listen_for_work, name="redsched listen_for_work")
+                        listening.start_soon(loop.listen_for_mail, name="redsched listen_for_mail")
+                    async with anyio.create_task_group() as turning:
+                        for loop in self.loops:
+                            turning.start_soon(loop.serve, name=f"redsched shard {loop.shard.keys.shard}")
+                        task_status.started()
+                    listening.cancel_scope.cancel()
+        finally:
+            for loop in self.loops:
+                for run in list(loop.held.values()):
+                    run.stop("shutdown")
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await self._leave()
+            self._serving = False
+            self._stopped.set()
+
+    async def _leave(self) -> None:
+        await self.executors.close(kill=True)
+        for loop in self.loops:
+            try:
+                keep = any(task.is_local for task in self.registry.tasks())
+                await loop.shard.leave(self.id, self.packed_queues, keep=keep)
+            except StoreError as error:
+                log.info("could not say goodbye: %s", error)
+
+    async def stop(self, *, grace: float | None = None) -> None:
+        """Stop claiming, let runs finish for `grace` seconds (None = as long as they take), give the rest back."""
+        self.stopping = True
+        for loop in self.loops:
+            loop.wake()
+        if self._stopped is None:
+            return
+        with anyio.move_on_after(grace):
+            await self._stopped.wait()
+            return
+        for loop in self.loops:
+            for run in list(loop.held.values()):
+                run.stop("shutdown")
+        with anyio.move_on_after(STUBBORN_S):
+            await self._stopped.wait()
+            return
+        if self.holding:
+            log.warning("%d tasks do not end though they were cancelled; their leases will expire", self.holding)
+        if self._scope is not None:
+            self._scope.cancel()
+        await self._stopped.wait()
+
+    async def run_once(self) -> int:
+        """Run all that is due now, to its end, and settle it; for tests. Returns how many runs were started.
+
+        Raises:
+            SchedulerStateError: the worker serves already, and does this by itself.
+        """
+        if self._serving:
+            raise SchedulerStateError(f"worker {self.id} serves already: what is due runs by itself")
+        if not self.loops:
+            self._prepare()
+        started = 0
+        while True:
+            before = started
+            for loop in self.loops:
+                await loop.turn()
+                while loop.held:
+                    runs = [run.waiter for run in loop.held.values() if run.waiter is not None]
+                    started += len(runs)
+                    await asyncio.wait(runs)
+                await loop.flush()
+            if started == before:
+                return started
