@@ -210,6 +210,37 @@ class BackgroundTaskScheduler:
             await self.shutdown(wait=False)
             raise
 
+    def configure(
+        self,
+        *,
+        redis_url: str | None = None,
+        job_store_prefix: str | None = None,
+        queues: Sequence[str] | None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        """Use other settings than it was made with, before `start`: the options of `redsched worker`. None = as it is.
+
+        Raises:
+            SchedulerStateError: it was started already.
+            InvalidConfigError: a setting is wrong; queues and concurrency are checked when the worker is made.
+        """
+        if self._started or self._embedded is not None:
+            raise SchedulerStateError("the scheduler was started already: configure it before")
+        changed = {"queues": queues, "concurrency": concurrency}
+        self._worker_settings.update((name, value) for name, value in changed.items() if value is not None)
+        if redis_url is not None or job_store_prefix is not None:
+            self.redis_url = redis_url or self.redis_url
+            self.prefix = job_store_prefix or self.prefix
+            embedded = self.redis_url.startswith("embedded:")
+            self._store = None if embedded else Store(self.redis_url, self.prefix, **self._store_settings)
+
+    async def wait_until_stopped(self) -> None:
+        """Wait until this process' worker has ended, and raise what ended it. Returns at once if it has none."""
+        if self._serving is not None:
+            await asyncio.wait((self._serving,))
+            if not self._serving.cancelled():
+                self._serving.result()
+
     def make_worker(self) -> Worker:
         """A worker of this scheduler that is not yet serving: for `run_once`, and for those who serve it themselves.
 

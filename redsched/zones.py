@@ -99,7 +99,7 @@ def _zone(key: str, field: str) -> ZoneInfo:
     places = {name.rsplit("/", 1)[-1]: name for name in known}
     wanted = key.lower().replace(" ", "_")
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.7)
-    near += [places[place] for place in difflib.get_close_matches(wanted.rsplit("/", 1)[-1], places, n=3, cutoff=0.8)]
+    near += [places[place] for place in difflib.get_close_matches(wanted.rsplit("/", 1)[-1], places, n=3, cutoff=0.85)]
     found = list(dict.fromkeys(known[name] for name in near))[:3]
     hint = f"did you mean {' or '.join(found)}?" if found else "give an IANA name such as 'Europe/Berlin' or 'UTC'."
     raise InvalidScheduleError(f"{field}={key!r}: there is no time zone of that name; {hint}", field=field)

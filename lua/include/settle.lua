@@ -115,6 +115,7 @@ local function settle(rows, results)
           local holder = own and job_key(own) or key
           call('HSET', holder, 'reason', row[9], 'postponed', row[13])
         elseif verb == 'dead' and (own or not job.next_ms) then
+          call('HSET', key, 'attempt', row[5])
           bury(run_id, own, row[9], row[11])
         elseif own or job.tags or job.next_ms or h[5] then
           end_run(run_id, own, job)

@@ -77,4 +77,7 @@ def _from_wire(data: tuple[Any, ...]) -> Schedule:
             field="schedule",
         )
     make, fields = _WIRE_FIELDS[kind]
+    if len(data) - 1 > len(fields):
+        # A newer redsched may know what it means; to leave it out would be another schedule.
+        raise TypeError(f"{kind!r} has at most {len(fields)} parts, here are {len(data) - 1}")
     return make(**dict(zip(fields, data[1:], strict=False)))

@@ -186,6 +186,10 @@ def read(text: str, parts: list[str]) -> list[Values]:
             raise refused(
                 text, f"the {spec.name} field ({part!r}) is wrong: {problem}; allowed: {spec.allowed}."
             ) from None
+    for one, other in ((DAY, WEEKDAY), (WEEKDAY, DAY)):
+        # `1-31` beside `*/2` is no restriction to OR with, as in croniter (and in cron, which goes by the star).
+        if "*" in parts[other] and found[one].plain >= set(range(FIELDS[one].low, FIELDS[one].high + 1)):
+            found[one].restricted = False
     return found if len(found) > SECOND else [*found, Values(plain={0})]
 
 

@@ -52,6 +52,7 @@ class ShardLoop:
         self._results: list[Any] = []
         self._following: list[Any] = []
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
         self._renew_at = 0.0
         self._heartbeat_at = 0.0
 
@@ -129,9 +130,12 @@ class ShardLoop:
         if self._wake.is_set():
             return
         timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        if self.worker.room > 0 and not self.worker.stopping:
+            self._idle.set()
         try:
             await self._wake.wait()
         finally:
+            self._idle.clear()
             timer.cancel()
 
     def wake(self) -> None:
@@ -141,10 +145,11 @@ class ShardLoop:
     # -- listening ----------------------------------------------------------------------------------------------
 
     async def listen_for_work(self) -> None:
-        """Take wake tokens, while there is room: a full worker must not take a token that wakes another."""
+        """Take wake tokens while this worker is idle: a full one must not take a token that wakes another, and one
+        that polls anyway needs none."""
         keys = [self.shard.keys.wake(queue) for queue in self.worker.queues]
         while True:
-            await self.worker.has_room.wait()
+            await self._idle.wait()
             if await self._blocking_pop(keys, "wake", self.shard.limits.nap_ms / 1000) is not None:
                 self.wake()
 
@@ -223,8 +228,6 @@ class ShardLoop:
             self.worker.holding -= 1
         self.held[run.id] = run
         self.worker.holding += 1
-        if self.worker.room <= 0:
-            self.worker.has_room.clear()
         if run.batch is None:
             run.waiter = asyncio.create_task(self._execute(run))
         else:
@@ -357,7 +360,6 @@ class ShardLoop:
         if self.held.get(run.id) is run:
             del self.held[run.id]
             self.worker.holding -= 1
-            self.worker.has_room.set()
             self._wake.set()
 
     def _stop(self, run_id: str, reason: str) -> None:
@@ -396,9 +398,7 @@ class ShardLoop:
         name = job_id.decode()
         postponed = False
         try:
-            job = Job.decode(
-                name, record, queue=queue.decode(), version=version, next_run_time=next_ms, runs_left=runs_left or None
-            )
+            job = Job.decode(name, record, queue=queue.decode(), version=version, next_run_time=next_ms)
         except RecordVersionError as error:
             self.worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
             return [name, fence, [], 0, 0, False, False, False, False, [60_000, 1]], None
@@ -418,6 +418,9 @@ class ShardLoop:
             # Redis has the last word on how many instances run: give it the batch as it is without that limit.
             made = plan(job, self.clock.now_ms(), running=0, max_catch_up=self.worker.max_catch_up)
             fires, missed = list(made.fires), made.missed
+        if runs_left is not False:
+            # Redis counts: only fires that run use up the bound, and a batch that max_instances refuses does not.
+            fires = fires[:runs_left]
         return [
             name, fence, fires, made.next_run_time or 0, following, _span(missed), _span(made.coalesced),
             _span(made.cut), made.error[:ERROR_LENGTH] if made.error else False, postponed,

@@ -66,7 +66,6 @@ class Worker:
         """Settles that Redis refused, since this worker had lost the lease."""
         self.lost = 0
         """Leases that ended while their task still ran here."""
-        self.has_room = asyncio.Event()
         self._store = store
         self._said: dict[str, float] = {}
         self._serving = False
@@ -106,8 +105,6 @@ class Worker:
             log.warning(message, *values)
 
     def _prepare(self) -> None:
-        self.has_room = asyncio.Event()
-        self.has_room.set()
         self.loops = [ShardLoop(self, shard) for shard in self._store.shards]
 
     async def serve(self, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:

@@ -1,12 +1,12 @@
 """The DST rule, taken literally: walk the minutes of UTC, look at a wall clock, apply design.md section 3.
 
-It shares nothing with redsched: no transitions, no stretches, a matcher of its own for plain expressions. `offset_at` gives
-the offset of a zone in minutes at an instant in minutes, so that zones that do not exist can be tried as well.
+It shares nothing with redsched: no transitions, no stretches, a matcher of its own for plain expressions. `offset_at`
+gives the offset of a zone in minutes at an instant in minutes, so that zones that nobody has can be tried as well.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 EPOCH = datetime(1970, 1, 1)
@@ -60,7 +60,7 @@ class Clock:
         return sorted(at for at in found if self.low <= at < self.high)
 
 
-@lru_cache(maxsize=None)
+@cache
 def matcher(expression: str) -> Callable[[int], bool]:
     for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat")):
         expression = expression.replace(name, str(number))
@@ -70,7 +70,7 @@ def matcher(expression: str) -> Callable[[int], bool]:
     )
     _, _, day_text, _, weekday_text = expression.split()
 
-    @lru_cache(maxsize=None)
+    @cache
     def day_matches(day: int) -> bool:
         date = EPOCH + timedelta(days=day)
         on_day = date.day in days
@@ -100,7 +100,7 @@ def _values(text: str, low: int, high: int) -> set[int]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def transitions(zone: str, first_year: int, last_year: int) -> tuple[int, ...]:
     """The minutes of UTC at which the offset is a new one; found by looking each day, then each minute of that day."""
     offset_at = zone_offset(zone)

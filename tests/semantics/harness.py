@@ -1,6 +1,6 @@
 """Runs the cases recorded from APScheduler (cases.json) against a scheduler, wake-up by wake-up.
 
-`play` knows the schema (semantics/README.md) and nothing of redsched; a `Driver` knows how to add a job, wake up and look.
+`play` knows the schema (semantics/README.md) and nothing of redsched; a `Driver` adds a job, wakes up and looks.
 `PlanDriver` is the pure core with a list of running batches; a driver for a live scheduler would move its clock by the
 offset instead, and read outcomes from its events.
 """
@@ -117,7 +117,11 @@ def schedule_of(trigger: dict[str, Any], timezone: str, now: int, dst_fold: str 
     raise AssertionError(f"unknown trigger {trigger}")
 
 
-DEFAULTS = {"coalesce": True, "max_instances": 1, "misfire_grace_time": 1}  # job_defaults, as README.md says for group J
+DEFAULTS = {
+    "coalesce": True,
+    "max_instances": 1,
+    "misfire_grace_time": 1,
+}  # job_defaults, as README.md says for group J
 
 
 @dataclass
@@ -152,9 +156,7 @@ class PlanDriver:
 
     def add(self, case: dict[str, Any], now: int) -> None:
         self.case = case
-        option = {
-            name: default if case[name] == "default" else case[name] for name, default in DEFAULTS.items()
-        }
+        option = {name: default if case[name] == "default" else case[name] for name, default in DEFAULTS.items()}
         explicit = ms(case.get("next_run_time"))
         schedule = self._schedule(case["trigger"], now)
         first, _ = first_fires(schedule, now, explicit)
@@ -281,5 +283,3 @@ def span_of(case: dict[str, Any]) -> tuple[int, int]:
     start = ms(case["start"])
     ends = [ms(wake["next_run"] or wake["at"]) for wake in case["expected"]]
     return start // 60_000, max(ends) // 60_000 + 1
-
-

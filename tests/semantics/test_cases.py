@@ -1,4 +1,4 @@
-"""redsched does what APScheduler 3.11.3 was seen to do, case by case, except where README.md says otherwise, by rule."""
+"""redsched does what APScheduler 3.11.3 was seen to do, case by case, but for what README.md excepts, by rule."""
 
 import importlib.util
 import json
@@ -69,7 +69,15 @@ def test_the_cases_are_excepted_by_rule_and_so_many_of_each():
     for reason, number in counts.items():
         print(f"{number:4} {reason or 'apply'}")
     assert len(CASES) == 159
-    assert counts == {}
+    assert counts == {
+        None: 133,
+        DIALECT: 2,
+        APS_BUG: 3,
+        MICROSECONDS: 7,
+        NO_FIRST_TIME: 1,
+        GAP: 6,
+        FOLD: 7,
+    }
 
 
 @pytest.mark.parametrize("case", APPLICABLE, ids=[case["id"] for case in APPLICABLE])

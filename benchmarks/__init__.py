@@ -1,0 +1,1 @@
+"""Measures redsched on this machine: `python -m benchmarks`."""

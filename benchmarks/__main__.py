@@ -1,0 +1,74 @@
+"""`python -m benchmarks`: all scenarios in one run, a table, and JSON with machine, versions and command.
+
+`--quick` is short. `--check` exits with 1 if the whole path falls below a share of the bare script call in the same
+run: a ratio, so that it holds on a slow or noisy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from benchmarks import scenarios
+from benchmarks.setup import bench_server, ledger, machine
+
+SHARE = 0.35
+"""The least share of the bare script's throughput that the whole path must keep (batch 100). Measured: see
+docs/performance.md."""
+
+
+def _run(work: Coroutine[Any, Any, scenarios.Figures]) -> scenarios.Figures:
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.run(work)
+    return asyncio.run(work)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer jobs, under a minute")
+    parser.add_argument("--check", action="store_true", help="only the regression check")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    jobs = 20_000 if options.quick or options.check else 100_000
+    figures: scenarios.Figures = {}
+    with bench_server() as url, ledger() as book:
+        steps: list[Coroutine[Any, Any, scenarios.Figures]] = [
+            scenarios.bare_script(url, jobs, 100),
+            scenarios.whole_path(url, book, jobs, 100),
+        ]
+        if not options.check:
+            steps += [
+                scenarios.bare_script(url, jobs, 10),
+                scenarios.whole_path(url, book, jobs, 10),
+                scenarios.scheduling(url, jobs),
+                scenarios.lateness(url, 300, 5 if options.quick else 20),
+                scenarios.lateness(url, 3000, 3 if options.quick else 10),
+                scenarios.idle(url, 5 if options.quick else 30),
+                scenarios.memory(url, 20_000),
+            ]
+        for step in steps:
+            for name, value in _run(step).items():
+                figures[name] = value
+                print(f"{name:55} {value:12,.2f}", flush=True)
+        where = machine(url)
+    share = figures["whole path, concurrency 100, jobs/s"] / figures["bare script, batch 100, jobs/s"]
+    print(f"{'whole path / bare script, batch 100':55} {share:12.2%}")
+    print(", ".join(f"{key} {value}" for key, value in where.items()))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"figures": figures, "share": share, "machine": where}, indent=2) + "\n")
+    if share < SHARE:
+        print(f"REGRESSION: the whole path keeps {share:.0%} of the bare script's throughput; at least {SHARE:.0%} is due")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
