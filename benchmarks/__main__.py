@@ -65,7 +65,9 @@ def main() -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"figures": figures, "share": share, "machine": where}, indent=2) + "\n")
     if share < SHARE:
-        print(f"REGRESSION: the whole path keeps {share:.0%} of the bare script's throughput; at least {SHARE:.0%} is due")
+        print(
+            f"REGRESSION: the whole path keeps {share:.0%} of the bare script's throughput; at least {SHARE:.0%} is due"
+        )
         return 1
     return 0
 

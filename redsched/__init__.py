@@ -1,13 +1,34 @@
 """redsched: a Redis-native job scheduler. This module is the public API; everything else is private."""
 
 from redsched.declare import schedule_task
-from redsched.errors import *  # noqa: F403
-from redsched.errors import __all__ as _errors
+from redsched.errors import (
+    ConflictingIdError,
+    EncodingError,
+    InvalidConfigError,
+    InvalidInputError,
+    InvalidScheduleError,
+    JobLookupError,
+    PayloadTooLargeError,
+    RecordVersionError,
+    RedschedError,
+    ResultTimeoutError,
+    RunCancelledError,
+    RunLostError,
+    SchedulerStateError,
+    StoreAccessError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    TaskFailedError,
+    TaskTimeoutError,
+    UnknownTaskError,
+)
 from redsched.handle import JobHandle
 from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
 from redsched.policies import RetryPolicy
-from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.scheduler import BackgroundTaskScheduler
+from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.spec import JobSpec
 from redsched.worker.runs import current_run
 
@@ -16,23 +37,43 @@ __version__ = "0.1.0"
 __all__ = [
     "AnyOf",
     "BackgroundTaskScheduler",
+    "ConflictingIdError",
     "CronSchedule",
     "DateSchedule",
     "Delivery",
+    "EncodingError",
     "Event",
     "IntervalSchedule",
+    "InvalidConfigError",
+    "InvalidInputError",
+    "InvalidScheduleError",
     "JobHandle",
+    "JobLookupError",
     "JobSpec",
     "JobView",
     "Outcome",
+    "PayloadTooLargeError",
     "Reason",
+    "RecordVersionError",
+    "RedschedError",
+    "ResultTimeoutError",
     "RetryPolicy",
+    "RunCancelledError",
     "RunContext",
+    "RunLostError",
     "Schedule",
+    "SchedulerStateError",
     "State",
+    "StoreAccessError",
+    "StoreError",
+    "StoreFullError",
+    "StoreReadOnlyError",
+    "StoreUnavailableError",
     "TaskExecutionResult",
+    "TaskFailedError",
+    "TaskTimeoutError",
+    "UnknownTaskError",
     "__version__",
     "current_run",
     "schedule_task",
-    *_errors,
 ]

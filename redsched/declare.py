@@ -82,9 +82,16 @@ def schedule_task(
         if any(value is not None for value in (cron, interval, run_at, schedule)):
             zone = parse_timezone(options.get("timezone"), "UTC")
             schedule_of(run_at=run_at, cron=cron, interval=interval, schedule=schedule, zone=zone, **when)
-            job_options = {"job_id": task.name, **options, "replace_existing": "declare"}
+            job_options: dict[str, Any] = {"job_id": task.name, **options, "replace_existing": "declare"}
             spec = JobSpec(
-                task.name, function, cron=cron, interval=interval, run_at=run_at, schedule=schedule, **when, **job_options
+                task.name,
+                function,
+                cron=cron,
+                interval=interval,
+                run_at=run_at,
+                schedule=schedule,
+                **when,
+                **job_options,
             )
             (declared if scheduler is None else scheduler.declared).append(spec)
         elif when:

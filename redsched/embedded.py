@@ -121,9 +121,7 @@ def _wait_for_keeper(folder: Path, seconds: float) -> None:
                 time.sleep(0.02)
 
 
-def start(
-    path: str | Path | None = None, *, args: Sequence[str] = (), timeout: float = 10.0
-) -> EmbeddedServer:
+def start(path: str | Path | None = None, *, args: Sequence[str] = (), timeout: float = 10.0) -> EmbeddedServer:
     """Start the folder's server, or join it if it runs.
 
     Args:

@@ -31,7 +31,8 @@ def _serve(folder: Path, listening: str, binary: str, args: list[str]) -> subpro
         binary, "--port", "0", "--unixsocket", listening, "--unixsocketperm", "700", "--dir", str(folder),
         "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction", *args,
     ]  # fmt: skip
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+    # This process has one thread, so preexec_fn is safe.
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)  # noqa: PLW1509
     (folder / "server.pid").write_text(str(server.pid))
     return server
 

@@ -1,26 +1,26 @@
 """Every exception that redsched raises, as one tree.
 
-    RedschedError
-    ├── InvalidInputError (ValueError)      refused before anything was stored
-    │   ├── InvalidScheduleError            a broken expression, zone, interval, or a schedule that never fires
-    │   ├── InvalidConfigError              a wrong or unknown setting
-    │   ├── EncodingError                   arguments that msgpack cannot carry
-    │   └── PayloadTooLargeError            arguments above the limit
-    ├── UnknownTaskError (LookupError)      no function is registered under that name
-    ├── ConflictingIdError (KeyError)       a job of that id is there already
-    ├── JobLookupError (KeyError)           no job of that id
-    ├── RecordVersionError                  a record written by a newer redsched
-    ├── StoreError                          Redis did not do what was asked
-    │   ├── StoreUnavailableError           no answer: down, unreachable, timed out, failing over
-    │   ├── StoreFullError                  out of memory (maxmemory with noeviction)
-    │   ├── StoreReadOnlyError              a replica, or a primary that refuses writes
-    │   └── StoreAccessError                wrong password, or an ACL that forbids the command
-    ├── RunLostError                        this worker no longer holds the run: its fencing token was refused
-    ├── TaskTimeoutError (TimeoutError)     the task ran longer than its `timeout`
-    ├── TaskFailedError                     raised for a run that failed in another process
-    ├── RunCancelledError                   the awaited run was cancelled
-    ├── ResultTimeoutError (TimeoutError)   no result within the time that was given to wait
-    └── SchedulerStateError                 used before start(), started twice, …
+RedschedError
+├── InvalidInputError (ValueError)      refused before anything was stored
+│   ├── InvalidScheduleError            a broken expression, zone, interval, or a schedule that never fires
+│   ├── InvalidConfigError              a wrong or unknown setting
+│   ├── EncodingError                   arguments that msgpack cannot carry
+│   └── PayloadTooLargeError            arguments above the limit
+├── UnknownTaskError (LookupError)      no function is registered under that name
+├── ConflictingIdError (KeyError)       a job of that id is there already
+├── JobLookupError (KeyError)           no job of that id
+├── RecordVersionError                  a record written by a newer redsched
+├── StoreError                          Redis did not do what was asked
+│   ├── StoreUnavailableError           no answer: down, unreachable, timed out, failing over
+│   ├── StoreFullError                  out of memory (maxmemory with noeviction)
+│   ├── StoreReadOnlyError              a replica, or a primary that refuses writes
+│   └── StoreAccessError                wrong password, or an ACL that forbids the command
+├── RunLostError                        this worker no longer holds the run: its fencing token was refused
+├── TaskTimeoutError (TimeoutError)     the task ran longer than its `timeout`
+├── TaskFailedError                     raised for a run that failed in another process
+├── RunCancelledError                   the awaited run was cancelled
+├── ResultTimeoutError (TimeoutError)   no result within the time that was given to wait
+└── SchedulerStateError                 used before start(), started twice, …
 """
 
 __all__ = [

@@ -94,19 +94,19 @@ async def history(store: Store, *, limit: int = 1000, job_id: str | None = None)
     shards = [store.shard(job_id)] if job_id else store.shards
     found: list[Event] = []
     for shard in shards:
-        before, mine = "+", list[Event]()
-        while len(mine) < limit:
+        newest_first: list[Event] = []
+        before = "+"
+        while len(newest_first) < limit:
             entries = await shard.link.command("XREVRANGE", shard.keys.events, before, "-", "COUNT", 500)
             if not entries:
                 break
             for entry in entries:
                 events = [e for e in _decode_entries([entry]) if job_id is None or e.job_id == job_id]
-                mine.extend(reversed(events))
+                newest_first.extend(reversed(events))
             before = "(" + entries[-1][0].decode()
-        found.extend(mine)
-    found.sort(key=lambda e: e.at)  # stable: within a shard the stream's order stays, which is newest first here
-    if len(shards) == 1:
-        found = list(reversed(mine))  # exactly the stream's order
+        found.extend(reversed(newest_first))
+    if len(shards) > 1:
+        found.sort(key=lambda event: event.at)  # stable: within a shard the stream's order stays
     return found[-limit:]
 
 

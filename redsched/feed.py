@@ -17,7 +17,7 @@ __all__ = ["EventFeed", "Listener"]
 
 log = logging.getLogger("redsched.events")
 
-Listener = Callable[[Event], None | Awaitable[None]]
+Listener = Callable[[Event], Awaitable[None] | None]
 
 
 class EventFeed:

@@ -147,6 +147,16 @@ class Definition:
         wire: Sequence[Any] | None = schedule.to_wire() if schedule else None
         options: Mapping[str, Any] = self.options.to_wire()
         data = msgpack.packb(
-            [self.task, self.name, self.payload, self.queue, self.timezone, self.tags, wire, options, self.options.max_runs]
+            [
+                self.task,
+                self.name,
+                self.payload,
+                self.queue,
+                self.timezone,
+                self.tags,
+                wire,
+                options,
+                self.options.max_runs,
+            ]
         )
         return hashlib.blake2b(data or b"", digest_size=12).hexdigest()

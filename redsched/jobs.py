@@ -119,7 +119,9 @@ async def get_jobs(
     ids = [job_id async for job_id in queries.find_ids(store, tag=tag)]
     found = [view_of(stored) for stored in (await queries.read_jobs(store, dict.fromkeys(ids))).values()]
     chosen = [v for v in found if (queue is None or v.queue == queue) and (state is None or v.state is state)]
-    return sorted(chosen, key=lambda v: (v.next_run_time is None, v.next_run_time and v.next_run_time.timestamp(), v.id))
+    return sorted(
+        chosen, key=lambda v: (v.next_run_time is None, v.next_run_time and v.next_run_time.timestamp(), v.id)
+    )
 
 
 async def get_dead(store: Store, limit: int) -> list[JobView]:
@@ -304,5 +306,3 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
     if stored is None:
         raise JobLookupError(f"job {job_id!r} has ended meanwhile")
     return view_of(stored)
-
-

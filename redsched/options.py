@@ -57,7 +57,9 @@ def _text(value: Any, field: str) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidInputError(f"{field} is {value!r}; it must be a non-empty str", field=field)
     if len(value) > MAX_NAME_LENGTH:
-        raise InvalidInputError(f"{field} has {len(value)} characters; at most {MAX_NAME_LENGTH} are allowed", field=field)
+        raise InvalidInputError(
+            f"{field} has {len(value)} characters; at most {MAX_NAME_LENGTH} are allowed", field=field
+        )
     if not value.isprintable():
         raise InvalidInputError(f"{field} is {value!r}; control characters are not allowed", field=field)
     return value
@@ -145,14 +147,18 @@ class JobOptions:
                         changes[name] = Delivery(value)
                     except ValueError:
                         allowed = " or ".join(repr(d.value) for d in Delivery)
-                        raise InvalidInputError(f"{where}delivery is {value!r}; it must be {allowed}", field=name) from None
+                        raise InvalidInputError(
+                            f"{where}delivery is {value!r}; it must be {allowed}", field=name
+                        ) from None
                 case "executor":
                     changes[name] = check_name(value, f"{where}{name}")
                 case "result_ttl":
                     changes["result_ttl_ms"] = seconds_to_ms(value, f"{where}{name}")
                 case "max_recoveries":
                     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                        raise InvalidInputError(f"{where}{name} is {value!r}; it must be an int of 0 or more", field=name)
+                        raise InvalidInputError(
+                            f"{where}{name} is {value!r}; it must be an int of 0 or more", field=name
+                        )
                     changes[name] = value
                 case "max_runs":
                     changes[name] = None if value is None else _positive_int(value, f"{where}{name}")

@@ -54,7 +54,9 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
-            raise InvalidInputError(f"max_attempts is {self.max_attempts!r}; it must be an int of 1 or more", field="max_attempts")
+            raise InvalidInputError(
+                f"max_attempts is {self.max_attempts!r}; it must be an int of 1 or more", field="max_attempts"
+            )
         for name, low in (("backoff_factor", 1.0), ("max_delay", 0.0), ("initial_delay", 0.0), ("jitter", 0.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < float("inf"):

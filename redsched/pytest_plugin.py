@@ -1,8 +1,8 @@
 """pytest fixtures of the testing kit; loaded by pytest wherever redsched is installed.
 
-    redsched_url         the URL of a real server for this test run (`REDSCHED_TEST_URL`, or one started for it)
-    redsched_scheduler   a scheduler with a prefix of its own, not started
-    redsched_kit         the same with the testing kit around it: time travel, run_due, wait_for
+redsched_url         the URL of a real server for this test run (`REDSCHED_TEST_URL`, or one started for it)
+redsched_scheduler   a scheduler with a prefix of its own, not started
+redsched_kit         the same with the testing kit around it: time travel, run_due, wait_for
 """
 
 from __future__ import annotations

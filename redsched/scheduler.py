@@ -9,8 +9,6 @@ from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-import anyio
-
 from redsched import declare, jobs
 from redsched.codec import MAX_PAYLOAD_BYTES
 from redsched.embedded import EmbeddedServer, resolve
@@ -202,7 +200,9 @@ class BackgroundTaskScheduler:
             if worker:
                 self._worker = self.make_worker()
                 ready = asyncio.get_running_loop().create_future()
-                self._serving = asyncio.create_task(self._worker.serve(task_status=_Ready(ready)), name="redsched worker")
+                self._serving = asyncio.create_task(
+                    self._worker.serve(task_status=_Ready(ready)), name="redsched worker"
+                )
                 await asyncio.wait((ready, self._serving), return_when=asyncio.FIRST_COMPLETED)
                 if self._serving.done():
                     await self._serving
@@ -236,10 +236,11 @@ class BackgroundTaskScheduler:
 
     async def wait_until_stopped(self) -> None:
         """Wait until this process' worker has ended, and raise what ended it. Returns at once if it has none."""
-        if self._serving is not None:
-            await asyncio.wait((self._serving,))
-            if not self._serving.cancelled():
-                self._serving.result()
+        serving = self._serving  # shutdown forgets it
+        if serving is not None:
+            await asyncio.wait((serving,))
+            if not serving.cancelled():
+                serving.result()
 
     def make_worker(self) -> Worker:
         """A worker of this scheduler that is not yet serving: for `run_once`, and for those who serve it themselves.
@@ -388,9 +389,7 @@ class BackgroundTaskScheduler:
         Raises: as `schedule_immediate_task`.
         """
         every = _interval(interval, weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-        return await self._schedule(
-            JobSpec(name, task, interval=every, start=start, end=end, jitter=jitter, **options)
-        )
+        return await self._schedule(JobSpec(name, task, interval=every, start=start, end=end, jitter=jitter, **options))
 
     async def schedule(
         self,

@@ -57,9 +57,7 @@ class ScheduleOptions(TypedDict, total=False):
     """An explicit first run, whatever the schedule says; None = added paused."""
 
 
-_JOB_WORDS = frozenset(
-    {"args", "kwargs", "tags", "job_id", "queue", "replace_existing", "timezone", "next_run_time"}
-)
+_JOB_WORDS = frozenset({"args", "kwargs", "tags", "job_id", "queue", "replace_existing", "timezone", "next_run_time"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +253,13 @@ def schedule_of(
         raise InvalidInputError("start, end and jitter go with cron= or interval=", field="start")
     if cron is not None:
         return CronSchedule(
-            cron, timezone=zone, dst_gap=dst_gap, dst_fold=dst_fold, start_ms=start_ms, end_ms=end_ms, jitter_ms=jitter_ms
+            cron,
+            timezone=zone,
+            dst_gap=dst_gap,
+            dst_fold=dst_fold,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            jitter_ms=jitter_ms,
         )
     if interval is not None:
         every_ms = seconds_to_ms(interval, "interval", minimum_ms=1)

@@ -66,7 +66,8 @@ def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine; sees through partials and callable objects."""
     function = _unwrap(function)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    called = type(function).__call__  # of a callable object
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 class TaskRegistry:
@@ -172,8 +173,7 @@ class TaskRegistry:
             bare is not function
             or "<locals>" in qualname
             or "<lambda>" in qualname
-            or isinstance(function, MethodType)
-            and not isinstance(function.__self__, type)
+            or (isinstance(function, MethodType) and not isinstance(function.__self__, type))
             or not (inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function))
         )
         if not local or name is not None:

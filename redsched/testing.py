@@ -24,7 +24,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -42,7 +42,7 @@ __all__ = ["Kit", "kit", "server"]
 
 
 @contextlib.contextmanager
-def server(url: str | None = None) -> Iterator[str]:
+def server(url: str | None = None) -> Generator[str]:
     """The URL of a real server for a test run: the given one, `REDSCHED_TEST_URL`, or one that is started here
     and stopped at the end (redis-server or valkey-server from PATH, else the embedded one), with no persistence.
 
@@ -181,7 +181,7 @@ class Kit:
 
 
 @contextlib.asynccontextmanager
-async def kit(scheduler: BackgroundTaskScheduler, *, clean: bool = True) -> AsyncIterator[Kit]:
+async def kit(scheduler: BackgroundTaskScheduler, *, clean: bool = True) -> AsyncGenerator[Kit]:
     """A kit around a scheduler, started or not. At the end the scheduler is shut down and (`clean`) its jobs are
     removed.
     """

@@ -40,9 +40,7 @@ def instant_ms(value: datetime | str, zone: str, field: str) -> int:
     return _instant_ms(value, zone)
 
 
-def delay_ms(
-    delay: float | timedelta | None, delay_seconds: float | None, delay_minutes: float | None
-) -> int:
+def delay_ms(delay: float | timedelta | None, delay_seconds: float | None, delay_minutes: float | None) -> int:
     """Milliseconds from exactly one of the three ways to give a delay.
 
     Raises:
@@ -55,7 +53,8 @@ def delay_ms(
     }
     if len(given) != 1:
         raise InvalidInputError(
-            f"pass exactly one of delay_minutes=, delay_seconds= and delay= (seconds or a timedelta); got {given or 'none'}",
+            f"pass exactly one of delay_minutes=, delay_seconds= and delay= (seconds or a timedelta); "
+            f"got {given or 'none'}",
             field="delay",
         )
     [(name, value)] = given.items()

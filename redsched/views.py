@@ -53,10 +53,8 @@ def view_of(stored: StoredJob, *, with_arguments: bool = True) -> JobView:
     zone = ZoneInfo(job.timezone)
     due: datetime | None = None if stored.due_ms is None else from_ms(stored.due_ms, zone)
     state = _state(stored)
-    if job.schedule is not None:
-        schedule = job.schedule.describe()
-    else:
-        schedule = f"once at {due.isoformat()}" if due else "once"
+    once = f"once at {due.isoformat()}" if due else "once"
+    schedule = once if job.schedule is None else job.schedule.describe()
     options = job.options
     runs_left = fields.get("runs_left")
     progress = fields.get("progress")

@@ -95,7 +95,7 @@ class Shard:
         }
 
     async def _call(
-        self, name: str, *, hold: str | None = None, resend: Resend | None = None, **args: str | int | bytes
+        self, name: str, hold: str | None = None, resend: Resend | None = None, /, **args: str | int | bytes
     ) -> list[Any]:
         script = load(name)
         packed = script.pack(self._names, {"prefix": self.keys.tag, **args})
@@ -115,16 +115,15 @@ class Shard:
         self._request += 1
         number = self._request
         confirmed, self._confirmed = self._confirmed[:500], self._confirmed[500:]
-        try:
-            reply = await self._call(
-                name,
-                request=f"{self._client}:{number}",
-                confirmed=",".join(map(str, confirmed)),
-                events_max=self.limits.events_max,
-                **args,
-            )
-        except ClockMovedError:
-            raise  # nothing was stored under this number
+        reply = await self._call(
+            name,
+            None,
+            None,
+            request=f"{self._client}:{number}",
+            confirmed=",".join(map(str, confirmed)),
+            events_max=self.limits.events_max,
+            **args,
+        )
         self._confirmed.append(number)
         return reply
 
@@ -149,8 +148,8 @@ class Shard:
         limits = self.limits
         reply = await self._call(
             "poll",
-            hold=self._hold,
-            resend=resend,
+            self._hold,
+            resend,
             worker=worker,
             sequence=request.sequence,
             capacity=request.capacity,
@@ -173,8 +172,8 @@ class Shard:
         """Store plans. Returns started, skipped, nothing, ended, postponed or STALE for each."""
         reply = await self._call(
             "commit",
-            hold=self._hold,
-            resend=resend,
+            self._hold,
+            resend,
             worker=worker,
             lease_ms=self.limits.lease_ms,
             rows=_pack(rows),
@@ -231,7 +230,7 @@ class Shard:
 
     async def leave(self, worker: str, queues: bytes, *, keep: bool) -> None:
         """Say that a worker goes. Not sent again: if Redis is away, the heartbeat ends by itself."""
-        await self._call("leave", resend=Resend(0.0), worker=worker, queues=queues, keep=int(keep))
+        await self._call("leave", None, Resend(0.0), worker=worker, queues=queues, keep=int(keep))
 
     async def progress(self, worker: str, run_id: str, fence: int, value: Any) -> bool:
         """Keep what a task tells of itself. Returns False if the worker no longer holds the run."""

@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-
 from typing import TYPE_CHECKING, Any
 
-
-
 from redsched.codec import Record, pack_result
-from redsched.errors import EncodingError, InvalidScheduleError, RecordVersionError, RunLostError, StoreError
-from redsched.errors import TaskFailedError, TaskTimeoutError
+from redsched.errors import (
+    EncodingError,
+    InvalidScheduleError,
+    RecordVersionError,
+    RunLostError,
+    StoreError,
+    TaskFailedError,
+    TaskTimeoutError,
+)
 from redsched.job import Job
 from redsched.model import Outcome, Reason
 from redsched.options import JobOptions
@@ -260,8 +264,9 @@ class ShardLoop:
             self._done(run, result, late_ms)
 
     async def _with_timeout(self, run: Run, seconds: float) -> Any:
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with limit:
                 return await self.worker.executors.call(run)
         except TimeoutError as error:
             if limit.expired():

@@ -46,11 +46,7 @@ def target_of(function: Callable[..., Any]) -> Target:
         InvalidInputError: it exists in this process only (a lambda, a closure, a bound method, a partial).
     """
     qualname = getattr(function, "__qualname__", "")
-    if (
-        isinstance(function, MethodType | functools.partial)
-        or "<" in qualname
-        or not inspect.isroutine(function)
-    ):
+    if isinstance(function, MethodType | functools.partial) or "<" in qualname or not inspect.isroutine(function):
         raise InvalidInputError(
             f"{function!r} cannot run in a process pool: a child process finds only functions of a module, by name",
             field="executor",
@@ -98,7 +94,7 @@ class _Child:
         reader = asyncio.StreamReader(limit=2**26)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours_in, "rb", 0))
         transport, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.streams.FlowControlMixin(), os.fdopen(ours_out, "wb", 0)
+            asyncio.streams.FlowControlMixin, os.fdopen(ours_out, "wb", 0)
         )
         return cls(process, reader, asyncio.StreamWriter(transport, protocol, None, loop))
 

@@ -93,6 +93,7 @@ class Worker:
             "concurrency": self.concurrency,
             "running": self.holding,
             "tasks": self.registry.names(),
+            "packages": list(self.registry.packages),
         }
 
     def say_once(self, key: str, message: str, *values: object, every: float = 300.0) -> None:
@@ -117,7 +118,7 @@ class Worker:
             raise SchedulerStateError(f"worker {self.id} serves already")
         self._serving = True
         self.stopping = False
-        self._stopped = anyio.Event()
+        stopped = self._stopped = anyio.Event()
         self._prepare()
         try:
             with anyio.CancelScope() as self._scope:
@@ -137,7 +138,7 @@ class Worker:
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self._leave()
             self._serving = False
-            self._stopped.set()
+            stopped.set()
 
     async def _leave(self) -> None:
         await self.executors.close(kill=True)

@@ -1,0 +1,5 @@
+"""`python -m redsched.cli` is `redsched`."""
+
+from redsched.cli.app import main
+
+main()

@@ -1,0 +1,25 @@
+"""Where the console script `redsched` starts."""
+
+from __future__ import annotations
+
+import sys
+
+from redsched.cli.exits import ExitCode
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit with one of `ExitCode`."""
+    try:
+        # Imported here, so that a missing extra is told instead of a traceback.
+        from redsched.cli import root
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("typer", "rich", "click", "shellingham"):
+            raise
+        sys.stderr.write("the command line needs typer and rich: install redsched[cli]\n")
+        sys.exit(ExitCode.USAGE)
+    from redsched.cli import service
+
+    service.own_process()
+    root.build()(prog_name="redsched")

@@ -1,0 +1,111 @@
+"""How things are printed: tables and sentences for people, JSON for programs. Messages go to stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["clean", "fields", "instant", "lasting", "plain", "print_json", "print_table", "say", "until"]
+
+PIPE_WIDTH = 1000
+"""Columns where the output is no terminal: nothing is cut or folded, so that grep and awk see whole rows."""
+
+
+def clean(value: object) -> str:
+    """A value as one line without control characters: what was stored may not steer the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
+def say(message: str) -> None:
+    """A message for people, on stderr."""
+    typer.echo(message, err=True)
+
+
+def _console() -> Console:
+    stdout = sys.stdout
+    return Console(
+        file=stdout, markup=False, highlight=False, emoji=False, width=None if stdout.isatty() else PIPE_WIDTH
+    )
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under their headings; a column without any value is left out."""
+    cells = [[clean("" if value is None else value) for value in row] for row in rows]
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in cells)]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for i in kept:
+        table.add_column(columns[i], overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(row[i]) for i in kept))
+    _console().print(table)
+
+
+def fields(pairs: Mapping[str, object]) -> None:
+    """Names with their values, one a line; without those that have none."""
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        if value is not None and value not in ("", (), {}):
+            typer.echo(f"{name:<{width}}  {clean(value)}")
+
+
+def plain(value: Any) -> Any:
+    """What JSON can carry: dataclasses become objects, datetimes ISO 8601 text, all else text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(entry) for entry in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return str(value)
+
+
+def print_json(value: Any, *, line: bool = False) -> None:
+    """One JSON document on stdout; `line`: on a single line."""
+    typer.echo(json.dumps(plain(value), ensure_ascii=False, indent=None if line else 2))
+
+
+def instant(at: datetime | None) -> str:
+    """An instant for people: local time with the zone's abbreviation and offset."""
+    if at is None:
+        return ""
+    offset = at.strftime("%z")
+    abbreviation = at.tzname() or ""
+    # Where a zone has no abbreviation of its own, tzdata gives the offset once more.
+    name = "" if not abbreviation or abbreviation[0] in "+-" else f" {abbreviation}"
+    fraction = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
+    return f"{at:%Y-%m-%d %H:%M:%S}{fraction}{name} {offset[:3]}:{offset[3:5]}"
+
+
+def lasting(seconds: float) -> str:
+    """A duration (in seconds) for people, in its two largest units."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left = round(seconds)
+    parts: list[str] = []
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if left >= size and len(parts) < 2:
+            parts.append(f"{left // size} {unit}")
+            left %= size
+        elif parts:
+            break
+    return " ".join(parts)
+
+
+def until(seconds: float) -> str:
+    """How far ahead an instant is (in seconds), or how long it is overdue."""
+    return f"in {lasting(seconds)}" if seconds >= 0 else f"overdue for {lasting(-seconds)}"

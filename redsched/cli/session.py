@@ -1,0 +1,96 @@
+"""What commands share: where Redis is, and a scheduler that only asks and changes, in an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+import typer
+
+from redsched import BackgroundTaskScheduler
+from redsched.errors import InvalidConfigError
+
+__all__ = ["JsonFlag", "Place", "Prefix", "Url", "place", "run"]
+
+T = TypeVar("T")
+
+DEFAULT_URL = "redis://localhost:6379"
+DEFAULT_PREFIX = "redsched"
+
+PATIENCE_S = 1.0
+"""How long a command is sent again while Redis does not answer: somebody waits at the prompt."""
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        show_default=False,
+        help="Where Redis is, as before the command: redis://, rediss://, unix:// or embedded:///folder.",
+    ),
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option("--prefix", metavar="NAME", show_default=False, help="The job_store_prefix, as before the command."),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where jobs are."""
+
+    url: str = DEFAULT_URL
+    prefix: str = DEFAULT_PREFIX
+    shards: int = 1
+    url_given: str | None = None
+    """The URL, if it was given on the command line, and not by the environment or by default."""
+    prefix_given: str | None = None
+
+
+def place(ctx: typer.Context, url: str | None = None, prefix: str | None = None) -> Place:
+    """Where jobs are, by the options after the command, or by those before it.
+
+    Raises:
+        InvalidConfigError: the URL has no scheme.
+    """
+    outer = ctx.obj if isinstance(ctx.obj, Place) else Place()
+    chosen = Place(
+        url or outer.url, prefix or outer.prefix, outer.shards, url or outer.url_given, prefix or outer.prefix_given
+    )
+    if "://" not in chosen.url:
+        # Shown without what may be a password.
+        shown = "***@" + chosen.url.rpartition("@")[2] if "@" in chosen.url else chosen.url
+        raise InvalidConfigError(
+            f"--url (or REDSCHED_URL) is {shown!r}: it has no scheme. Give a URL such as {DEFAULT_URL}.", field="url"
+        )
+    return chosen
+
+
+def run(
+    where: Place, work: Callable[[BackgroundTaskScheduler], Awaitable[T]], *, patience: float = PATIENCE_S
+) -> T:
+    """Do something with a scheduler that runs nothing itself.
+
+    Args:
+        patience: seconds for which calls are sent again while Redis does not answer.
+
+    Raises:
+        RedschedError: whatever the work raises.
+    """
+    # The error that ends the command says it; a warning for each try would only repeat it.
+    logging.getLogger("redsched").setLevel(logging.ERROR)
+
+    async def session() -> T:
+        scheduler = BackgroundTaskScheduler(
+            where.url, where.prefix, shards=where.shards, declared_tasks=False, retry_for=patience
+        )
+        try:
+            return await work(scheduler)
+        finally:
+            await scheduler.shutdown(wait=False)
+
+    return asyncio.run(session())

@@ -1,0 +1,126 @@
+"""`redsched next`: what fires next, of the jobs in Redis or of an expression that somebody tries out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from redsched import BackgroundTaskScheduler, CronSchedule, InvalidInputError, JobView
+from redsched.cli import output
+from redsched.cli.session import JsonFlag, Prefix, Url, place, run
+
+__all__ = ["upcoming"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def upcoming(
+    ctx: typer.Context,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many to show.")] = 10,
+    tz: Annotated[
+        str | None, typer.Option("--tz", metavar="ZONE", help="Show times in this zone; with --cron: read it there.")
+    ] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option("--cron", metavar="EXPR", help="Preview this expression instead; needs no Redis."),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="TIME", help="With --cron: fires after this (ISO 8601), instead of now."),
+    ] = None,
+    json: JsonFlag = False,
+    url: Url = None,
+    prefix: Prefix = None,
+) -> None:
+    """What fires next: the next run of each job, the soonest first, or the fires of a cron expression.
+
+    With --json: a list of objects: at, timezone, in_seconds, and for jobs also job_id, name, task, queue, schedule.
+    """
+    if cron is not None:
+        _preview(cron, tz or "UTC", after, count, json)
+        return
+    if after is not None:
+        raise InvalidInputError("--after goes with --cron: what is due for jobs is due by Redis' clock", field="after")
+    where = place(ctx, url, prefix)
+    shown_in = None if tz is None else ZoneInfo(_zone(tz))
+
+    async def read(scheduler: BackgroundTaskScheduler) -> tuple[datetime, list[JobView]]:
+        found = [job for job in await scheduler.get_jobs() if job.next_run_time is not None]
+        return await scheduler.now(), found[:count]
+
+    now, jobs = run(where, read)
+    rows: list[dict[str, Any]] = []
+    for job in jobs:
+        assert job.next_run_time is not None
+        at = job.next_run_time if shown_in is None else job.next_run_time.astimezone(shown_in)
+        rows.append(
+            {
+                "at": at,
+                "timezone": job.timezone if shown_in is None else shown_in.key,
+                "in_seconds": round((at - now).total_seconds(), 3),
+                "job_id": job.id,
+                "name": job.name,
+                "task": job.task,
+                "queue": job.queue,
+                "schedule": job.schedule,
+            }
+        )
+    if json:
+        output.print_json(rows)
+    elif not rows:
+        output.say("no job has a next run time")
+    else:
+        output.print_table(
+            ["NEXT RUN", "ZONE", "WHEN", "JOB", "NAME", "TASK"],
+            [
+                (output.instant(r["at"]), r["timezone"], output.until(r["in_seconds"]), r["job_id"], r["name"], r["task"])
+                for r in rows
+            ],
+        )
+
+
+def _zone(name: str) -> str:
+    """The zone's key. A schedule checks names, and suggests what may have been meant.
+
+    Raises:
+        InvalidScheduleError: there is no such zone.
+    """
+    return CronSchedule("* * * * *", name).timezone
+
+
+def _preview(expression: str, zone: str, after: str | None, count: int, json: bool) -> None:
+    schedule = CronSchedule(expression, zone)
+    # No Redis is asked here, so its clock is not known; nothing is decided by this one.
+    now = datetime.now(UTC)  # noqa: TID251
+    start = now if after is None else _instant(after, zone)
+    at_ms = (start - _EPOCH).total_seconds() * 1000 // 1
+    fires: list[datetime] = []
+    following = schedule.next(int(at_ms))
+    while following is not None and len(fires) < count:
+        fires.append(datetime.fromtimestamp(following / 1000, ZoneInfo(zone)))
+        following = schedule.next(following)
+    if json:
+        output.print_json(
+            [{"at": at, "timezone": zone, "in_seconds": round((at - now).total_seconds(), 3)} for at in fires]
+        )
+        return
+    output.print_table(
+        ["FIRES", "ZONE", "WHEN"],
+        [(output.instant(at), zone, output.until((at - now).total_seconds()) if after is None else "") for at in fires],
+    )
+    if len(fires) < count:
+        output.say("it does not fire again after that" if fires else "it never fires")
+
+
+def _instant(text: str, zone: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInputError(
+            f"--after is {text!r}; give ISO 8601 such as 2026-03-28T00:00 (in --tz) or 2026-03-28T00:00+01:00",
+            field="after",
+        ) from None
+    return at.replace(tzinfo=ZoneInfo(zone)) if at.tzinfo is None else at

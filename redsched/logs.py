@@ -1,0 +1,122 @@
+"""How the log of a worker looks: lines for people, or one JSON object a line for programs.
+
+`setup` is for processes that are ours, such as `redsched worker`. A library must not touch the application's
+logging, so nothing else calls it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+__all__ = ["JsonFormatter", "LogFormat", "RepeatFilter", "TextFormatter", "setup"]
+
+LogFormat = Literal["text", "json"]
+
+REPEAT_S = 10.0
+"""For how long the same warning is not written again: while Redis is away, each loop says so twice a second."""
+
+_COLOURS = {
+    logging.DEBUG: "2",
+    logging.INFO: "32",
+    logging.WARNING: "33",
+    logging.ERROR: "31",
+    logging.CRITICAL: "1;31",
+}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "repeated", "taskName"}
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-03-29 03:00:00.123 WARNING message`, in local time. The process id is shown where several share a log."""
+
+    def __init__(self, *, colour: bool = False, process: bool = False) -> None:
+        super().__init__()
+        self._colour = colour
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text; a traceback follows on lines of its own."""
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        level = f"{record.levelname:<7}"
+        if self._colour:
+            level = f"\x1b[{_COLOURS.get(record.levelno, '0')}m{level}\x1b[0m"
+        process = f" [{record.process}]" if self._process else ""
+        foreign = "" if record.name.partition(".")[0] == "redsched" else f"{record.name}: "
+        lines = [f"{at}.{int(record.msecs):03d} {level}{process} {foreign}{_message(record)}"]
+        if record.exc_info:
+            lines.append(self.formatException(record.exc_info))
+        if record.stack_info:
+            lines.append(self.formatStack(record.stack_info))
+        return "\n".join(lines)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (ISO 8601, UTC), level, logger, message, pid, traceback, and what `extra=` gave."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+            "pid": record.process,
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        entry.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+def _message(record: logging.LogRecord) -> str:
+    repeated = getattr(record, "repeated", 0)
+    return f"{record.getMessage()} (and {repeated} times more)" if repeated else record.getMessage()
+
+
+class RepeatFilter(logging.Filter):
+    """Lets a warning of redsched through once in a while, and then tells how often it was held back."""
+
+    def __init__(self, every: float = REPEAT_S) -> None:
+        """`every`: seconds in which the same text is written once."""
+        super().__init__()
+        self._every = every
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be written."""
+        if record.levelno != logging.WARNING or record.name.partition(".")[0] != "redsched":
+            return True
+        # The pause before the next try differs from line to line, and says nothing new.
+        text = record.getMessage().partition("; sending again in")[0]
+        now = time.monotonic()
+        at, held_back = self._said.get(text, (-self._every, 0))
+        if now - at < self._every:
+            self._said[text] = (at, held_back + 1)
+            return False
+        if len(self._said) > 1000:
+            self._said = {known: entry for known, entry in self._said.items() if now - entry[0] < self._every}
+        self._said[text] = (now, 0)
+        record.repeated = held_back
+        return True
+
+
+def setup(stream: TextIO, *, form: LogFormat = "text", level: str = "info", process: bool = False) -> None:
+    """Log everything of this process to a stream; in colours if that is a terminal (and NO_COLOR is not set).
+
+    Args:
+        level: the lowest level that is written: debug, info, warning, error.
+        process: whether lines of text carry the process id.
+    """
+    handler = logging.StreamHandler(stream)
+    colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(colour=colour, process=process))
+    handler.addFilter(RepeatFilter())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
