@@ -64,6 +64,9 @@ local function commit(row)
     bury(id, nil, 'schedule_error', row[9])
     return 'ended'
   end
+  if job.postponed then
+    call('HDEL', key, 'reason', 'postponed')
+  end
   local outcome = 'nothing'
   span('coalesced', id, 'coalesced', row[7])
   span('missed', id, 'max_catch_up', row[8])

@@ -38,7 +38,8 @@ end
 
 local conflicts = {}
 for _, row in ipairs(rows) do
-  if row[2] == 'add' and call('EXISTS', job_key(row[1])) == 1 then
+  local old = row[2] == 'add' and call('HMGET', job_key(row[1]), 'record', 'state')
+  if old and old[1] and old[2] ~= 'dead' then
     conflicts[#conflicts + 1] = row[1]
   end
 end
@@ -77,11 +78,12 @@ local function store(row)
   local id, mode, queue, key = row[1], row[2], row[3], job_key(row[1])
   local at_ms = row[4] or (row[5] and now_ms + row[5])
   local status, running = 'added', false
-  if mode ~= 'new' and mode ~= 'add' then
-    local old = call('HMGET', key, 'record', 'declared')
+  if mode ~= 'new' then
+    local old = call('HMGET', key, 'record', 'declared', 'state')
     if old[1] then
       local fields = to_table(row[7] or {})
-      if mode == 'keep' or (mode == 'declare' and old[2] and old[2] == fields.declared) then
+      -- A dead job is over: it keeps nobody from its id.
+      if old[3] ~= 'dead' and (mode == 'keep' or (mode == 'declare' and old[2] and old[2] == fields.declared)) then
         return 'kept'
       end
       running = replace(id, key)

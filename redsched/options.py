@@ -21,6 +21,7 @@ __all__ = ["JobOptions", "check_id", "check_queue", "check_tags", "seconds_to_ms
 MAX_NAME_LENGTH = 512
 MAX_TAGS = 64
 DEFAULT_MAX_RECOVERIES = 3
+EXECUTORS = frozenset({"default", "threadpool", "processpool"})
 
 
 def seconds_to_ms(value: float | timedelta, field: str, *, minimum_ms: int = 0) -> int:
@@ -151,7 +152,10 @@ class JobOptions:
                             f"{where}delivery is {value!r}; it must be {allowed}", field=name
                         ) from None
                 case "executor":
-                    changes[name] = check_name(value, f"{where}{name}")
+                    if value not in EXECUTORS:
+                        known = ", ".join(sorted(EXECUTORS))
+                        raise InvalidInputError(f"{where}executor is {value!r}; it must be one of {known}", field=name)
+                    changes[name] = value
                 case "result_ttl":
                     changes["result_ttl_ms"] = seconds_to_ms(value, f"{where}{name}")
                 case "max_recoveries":

@@ -203,6 +203,7 @@ class BackgroundTaskScheduler:
                 self._serving = asyncio.create_task(
                     self._worker.serve(task_status=_Ready(ready)), name="redsched worker"
                 )
+                self._serving.add_done_callback(_tell_of_error)
                 await asyncio.wait((ready, self._serving), return_when=asyncio.FIRST_COMPLETED)
                 if self._serving.done():
                     await self._serving
@@ -269,8 +270,6 @@ class BackgroundTaskScheduler:
             stopping.cancel()
             serving, self._serving, self._worker = self._serving, None, None
             await asyncio.wait((serving,))
-            if not serving.cancelled() and (error := serving.exception()):
-                log.error("the worker ended with an error", exc_info=error)
         if self._feed is not None:
             await self._feed.close()
             self._feed = None
@@ -576,6 +575,11 @@ class BackgroundTaskScheduler:
     async def get_workers(self) -> dict[str, dict[str, Any]]:
         """The workers that gave a sign of life lately: what they serve, by their ids."""
         return await queries.read_workers(await self.store())
+
+
+def _tell_of_error(serving: asyncio.Task[None]) -> None:
+    if not serving.cancelled() and (error := serving.exception()):
+        log.critical("the worker ended with an error: this process runs no jobs any more", exc_info=error)
 
 
 class _Ready:

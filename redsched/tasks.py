@@ -79,6 +79,7 @@ class TaskRegistry:
         self._instances: dict[type[Any], Any] = {}
         self._parent = parent
         self._locals = 0
+        self._uses: dict[str, int] = {}
         self.provider: ServiceProvider | None = None
         self.packages: tuple[str, ...] = ()
         """Packages whose modules may be imported to find a task by its path."""
@@ -105,6 +106,8 @@ class TaskRegistry:
                 f"a task must be a function, not {type(function).__qualname__} ({function!r})", field="task"
             )
         if name is None and (known := self._known(function)):
+            if known.is_local:
+                self._uses[known.name] = self._uses.get(known.name, 0) + 1
             return known
         task = self._describe(function, name, defaults or {}, owner_id)
         present = self._tasks.get(task.name)
@@ -114,9 +117,19 @@ class TaskRegistry:
                 field="task",
             )
         self._tasks[task.name] = task
+        if task.is_local:
+            self._uses[task.name] = 1
         if not isinstance(function, MethodType):
             self._names[function] = task.name
         return task
+
+    def release(self, task: Task) -> None:
+        """A one-shot job of a local task is over: a closure that no other job uses is let go, with what it holds."""
+        left = self._uses.get(task.name, 0) - 1
+        self._uses[task.name] = left
+        if left <= 0 and self._tasks.pop(task.name, None) is not None:
+            del self._uses[task.name]
+            self._names.pop(task.function, None)
 
     def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
         """Let methods of this instance's class be called on this instance."""

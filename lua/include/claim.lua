@@ -6,7 +6,8 @@
 -- A claims row: run id, fence, attempt, fire_ms, record, queue, fires of its batch or false,
 --               the fire that the worker is to find the following one of, job version,
 --               how often it was postponed before (a one-shot job, or a run of its own)
--- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue
+-- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
+--               how often it was postponed before
 local claims, plans = {}, {}
 local claimed_ids, lease_args = {}, {}
 
@@ -33,7 +34,7 @@ local function claim_periodic(id, job, queue, due, remove)
     call('ZADD', due, now_ms + lease_ms, id)
     plans[#plans + 1] = {
       id, fence, tonumber(job.next_ms), tonumber(job.version) or 0, live_count(id), tonumber(job.runs_left) or false,
-      job.record, queue,
+      job.record, queue, tonumber(job.postponed) or 0,
     }
     return
   end
@@ -52,6 +53,9 @@ local function claim_periodic(id, job, queue, due, remove)
       after = 0
     end
     call('HSET', job_key(id), 'claim_fence', fence)
+    if job.postponed then
+      call('HDEL', job_key(id), 'reason', 'postponed')
+    end
     claims[#claims + 1] = {
       run_id, fence, 1, fire_ms, job.record, queue, false, after ~= 0 and after or false, tonumber(job.version) or 0,
       tonumber(job.postponed) or 0,

@@ -41,6 +41,7 @@ local function replayed(wanted)
       plans[#plans + 1] = {
         row[1], row[2], tonumber(job.next_ms), tonumber(job.version) or 0, live_count(row[1]),
         tonumber(job.runs_left) or false, job.record, job.queue or 'default',
+        tonumber(job.postponed) or 0,
       }
     end
   end

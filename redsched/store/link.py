@@ -189,8 +189,10 @@ class Link:
                 except redis_errors.NoScriptError:
                     # A new or flushed server. EVAL stores it as well.
                     return await self.command("EVAL", script.source, *command[2:], hold=hold)
-            except (StoreUnavailableError, StoreReadOnlyError) as error:
-                if resend is None:
+            except StoreError as error:
+                # A worker goes on whatever Redis says: what it has to settle must not be lost. A client is told.
+                passing = isinstance(error, StoreUnavailableError | StoreReadOnlyError)
+                if resend is None or (resend.for_seconds is not None and not passing):
                     raise
                 waited = time.monotonic() - started
                 if resend.for_seconds is not None and waited + pause > resend.for_seconds:

@@ -33,11 +33,6 @@ class Executors:
         self._limiter: anyio.CapacityLimiter | None = None
         self._pool: ProcessPool | None = None
 
-    @property
-    def names(self) -> frozenset[str]:
-        """Which names a job may ask for."""
-        return frozenset({"default", "threadpool", "processpool"})
-
     async def call(self, run: Run) -> Any:
         """Call the run's task with its arguments, and give what it returns.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,9 @@ log = logging.getLogger("redsched.worker")
 FOREVER = Resend(None)
 MAX_CLAIMS = 250
 """Runs claimed in one poll: enough to amortise the trip, few enough that the script stays in the milliseconds."""
-UNKNOWN_FIRST_S, UNKNOWN_LONGEST_S = 1.0, 300.0
+UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 1_000, 300_000
 ERROR_LENGTH = 1000
+_OVER = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED})
 
 
 class ShardLoop:
@@ -51,7 +53,8 @@ class ShardLoop:
         self.shard = shard
         self.clock = shard.clock
         self.held: dict[str, Run] = {}
-        self._sequence = 0
+        # Random, so that no poll of an earlier life of this worker is taken for a resend.
+        self._sequence = random.getrandbits(40)
         self._settled: list[Any] = []
         self._results: list[Any] = []
         self._following: list[Any] = []
@@ -339,6 +342,8 @@ class ShardLoop:
             remaining = run.batch or None
         if remaining is None:
             self._forget(run)
+            if run.task is not None and run.task.is_local and run.job.schedule is None and outcome in _OVER:
+                self.worker.registry.release(run.task)
         self._settle(run, outcome, reason, late_ms=late_ms, delay_ms=delay_ms, error=error, remaining=remaining)
 
     def _settle(
@@ -355,10 +360,14 @@ class ShardLoop:
 
     def _postpone(self, run: Run, reason: Reason, why: str) -> None:
         """Leave it to others, without using an attempt: later each time, so that nobody spins."""
-        delay = min(UNKNOWN_LONGEST_S, UNKNOWN_FIRST_S * 2 ** min(run.postponed, 16))
         self.worker.say_once(f"{reason}:{run.job.record.task}", "%s; its runs are left to others (%s)", why, reason)
         self._settle(
-            run, Outcome.POSTPONED, reason, delay_ms=round(delay * 1000), error=why, postponed=run.postponed + 1
+            run,
+            Outcome.POSTPONED,
+            reason,
+            delay_ms=_postponement_ms(run.postponed),
+            error=why,
+            postponed=run.postponed + 1,
         )
 
     def _forget(self, run: Run) -> None:
@@ -399,14 +408,14 @@ class ShardLoop:
                 self._start(run)
 
     def _plan_one(self, row: list[Any]) -> tuple[list[Any], Job | None]:
-        job_id, fence, next_ms, version, running, runs_left, record, queue = row
+        job_id, fence, next_ms, version, running, runs_left, record, queue, times = row
         name = job_id.decode()
         postponed = False
         try:
             job = Job.decode(name, record, queue=queue.decode(), version=version, next_run_time=next_ms)
         except RecordVersionError as error:
             self.worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
-            return [name, fence, [], 0, 0, False, False, False, False, [60_000, 1]], None
+            return [name, fence, [], 0, 0, False, False, False, False, [_postponement_ms(times), times + 1]], None
         except (EncodingError, InvalidScheduleError) as error:
             return [name, fence, [], 0, 0, False, False, False, str(error)[:ERROR_LENGTH], False], None
         if self.worker.registry.find(job.record.task) is None:
@@ -414,7 +423,7 @@ class ShardLoop:
                 f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
                 self.worker.id, job.record.task, name,
             )  # fmt: skip
-            postponed = [5_000, 1]
+            postponed = [_postponement_ms(times), times + 1]
         made = plan(job, self.clock.now_ms(), running=running, max_catch_up=self.worker.max_catch_up)
         following = -1 if made.next_run_time is None else made.following or 0
         fires = list(made.fires)
@@ -430,6 +439,10 @@ class ShardLoop:
             name, fence, fires, made.next_run_time or 0, following, _span(missed), _span(made.coalesced),
             _span(made.cut), made.error[:ERROR_LENGTH] if made.error else False, postponed,
         ], job  # fmt: skip
+
+
+def _postponement_ms(times: int) -> int:
+    return min(UNKNOWN_LONGEST_MS, UNKNOWN_FIRST_MS * 2 ** min(times, 16))
 
 
 def _span(span: Any) -> list[Any] | bool:
