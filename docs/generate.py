@@ -5,6 +5,7 @@ The key table comes from `redsched/store/keys.py`, the table of transitions from
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,6 @@ from redsched.store.keys import KEY_TABLE
 from redsched.store.scripts import load, script_names
 
 PAGE = Path(__file__).parent / "architecture.md"
-MODEL = Path(__file__).parents[1] / "redsched" / "model.py"
 
 
 def _keys() -> str:
@@ -33,9 +33,9 @@ def _scripts() -> str:
 
 
 def _words() -> str:
-    text = MODEL.read_text()
     rows: list[str] = []
     for words in (State, Outcome, Reason):
+        text = inspect.getsource(words)
         for word in words:
             doc = re.search(rf'    {word.name} = "{word.value}"\n    """(.+?)"""', text, re.DOTALL)
             meaning = " ".join(doc[1].split()) if doc else ""

@@ -47,7 +47,7 @@ class Outcome(StrEnum):
     RELEASED = "released"
     """Given back by a worker that shuts down; starts at once elsewhere, no attempt used."""
     POSTPONED = "postponed"
-    """Put off without using an attempt: the task is not known here, or a circuit is open."""
+    """Put off without using an attempt: the task or the record is not known to the worker that claimed it."""
 
 
 class Reason(StrEnum):
@@ -77,8 +77,6 @@ class Reason(StrEnum):
     """A worker without the lease tried to settle; Redis refused."""
     UNKNOWN_TASK = "unknown_task"
     """The worker that claimed it knows no task of that name; left to others."""
-    CIRCUIT_OPEN = "circuit_open"
-    """Its circuit breaker is open."""
     PROCESS_GONE = "process_gone"
     """A closure, lambda or unbound instance lived in a process that is gone."""
     SCHEDULE_ERROR = "schedule_error"

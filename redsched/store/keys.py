@@ -29,7 +29,6 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("mail:<worker>", "LIST", "messages to one worker; expires"),
     ("requests:<client>", "HASH", "replies to a client's requests that it has not acknowledged; expires"),
     ("result:<run id>", "STRING", "what a run returned; expires"),
-    ("circuit:<name>", "HASH", "a circuit breaker's state; expires"),
 )
 
 
