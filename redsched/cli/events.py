@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Collection
 from typing import Annotated
 
@@ -10,8 +11,9 @@ import typer
 
 from redsched import BackgroundTaskScheduler, Event
 from redsched.cli import output
-from redsched.cli.session import JsonFlag, Prefix, Url, place, run
+from redsched.cli.session import Prefix, Url, place, run
 from redsched.errors import InvalidInputError
+from redsched.logs import setup
 
 __all__ = ["KINDS", "events"]
 
@@ -63,7 +65,7 @@ async def _newest(
     while True:
         found = await scheduler.get_history(job_id, limit=asked)
         chosen = [event for event in found if not kinds or event.kind in kinds]
-        if len(chosen) >= limit or len(found) < asked:
+        if len(chosen) >= limit or len(found) < asked or asked >= MOST:
             return chosen[-limit:]
         asked = min(asked * 8, MOST)
 
@@ -108,8 +110,10 @@ def events(
             if wanted and _identity(event) not in shown:
                 _show(event, json)
 
+    if follow:
+        setup(sys.stderr, level="warning")  # somebody who follows wants to know that Redis is away
     try:
-        run(place(ctx, url, prefix), show)
+        run(place(ctx, url, prefix), show, quiet=not follow)
     except KeyboardInterrupt:
         if not follow:
             raise

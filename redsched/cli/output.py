@@ -18,6 +18,8 @@ __all__ = ["clean", "fields", "instant", "lasting", "plain", "print_json", "prin
 
 PIPE_WIDTH = 1000
 """Columns where the output is no terminal: nothing is cut or folded, so that grep and awk see whole rows."""
+UNBROKEN = frozenset({"NEXT RUN", "FIRES", "STATE", "PID", "RUNNING", "LAST SEEN", "WHEN"})
+"""Columns that are no longer readable when they are folded."""
 
 
 def clean(value: object) -> str:
@@ -43,7 +45,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in cells)]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for i in kept:
-        table.add_column(columns[i], overflow="fold")
+        table.add_column(columns[i], overflow="fold", no_wrap=columns[i] in UNBROKEN)
     for row in cells:
         table.add_row(*(Text(row[i]) for i in kept))
     _console().print(table)
@@ -81,12 +83,14 @@ def instant(at: datetime | None) -> str:
     """An instant for people: local time with the zone's abbreviation and offset."""
     if at is None:
         return ""
-    offset = at.strftime("%z")
-    abbreviation = at.tzname() or ""
+    if at.tzname() == "UTC":
+        abbreviation, offset = "UTC", ""
+    else:
+        abbreviation, offset = at.tzname() or "", at.strftime(" %z")
     # Where a zone has no abbreviation of its own, tzdata gives the offset once more.
     name = "" if not abbreviation or abbreviation[0] in "+-" else f" {abbreviation}"
     fraction = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
-    return f"{at:%Y-%m-%d %H:%M:%S}{fraction}{name} {offset[:3]}:{offset[3:5]}"
+    return f"{at:%Y-%m-%d %H:%M:%S}{fraction}{name}{offset[:4]}{offset[4:] and ':'}{offset[4:6]}"
 
 
 def lasting(seconds: float) -> str:

@@ -66,9 +66,7 @@ def _root(
 ) -> None:
     """Run the workers of redsched, and look at, change and follow its jobs."""
     del version
-    ctx.obj = Place(
-        url, prefix, shards, _from_command_line(ctx, "url", url), _from_command_line(ctx, "prefix", prefix)
-    )
+    ctx.obj = Place(url, prefix, shards, _from_command_line(ctx, "url", url), _from_command_line(ctx, "prefix", prefix))
 
 
 def _from_command_line(ctx: typer.Context, name: str, value: str) -> str | None:

@@ -71,18 +71,21 @@ def place(ctx: typer.Context, url: str | None = None, prefix: str | None = None)
 
 
 def run(
-    where: Place, work: Callable[[BackgroundTaskScheduler], Awaitable[T]], *, patience: float = PATIENCE_S
+    where: Place,
+    work: Callable[[BackgroundTaskScheduler], Awaitable[T]],
+    *,
+    patience: float = PATIENCE_S,
+    quiet: bool = True,
 ) -> T:
     """Do something with a scheduler that runs nothing itself.
 
     Args:
         patience: seconds for which calls are sent again while Redis does not answer.
+        quiet: whether warnings are kept from the terminal: the error that ends a command says it all.
 
     Raises:
         RedschedError: whatever the work raises.
     """
-    # The error that ends the command says it; a warning for each try would only repeat it.
-    logging.getLogger("redsched").setLevel(logging.ERROR)
 
     async def session() -> T:
         scheduler = BackgroundTaskScheduler(
@@ -93,4 +96,11 @@ def run(
         finally:
             await scheduler.shutdown(wait=False)
 
-    return asyncio.run(session())
+    log = logging.getLogger("redsched")
+    level = log.level
+    if quiet:
+        log.setLevel(logging.ERROR)
+    try:
+        return asyncio.run(session())
+    finally:
+        log.setLevel(level)

@@ -76,8 +76,8 @@ def upcoming(
         output.print_table(
             ["NEXT RUN", "ZONE", "WHEN", "JOB", "NAME", "TASK"],
             [
-                (output.instant(r["at"]), r["timezone"], output.until(r["in_seconds"]), r["job_id"], r["name"], r["task"])
-                for r in rows
+                [output.instant(at), zone, output.until(seconds), job_id, name, task]
+                for at, zone, seconds, job_id, name, task, *_ in (row.values() for row in rows)
             ],
         )
 

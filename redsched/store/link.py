@@ -102,8 +102,12 @@ class Link:
                 **{"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": 5.0, **(options or {})},
             )
         except (ValueError, TypeError, redis_errors.RedisError) as error:
+            why = str(error)
+            if "@" in url and why.startswith("Port could not be cast"):
+                # That names what was read as a port: after a `/`, `?` or `#` in it, the beginning of a password.
+                why = "its port is not a number, or a `/`, `?` or `#` of its password is not percent-encoded"
             raise InvalidConfigError(
-                f"redis_url {_without_password(url)!r} is not usable: {error}. "
+                f"redis_url {_without_password(url)!r} is not usable: {why}. "
                 "Use redis://host:port/db, rediss://…, unix:///path or embedded:///folder.",
                 field="redis_url",
             ) from None
@@ -185,10 +189,13 @@ class Link:
         while True:
             try:
                 try:
-                    return await self.command(*command, hold=hold)
+                    reply = await self.command(*command, hold=hold)
                 except redis_errors.NoScriptError:
                     # A new or flushed server. EVAL stores it as well.
-                    return await self.command("EVAL", script.source, *command[2:], hold=hold)
+                    reply = await self.command("EVAL", script.source, *command[2:], hold=hold)
+                if pause > 0.1:  # it was told that there was no answer
+                    log.info("Redis at %s answers again, after %.1f s", self.where, time.monotonic() - started)
+                return reply
             except StoreError as error:
                 # A worker goes on whatever Redis says: what it has to settle must not be lost. A client is told.
                 passing = isinstance(error, StoreUnavailableError | StoreReadOnlyError)

@@ -1,0 +1,73 @@
+"""A worker process of `redsched worker --processes N`: `python -m redsched.cli.child <fd>`.
+
+The parent holds the other end of a socket, over which it sends the settings as one line of JSON (an argument list
+can be read by everybody on the machine, and a URL may hold a password), then `drain` and `now`. When the socket is
+closed the parent is gone, and the child drains, too. Whenever the child has started to serve it sends `ready` and its
+grace time in seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+
+from redsched.cli import service
+from redsched.cli.service import Settings
+from redsched.cli.stopping import Stop
+
+__all__ = ["DRAIN", "NOW", "READY", "main"]
+
+DRAIN, NOW, READY = b"drain\n", b"now\n", b"ready"
+
+
+def _read_line(link: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = link.recv(1)  # not more: what follows belongs to the event loop
+        if not byte:
+            break
+        line += byte
+    return line
+
+
+def main() -> None:
+    """Serve as the parent says, and exit with one of `ExitCode`."""
+    link = socket.socket(fileno=int(sys.argv[1]))
+    line = _read_line(link)
+    if not line:
+        sys.exit(0)
+    settings = Settings.from_json(line)
+    link.setblocking(False)
+    service.own_process()
+
+    def connect(stop: Stop) -> None:
+        loop = asyncio.get_running_loop()
+        stop.listen(once=True)
+
+        def obey() -> None:
+            try:
+                words = link.recv(4096)
+            except BlockingIOError:
+                return
+            except OSError:
+                words = b""
+            stop.asked.set()
+            if NOW in words:
+                stop.urged.set()
+            if not words:
+                loop.remove_reader(link)
+
+        loop.add_reader(link, obey)
+
+    def ready(grace: float) -> None:
+        try:
+            link.send(b"%s %f\n" % (READY, grace))
+        except OSError:
+            return  # the parent is gone: the reader sees it
+
+    sys.exit(service.run(settings, ready=ready, connect=connect))
+
+
+if __name__ == "__main__":
+    main()

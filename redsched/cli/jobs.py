@@ -1,0 +1,187 @@
+"""`redsched jobs`: looking at jobs. What changes them is in `changes.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from redsched import BackgroundTaskScheduler, Event, JobLookupError, JobView, State
+from redsched.cli import changes, output
+from redsched.cli.events import line
+from redsched.cli.serving import Fleet, read_fleet
+from redsched.cli.session import JsonFlag, Prefix, Url, place, run
+
+__all__ = ["app", "described"]
+
+TABLE_SHOWS = 100
+EVENTS_SHOWN = 10
+
+app = typer.Typer(no_args_is_help=True, help="Look at jobs, pause, resume, run, cancel, remove and requeue them.")
+
+
+def described(job: JobView, unserved: str | None = None) -> dict[str, Any]:
+    """A job for programs: the fields of `JobView`, and `unserved`, why no live worker can run it (or null)."""
+    return {**output.plain(job), "unserved": unserved}
+
+
+def _note(job: JobView, unserved: str | None) -> str:
+    parts = [
+        unserved,
+        job.reason.value if job.reason is not None else None,
+        job.error,
+        f"{job.running} running" if job.running > 1 else None,
+        f"attempt {job.attempt}" if job.attempt > 1 else None,
+        f"{job.waiting} to be tried again" if job.waiting else None,
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+@app.command("list")
+def list_jobs(
+    ctx: typer.Context,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", "-q", help="Only jobs of this queue.")] = None,
+    state: Annotated[State | None, typer.Option("--state", help="Only jobs in this state.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=0, show_default=False, help=f"At most so many (a table: {TABLE_SHOWS}); 0 = all."),
+    ] = None,
+    json: JsonFlag = False,
+    url: Url = None,
+    prefix: Prefix = None,
+) -> None:
+    """The jobs, by next run time. NOTE says what keeps one from running.
+
+    With --json: a list of objects with the fields of JobView, and `unserved`: why no live worker can run it, or null.
+    """
+
+    async def read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, list[JobView]]:
+        return await read_fleet(scheduler), await scheduler.get_jobs(tag=tag, queue=queue, state=state)
+
+    fleet, found = run(place(ctx, url, prefix), read)
+    most = limit if limit is not None else 0 if json else TABLE_SHOWS
+    shown = found[:most] if most else found
+    if json:
+        output.print_json([described(job, fleet.why_unserved(job)) for job in shown])
+        return
+    if not found:
+        output.say("no job matches" if tag or queue or state else "there are no jobs")
+        return
+    output.print_table(
+        ["ID", "NAME", "TASK", "QUEUE", "STATE", "NEXT RUN", "SCHEDULE", "NOTE"],
+        [
+            (
+                job.id,
+                "" if job.name == job.task else job.name,
+                job.task,
+                job.queue,
+                job.state.value,
+                output.instant(job.next_run_time),
+                "once" if job.schedule.startswith("once") else job.schedule,
+                _note(job, fleet.why_unserved(job)),
+            )
+            for job in shown
+        ],
+    )
+    if len(shown) < len(found):
+        output.say(f"… and {len(found) - len(shown)} more; --limit 0 shows all")
+
+
+@app.command("show")
+def show_job(
+    ctx: typer.Context,
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job, or of a dead run.")],
+    json: JsonFlag = False,
+    url: Url = None,
+    prefix: Prefix = None,
+) -> None:
+    """All that is known of one job, and what happened to it last.
+
+    With --json: the fields of JobView, `unserved`, and `events`, the newest last.
+    """
+
+    async def read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, JobView, list[Event]]:
+        job = await scheduler.get_job(job_id)
+        past = await scheduler.get_history(job_id, limit=EVENTS_SHOWN)
+        if job is None:
+            known = f" Last known of it: {line(past[-1])}" if past else ""
+            raise JobLookupError(f"there is no job of the id {job_id!r} (any more).{known}")
+        return await read_fleet(scheduler), job, past
+
+    fleet, job, past = run(place(ctx, url, prefix), read)
+    unserved = fleet.why_unserved(job)
+    if json:
+        output.print_json({**described(job, unserved), "events": past})
+        return
+    seconds = None if job.next_run_time is None else (job.next_run_time - fleet.now).total_seconds()
+    output.fields(
+        {
+            "id": job.id,
+            "name": job.name,
+            "task": job.task,
+            "queue": job.queue,
+            "state": job.state.value,
+            "not served": unserved,
+            "next run": None if seconds is None else f"{output.instant(job.next_run_time)} ({output.until(seconds)})",
+            "schedule": job.schedule,
+            "time zone": job.timezone,
+            "tags": ", ".join(job.tags),
+            "args": job.args,
+            "kwargs": dict(job.kwargs),
+            "running": job.running or None,
+            "waiting": job.waiting or None,
+            "attempt": f"{job.attempt} of {job.max_attempts}" if job.attempt else None,
+            "progress": job.progress,
+            "reason": job.reason,
+            "error": job.error,
+            "coalesce": "yes" if job.coalesce else "no",
+            "max_instances": job.max_instances,
+            "misfire_grace_time": _seconds(job.misfire_grace_time),
+            "timeout": _seconds(job.timeout),
+            "max_attempts": job.max_attempts,
+            "delivery": job.delivery.value,
+            "executor": job.executor,
+            "runs left": job.runs_left,
+            "version": job.version,
+        }
+    )
+    if past:
+        typer.echo("\nlast events:")
+        for event in past:
+            typer.echo(f"  {line(event)}")
+
+
+def _seconds(value: float | None) -> str:
+    return "no limit" if value is None else f"{value:g} s"
+
+
+@app.command("dead")
+def list_dead(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
+    json: JsonFlag = False,
+    url: Url = None,
+    prefix: Prefix = None,
+) -> None:
+    """Runs that ended without success, the newest first. `requeue` gives one another life.
+
+    With --json: a list of objects with the fields of JobView; `id` is the run's id.
+    """
+
+    async def read(scheduler: BackgroundTaskScheduler) -> list[JobView]:
+        return (await scheduler.get_dead(limit))[:limit]
+
+    found = run(place(ctx, url, prefix), read)
+    if json:
+        output.print_json(found)
+    elif not found:
+        output.say("no run is dead")
+    else:
+        output.print_table(
+            ["RUN ID", "NAME", "TASK", "QUEUE", "ATTEMPTS", "REASON", "ERROR"],
+            [(j.id, j.name, j.task, j.queue, j.attempt, j.reason, j.error) for j in found],
+        )
+
+
+changes.register(app)

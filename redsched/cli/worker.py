@@ -1,0 +1,79 @@
+"""`redsched worker`: its options. What it does is in `service.py`, and for several processes in `supervisor.py`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from redsched.cli import service, supervisor
+from redsched.cli.service import Settings
+from redsched.cli.session import Prefix, Url, place
+
+__all__ = ["worker"]
+
+
+class LogFormat(StrEnum):
+    """How the log looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The lowest level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def worker(
+    ctx: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:SCHEDULER",
+            help="A BackgroundTaskScheduler of a module, or a function of it that returns one.",
+        ),
+    ],
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", "-q", help="A queue to serve; several, the preferred first. Default: the scheduler's."),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="How many runs each process holds at once.")
+    ] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", "-p", min=1, help="How many worker processes; one that dies is replaced.")
+    ] = 1,
+    grace: Annotated[
+        float | None,
+        typer.Option("--grace", min=0, metavar="SECONDS", help="How long runs may take to finish at a stop."),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="How the log looks.")] = LogFormat.TEXT,
+    log_level: Annotated[LogLevel, typer.Option("--log-level", help="The lowest level to log.")] = LogLevel.INFO,
+    uvloop: Annotated[bool, typer.Option("--uvloop/--no-uvloop", help="Use uvloop if it is installed.")] = True,
+    url: Url = None,
+    prefix: Prefix = None,
+) -> None:
+    """Claim and run the jobs of a scheduler, until SIGTERM or Ctrl-C; a second signal gives all runs back at once.
+
+    Redis is where the scheduler says, unless --url or --prefix is given on the command line (REDSCHED_URL and
+    REDSCHED_PREFIX do not count here). If it is not there, the worker waits for it. The log goes to stderr.
+    """
+    where = place(ctx, url, prefix)
+    settings = Settings(
+        target=target,
+        url=where.url_given,
+        prefix=where.prefix_given,
+        queues=tuple(queue or ()),
+        concurrency=concurrency,
+        grace=grace,
+        log_format="json" if log_format is LogFormat.JSON else "text",
+        log_level=log_level.value,
+        uvloop=uvloop,
+    )
+    raise typer.Exit(service.run(settings) if processes == 1 else supervisor.run(settings, processes))

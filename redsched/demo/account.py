@@ -1,0 +1,214 @@
+"""The account: what was due, by our own list; what was done, by the ledger; and what the scheduler says of the rest.
+
+Pure. A fire that was due is exactly one of these, or it is **lost**:
+
+- **ran**: the ledger, which is outside of Redis, has it;
+- **coalesced**, **missed** or **skipped**: the events stream says so, with the span of fires that it means.
+
+A fire is **doubled** if the ledger has it more often than the events explain: the run of a worker that died is started
+again when its lease has ended (`recovered`), which is what at-least-once means. Those are counted apart, as **again**,
+and must have a higher fencing token than before. **Extra** is what was done although it was never due, and
+**contradicted** what was done although the scheduler says that it was not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from redsched import Event
+from redsched.demo.entries import Entry
+from redsched.demo.ledger import Effect
+from redsched.demo.pizzeria import CANCEL_MINUTE, Order, Step
+
+__all__ = ["Account", "OrderLine", "ScheduleLine", "Span", "make_account", "spans_of"]
+
+EXPLAINED = ("coalesced", "missed", "skipped")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What an event says of the fires of a job from first to last."""
+
+    kind: str
+    job_id: str
+    first_ms: int
+    last_ms: int
+    count: int | None
+
+
+def spans_of(events: Iterable[Event]) -> list[Span]:
+    """The events that explain a fire which did not run, or ran again."""
+    spans: list[Span] = []
+    for event in events:
+        if event.kind in (*EXPLAINED, "recovered") and event.fire_time is not None:
+            first_ms = round(event.fire_time.timestamp() * 1000)
+            last = event.last_fire_time
+            last_ms = first_ms if last is None else round(last.timestamp() * 1000)
+            spans.append(Span(event.kind, event.job_id, first_ms, last_ms, event.count))
+    return spans
+
+
+@dataclass(slots=True)
+class ScheduleLine:
+    """What became of the fires of one schedule."""
+
+    package: str
+    number: int
+    expression: str
+    zone: str
+    lateness: str
+    due: int = 0
+    ran: int = 0
+    coalesced: int = 0
+    missed: int = 0
+    skipped: int = 0
+    again: int = 0
+    doubled: int = 0
+    lost: int = 0
+    extra: int = 0
+    contradicted: int = 0
+
+    @property
+    def adds_up(self) -> bool:
+        """Every fire is in one place, and nothing is where it should not be."""
+        faults = self.doubled + self.lost + self.extra + self.contradicted
+        return faults == 0 and self.due == self.ran + self.coalesced + self.missed + self.skipped
+
+
+@dataclass(slots=True)
+class OrderLine:
+    """What became of an order."""
+
+    order_id: str
+    place_ms: int
+    cancelled: bool
+    ran: list[str] = field(default_factory=list[str])
+    stopped: list[str] = field(default_factory=list[str])
+    """Steps that the cancellation ended."""
+    faults: list[str] = field(default_factory=list[str])
+    """What is wrong, in words."""
+    again: int = 0
+
+    @property
+    def adds_up(self) -> bool:
+        return not self.faults
+
+
+@dataclass(slots=True)
+class Account:
+    """All of it."""
+
+    schedules: list[ScheduleLine]
+    orders: list[OrderLine]
+    strangers: int = 0
+    """Effects of jobs that nobody scheduled."""
+
+    def total(self, column: str) -> int:
+        """The sum of a column of the schedules."""
+        return sum(int(getattr(line, column)) for line in self.schedules)
+
+    @property
+    def again(self) -> int:
+        return self.total("again") + sum(order.again for order in self.orders)
+
+    @property
+    def adds_up(self) -> bool:
+        lines: Sequence[ScheduleLine | OrderLine] = [*self.schedules, *self.orders]
+        return self.strangers == 0 and all(line.adds_up for line in lines)
+
+
+def make_account(
+    entries: Sequence[Entry], orders: Sequence[Order], effects: Iterable[Effect], spans: Iterable[Span],
+    outage: tuple[int, int],
+) -> Account:  # fmt: skip
+    """Compare what was due with what was done.
+
+    Args:
+        outage: from when to when nobody worked (ms). The fires that a job catches up after it are one run: if that is
+            recovered, any of them may be done again.
+    """
+    done: dict[str, list[Effect]] = defaultdict(list)
+    for effect in effects:
+        done[effect.job_id].append(effect)
+    said: dict[str, list[Span]] = defaultdict(list)
+    for span in spans:
+        said[span.job_id].append(span)
+    schedules = [_schedule(entry, done.pop(entry.job_id, []), said[entry.job_id], outage) for entry in entries]
+    lines = [_order(order, done, said) for order in orders]
+    return Account(schedules, lines, strangers=sum(map(len, done.values())))
+
+
+def _again(effects: Sequence[Effect], recoveries: int) -> tuple[int, int]:
+    """How many of one fire's effects beyond the first are explained, and how many are not."""
+    tokens = [effect.token for effect in effects]
+    grew = sum(later > earlier for earlier, later in pairwise(tokens))
+    explained = min(grew, recoveries)
+    return explained, len(effects) - 1 - explained
+
+
+def _schedule(entry: Entry, effects: Sequence[Effect], said: Sequence[Span], outage: tuple[int, int]) -> ScheduleLine:
+    due = set(entry.expected.fires)
+    line = ScheduleLine(entry.package, entry.number, entry.expression, entry.zone, entry.lateness, due=len(due))
+    done: Mapping[int, list[Effect]] = defaultdict(list)
+    for effect in effects:
+        done[effect.fire_ms].append(effect)
+    line.ran = len(due & done.keys())
+    line.extra = len(done.keys() - due)
+
+    def explains(span: Span, fire_ms: int) -> bool:
+        return span.first_ms == fire_ms or all(outage[0] <= at_ms <= outage[1] for at_ms in (span.first_ms, fire_ms))
+
+    for fire_ms, times in done.items():
+        recoveries = sum(span.kind == "recovered" and explains(span, fire_ms) for span in said)
+        again, doubled = _again(times, recoveries)
+        line.again += again
+        line.doubled += doubled
+
+    explained: set[int] = set()
+    for span in said:
+        if span.kind not in EXPLAINED:
+            continue
+        meant = {fire_ms for fire_ms in due if span.first_ms <= fire_ms <= span.last_ms}
+        if span.count is not None and span.count != len(meant):
+            line.contradicted += abs(span.count - len(meant))
+        line.contradicted += len(meant & explained) + len(meant & done.keys())
+        explained |= meant
+        setattr(line, span.kind, getattr(line, span.kind) + len(meant))
+    line.lost = len(due - done.keys() - explained)
+    return line
+
+
+def _order(order: Order, done: dict[str, list[Effect]], said: Mapping[str, Sequence[Span]]) -> OrderLine:
+    line = OrderLine(order.order_id, order.place_ms, order.cancelled)
+    for step in order.steps:
+        effects = done.pop(step.job_id, [])
+        wanted = not (order.cancelled and step.minute > CANCEL_MINUTE)
+        if effects:
+            line.ran.append(step.name)
+            recoveries = sum(span.kind == "recovered" for span in said.get(step.job_id, ()))
+            again, doubled = _again(effects, recoveries)
+            line.again += again
+            line.faults += _faults(step, effects, wanted=wanted, doubled=doubled)
+        elif wanted:
+            line.faults.append(f"{step.name} is lost")
+        elif step.job_id in order.ended:
+            line.stopped.append(step.name)
+        else:
+            line.faults.append(f"{step.name} vanished: the cancellation did not find it")
+    if not order.steps:
+        line.faults.append("it was never placed")
+    return line
+
+
+def _faults(step: Step, effects: Sequence[Effect], *, wanted: bool, doubled: int) -> list[str]:
+    faults: list[str] = []
+    if not wanted:
+        faults.append(f"{step.name} ran although the order was cancelled")
+    if doubled:
+        faults.append(f"{step.name} ran {doubled + 1} times")
+    if not all(step.from_ms <= effect.fire_ms <= step.upto_ms for effect in effects):
+        faults.append(f"{step.name} was due at another instant")
+    return faults

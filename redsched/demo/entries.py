@@ -1,0 +1,77 @@
+"""The schedules of the demo: 61 real cron entries of Debian packages, each with a time zone and a way to be late."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from importlib.resources import files
+
+from redsched.demo.expected import Day, Expectation, expect
+
+__all__ = ["GRACE_S", "ZONES", "Entry", "load"]
+
+ZONES = (
+    "Europe/Berlin",
+    "Europe/London",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Asia/Kolkata",
+    "Pacific/Apia",
+    "UTC",
+)
+"""Whole, half (Kolkata) and far offsets; Lord Howe moves its clocks by half an hour. Berlin and London move theirs at
+the same instant, which is another local hour for each."""
+
+GRACE_S = 600
+
+SUNDAY_NIGHT = "opa-fastfabric"
+"""The one real entry in the hour that DST days play with (`0 2 * * sun`): it gets the zone of the day's change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A cron entry of a package, as a job."""
+
+    package: str
+    number: int
+    expression: str
+    zone: str
+    coalesce: bool
+    grace_s: float | None
+    """misfire_grace_time."""
+    expected: Expectation
+
+    @property
+    def job_id(self) -> str:
+        return f"{self.package}-{self.number}"
+
+    @property
+    def lateness(self) -> str:
+        """What becomes of its fires when nobody was there to run them, in a word or two."""
+        if self.grace_s is not None:
+            return "10 min grace" if self.coalesce else "all, 10 min grace"
+        return "newest" if self.coalesce else "all"
+
+
+def load(day: Day, seed: int = 0) -> list[Entry]:
+    """The entries, spread over zones and over the ways to be late: the same ones for the same seed."""
+    rows = (files("redsched.demo") / "data" / "schedules.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    zones = list(day.walks)
+    random.Random(seed).shuffle(zones)
+    entries: list[Entry] = []
+    for index, row in enumerate(row for row in rows if row.strip()):
+        package, number, expression = row.split("\t")
+        zone = day.home if package == SUNDAY_NIGHT else zones[index % len(zones)]
+        # Most entries as they come (coalesce, no limit), some that want every fire, some that would rather not be late.
+        way = (index + seed) % 6
+        entry = Entry(
+            package=package,
+            number=int(number),
+            expression=expression,
+            zone=zone,
+            coalesce=way not in (2, 5),
+            grace_s=GRACE_S if way in (4, 5) else None,
+            expected=expect(expression, day.walks[zone]),
+        )
+        entries.append(entry)
+    return entries

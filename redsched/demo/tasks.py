@@ -1,0 +1,84 @@
+"""What the demo's jobs do: they note in the ledger that they did it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import zlib
+from dataclasses import dataclass
+
+from redsched import current_run
+from redsched.demo.ledger import Effect, Ledger
+
+__all__ = ["ALL", "Bench", "bench", "cron_entry"]
+
+
+@dataclass(slots=True)
+class Bench:
+    """What the worker process gives its tasks."""
+
+    ledger: Ledger | None = None
+    slow_ms: int = 0
+    """The fire time whose runs take a while, so that a worker can be killed while it holds some."""
+    slow_s: float = 0.0
+
+
+bench = Bench()
+
+
+async def _work() -> None:
+    run = current_run()
+    if run is None or bench.ledger is None:
+        raise RuntimeError("the tasks of the demo run in its workers only")
+    fire_ms = round(run.fire_time.timestamp() * 1000)
+    effect = Effect(run.job_id, fire_ms, run.attempt, run.fencing_token, os.getpid())
+    slow = fire_ms == bench.slow_ms and run.attempt == 1
+    # Half of the slow ones do their work first and dawdle then: if the worker dies in between, the work is done but
+    # nobody knows. No scheduler can tell this from work not done; at-least-once runs it again, and the account says so.
+    if slow and zlib.crc32(run.job_id.encode()) % 2:
+        await asyncio.sleep(bench.slow_s)
+        slow = False
+    bench.ledger.write(effect)
+    if slow:
+        await asyncio.sleep(bench.slow_s)
+
+
+async def cron_entry(package: str, number: int) -> None:
+    """A cron entry of a package."""
+    del package, number
+    await _work()
+
+
+async def check_inventory(order_id: str) -> None:
+    del order_id
+    await _work()
+
+
+async def add_to_kitchen_queue(order_id: str) -> None:
+    del order_id
+    await _work()
+
+
+async def start_preparation(order_id: str) -> None:
+    del order_id
+    await _work()
+
+
+async def perform_quality_check(order_id: str) -> None:
+    del order_id
+    await _work()
+
+
+async def mark_ready_for_delivery(order_id: str) -> None:
+    del order_id
+    await _work()
+
+
+ALL = (
+    cron_entry,
+    check_inventory,
+    add_to_kitchen_queue,
+    start_preparation,
+    perform_quality_check,
+    mark_ready_for_delivery,
+)
