@@ -186,6 +186,7 @@ class Link:
         command = ("EVALSHA", script.sha, len(script.keys), *arguments)
         started = time.monotonic()
         pause = 0.01
+        say_at = started + 0.1  # a connection that was only cut is not worth a word
         while True:
             try:
                 try:
@@ -204,8 +205,9 @@ class Link:
                 waited = time.monotonic() - started
                 if resend.for_seconds is not None and waited + pause > resend.for_seconds:
                     self._give_up(error, waited)
-                if pause >= 0.1:
-                    log.warning("%s; sending again in %.2f s", error, pause)
+                if time.monotonic() >= say_at:
+                    log.warning("%s; sending again", error)
+                    say_at = time.monotonic() + 10
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, resend.longest_pause)
 

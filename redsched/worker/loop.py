@@ -178,7 +178,7 @@ class ShardLoop:
                 "BLPOP", *keys, seconds, hold=f"{name}:{self.shard.keys.shard}", timeout=seconds + 10
             )
         except StoreError as error:
-            log.warning("cannot listen: %s", error)
+            self.worker.say_once("listen", "cannot listen: %s", error, every=10.0)
             await asyncio.sleep(0.2)
             # A token may have been lost with the connection: look.
             self.wake()

@@ -1,4 +1,4 @@
-"""Redis is restarted, killed, emptied of scripts, full, or read-only: workers wait and go on, callers get one clear error."""
+"""Redis is restarted, killed, full or read-only: workers wait and go on, callers get one clear error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from redsched import JobSpec, StoreFullError, StoreReadOnlyError
-from tests.faults.conftest import Make, effect, ran, until
+from tests.faults.local import Make, effect, ran, until
 from tests.servers import LocalServer
 
 
@@ -142,6 +142,7 @@ async def test_an_idle_fleet_costs_next_to_nothing_and_one_job_wakes_one_worker(
         await fleet[0].schedule_immediate_task("effect", effect, args=["one"])
         await until(lambda: ran == ["one"])
         await asyncio.sleep(0.5)
-        # One schedule; the woken worker claims, then settles; each other poll is one too many. One heartbeat may fall in.
+        # One schedule; the woken worker claims, then settles. Another worker's heartbeat may fall in.
         assert calls("evalsha") + calls("eval") - polls <= 5
         client.close()
+        await asyncio.gather(*(scheduler.shutdown() for scheduler in fleet))

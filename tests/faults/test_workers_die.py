@@ -6,8 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -15,16 +14,10 @@ from redsched import BackgroundTaskScheduler, JobSpec
 from redsched.testing import fresh_prefix
 from tests.faults import tasks
 from tests.faults.fleet import Fleet
+from tests.faults.local import until
 from tests.servers import LocalServer
 
 LEASE = 1.5
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Look until it is true; the event loop goes on meanwhile."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
