@@ -29,7 +29,7 @@ make_venv() {
     "$python" -m venv "$venv" >/dev/null 2>&1 && [ -x "$venv/bin/pip" ]
 }
 
-if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     python=$(find_python) || {
         say "redsched needs Python 3.11 or newer, and there is none on PATH."
         exit 2

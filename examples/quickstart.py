@@ -11,7 +11,7 @@ async def remind(order_id: str) -> str:
 
 
 async def main() -> None:
-    async with BackgroundTaskScheduler("embedded:///tmp/redsched-quickstart", "mario_pizzeria") as scheduler:
+    async with BackgroundTaskScheduler("embedded://", "mario_pizzeria") as scheduler:
         handle = await scheduler.schedule_delayed_task("reminder", remind, delay_seconds=1, args=["order-1"])
         print(f"Accepted as {handle.id}; it is in the server now, whatever happens to this process.")
         result = await handle.result(timeout=10)

@@ -40,7 +40,7 @@ log = logging.getLogger("redsched.worker")
 FOREVER = Resend(None)
 MAX_CLAIMS = 250
 """Runs claimed in one poll: enough to amortise the trip, few enough that the script stays in the milliseconds."""
-UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 1_000, 300_000
+UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 200, 300_000
 ERROR_LENGTH = 1000
 _OVER = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED})
 
