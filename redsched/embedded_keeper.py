@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -39,6 +40,9 @@ def _serve(folder: Path, listening: str, binary: str, args: list[str]) -> subpro
 
 def main() -> int:
     """Keep the server until it is not needed any more."""
+    if os.fork():
+        return 0
+    os.setsid()  # Ctrl-C in the first user's terminal must not end the server for the others
     folder, listening, binary, *args = sys.argv[1:]
     home = Path(folder)
     asked_to_stop = False

@@ -12,11 +12,12 @@ import contextlib
 import functools
 import inspect
 import os
+import signal
 import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import MethodType
+from types import ModuleType
 from typing import Any
 
 import msgpack
@@ -46,7 +47,9 @@ def target_of(function: Callable[..., Any]) -> Target:
         InvalidInputError: it exists in this process only (a lambda, a closure, a bound method, a partial).
     """
     qualname = getattr(function, "__qualname__", "")
-    if isinstance(function, MethodType | functools.partial) or "<" in qualname or not inspect.isroutine(function):
+    bound = getattr(function, "__self__", None)
+    of_an_object = bound is not None and not isinstance(bound, ModuleType)
+    if of_an_object or isinstance(function, functools.partial) or "<" in qualname or not inspect.isroutine(function):
         raise InvalidInputError(
             f"{function!r} cannot run in a process pool: a child process finds only functions of a module, by name",
             field="executor",
@@ -107,13 +110,18 @@ class _Child:
     async def end(self, *, kill: bool) -> int:
         self.writer.close()  # a child without a task ends at the end of its input
         if kill:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+            self._kill()
         try:
             return await asyncio.wait_for(self.process.wait(), 5)
         except TimeoutError:
-            self.process.kill()
+            self._kill()
             return await self.process.wait()
+
+    def _kill(self) -> None:
+        # Not process.kill(): that looks for the exit status itself, and asyncio, which looks as well, finds none.
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
 
 
 class ProcessPool:
@@ -145,7 +153,7 @@ class ProcessPool:
             try:
                 reply = await child.call(request)
             except (OSError, asyncio.IncompleteReadError):
-                status = await child.end(kill=True)
+                status = await child.end(kill=False)
                 raise TaskFailedError(
                     f"the process of the task ended in the middle of it, with {_status(status)}",
                     error_type="WorkerProcessDied",

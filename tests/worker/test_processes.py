@@ -1,0 +1,183 @@
+"""The process pool: no pickle, a killed call takes nobody with it, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redsched.codec import pack_payload, unpack_result
+from redsched.errors import EncodingError, InvalidInputError, TaskFailedError
+from redsched.testing import Kit
+from redsched.worker.processes import ProcessPool, target_of
+from tests.servers import ROOT, wait_until
+from tests.worker import functions
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ProcessPool]:
+    made = ProcessPool(2)
+    yield made
+    await made.aclose(kill=True)
+
+
+async def call(pool: ProcessPool, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return unpack_result(await pool.run(target_of(function), pack_payload(args, kwargs)))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+async def test_a_call_gives_what_the_function_returns(pool: ProcessPool) -> None:
+    assert await call(pool, functions.add, 1, b=2) == 3
+    assert await call(pool, functions.add_async, 1, 2) == 3
+
+
+async def test_children_are_used_again(pool: ProcessPool) -> None:
+    first = await call(pool, functions.pid)
+    assert first != os.getpid()
+    assert await call(pool, functions.pid) == first
+
+
+async def test_an_exception_arrives_with_its_type_message_and_traceback(pool: ProcessPool) -> None:
+    with pytest.raises(TaskFailedError, match="of no use") as caught:
+        await call(pool, functions.fail)
+    assert caught.value.error_type == "ValueError"
+    assert "in fail" in caught.value.traceback
+
+
+async def test_a_system_exit_fails_the_call_and_not_the_child(pool: ProcessPool) -> None:
+    child = await call(pool, functions.pid)
+    with pytest.raises(TaskFailedError) as caught:
+        await call(pool, functions.leave)
+    assert caught.value.error_type == "SystemExit"
+    assert await call(pool, functions.pid) == child
+
+
+async def test_a_child_that_dies_is_told_of_and_replaced(pool: ProcessPool) -> None:
+    with pytest.raises(TaskFailedError, match="exit status 7") as caught:
+        await call(pool, functions.die, 7)
+    assert caught.value.error_type == "WorkerProcessDied"
+    assert await call(pool, functions.add, 1) == 1
+
+
+async def test_a_cancelled_call_ends_its_process_at_once(pool: ProcessPool, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    hanging = asyncio.create_task(call(pool, functions.tell_and_hang, str(told)))
+    await asyncio.to_thread(wait_until, lambda: told.exists() and told.read_text())
+    child = int(told.read_text())
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
+    assert not alive(child)
+    assert await call(pool, functions.add, 1) == 1
+
+
+async def test_two_calls_run_at_once(pool: ProcessPool, tmp_path: Path) -> None:
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert await asyncio.gather(call(pool, functions.meet, a, b), call(pool, functions.meet, b, a)) == [True, True]
+
+
+async def test_what_a_task_prints_does_not_disturb(pool: ProcessPool) -> None:
+    assert await call(pool, functions.talk) == "said"
+    assert await call(pool, functions.add, 1) == 1
+
+
+async def test_a_result_that_cannot_be_encoded_is_named(pool: ProcessPool) -> None:
+    with pytest.raises(EncodingError, match="object"):
+        await call(pool, functions.unencodable)
+
+
+async def test_a_result_above_the_limit_is_refused(pool: ProcessPool) -> None:
+    assert len(await call(pool, functions.large, 200_000)) == 200_000
+    with pytest.raises(EncodingError, match="above the limit"):
+        await call(pool, functions.large, 300_000)
+
+
+def test_only_functions_of_a_module_can_run_in_a_child() -> None:
+    def closure() -> None: ...
+
+    for function in (lambda: 1, closure, partial(functions.add, 1), "text".upper):
+        with pytest.raises(InvalidInputError, match="process pool"):
+            target_of(function)
+
+
+async def test_nothing_is_left_of_a_closed_pool() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    pool = ProcessPool(2)
+    children = await asyncio.gather(call(pool, functions.pid), call(pool, functions.pid))
+    await pool.aclose()
+    await asyncio.sleep(0)
+    assert not any(alive(child) for child in children)
+    left = set(os.listdir("/proc/self/fd")) - before
+    assert len(left) <= 1  # the listing's own
+
+
+def test_children_end_with_a_killed_parent_even_in_the_middle_of_a_task(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"""
+import asyncio
+from redsched.codec import pack_payload
+from redsched.worker.processes import ProcessPool, target_of
+from tests.worker import functions
+async def main():
+    await ProcessPool(1).run(target_of(functions.tell_and_hang), pack_payload([{str(told)!r}], {{}}))
+asyncio.run(main())
+"""],
+        cwd=ROOT,
+    )  # fmt: skip
+    wait_until(lambda: told.exists() and told.read_text(), 20)
+    child = int(told.read_text())
+    assert alive(child)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not alive(child))
+
+
+def test_functions_of_a_script_run_in_a_child_too(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("""
+import asyncio, os
+from redsched.codec import pack_payload, unpack_result
+from redsched.worker.processes import ProcessPool, target_of
+
+def where():
+    return os.getpid()
+
+async def main():
+    pool = ProcessPool(1)
+    result = unpack_result(await pool.run(target_of(where), pack_payload([], {})))
+    await pool.aclose()
+    print("elsewhere" if result != os.getpid() else "here")
+
+if __name__ == "__main__":
+    asyncio.run(main())
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "elsewhere\n"
+
+
+async def test_a_job_of_the_process_pool_that_takes_too_long_is_killed(redsched_kit: Kit, tmp_path: Path) -> None:
+    scheduler = redsched_kit.scheduler
+    await scheduler.start()
+    told = tmp_path / "pid"
+    handle = await scheduler.schedule_immediate_task(
+        "hang", functions.tell_and_hang, args=[str(told)], executor="processpool", timeout=2
+    )
+    result = await handle.result(timeout=20)
+    assert (result.outcome, result.reason, result.error_type) == ("dead", "timeout", "TaskTimeoutError")
+    assert not alive(int(told.read_text()))
+    handle = await scheduler.schedule_immediate_task("add", functions.add, args=[1, 2], executor="processpool")
+    assert (await handle.result(timeout=20)).result == 3
