@@ -1,13 +1,14 @@
 #!/bin/sh
-# All tests, on a fresh machine: makes .venv-test, installs what is needed, checks style and types, runs everything.
+# All tests, on a machine that has nothing but Python 3.11+: makes .venv-test, installs what is needed, checks style
+# and types, runs everything.
 #   sh tests/run.sh                  all of it
 #   sh tests/run.sh tests/plan -x    only these, with these options of pytest
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname -- "$0")/.."
 . .ci/venv.sh
 make_venv .venv-test dev
-# Without a redis-server at hand the tests run on the embedded Valkey alone; with one, on both.
-need redis-server redis-server || echo "no redis-server here: the tests run on the embedded server" >&2
+command -v redis-server >/dev/null 2>&1 || debian redis-server \
+    || say "There is no redis-server here, and none can be installed: the tests run on the embedded server."
 PATH="$PWD/.venv-test/bin:$PATH"
 export PATH
 if [ $# -gt 0 ]; then

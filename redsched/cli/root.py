@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from redsched import RedschedError, __version__
 from redsched.cli import events, jobs, output, upcoming, worker, workers
 from redsched.cli.exits import ExitCode, exit_code_of
 from redsched.cli.session import DEFAULT_PREFIX, DEFAULT_URL, Place
+from redsched.demo import cli as demo
 
 __all__ = ["build"]
 
@@ -97,13 +97,5 @@ def build() -> typer.Typer:
     app.command("events")(events.events)
     app.command("next")(upcoming.upcoming)
     app.command("workers")(workers.workers)
-    _register_demo(app)
-    return app
-
-
-def _register_demo(app: typer.Typer) -> None:
-    try:
-        demo = importlib.import_module("redsched.demo.cli")
-    except ImportError:
-        return  # not in this installation, or without what it needs
     demo.register(app)
+    return app
