@@ -143,9 +143,11 @@ def unpack_payload(payload: bytes) -> tuple[list[Any], dict[str, Any]]:
     except EncodingError:
         raise
     except Exception as error:
-        raise EncodingError(f"the stored arguments cannot be decoded: {type(error).__name__}: {error}") from error
+        raise EncodingError(
+            f"the stored arguments cannot be decoded: {type(error).__name__}: {error}", field="payload"
+        ) from error
     if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise EncodingError("the stored arguments are not a list and a map")
+        raise EncodingError("the stored arguments are not a list and a map", field="payload")
     return cast("list[Any]", args), cast("dict[str, Any]", kwargs)
 
 

@@ -305,8 +305,8 @@ class ShardLoop:
         text = f"{kind}: {error}"[:ERROR_LENGTH]
         retry = run.job.options.retry
         reason = Reason.TIMEOUT if isinstance(error, TaskTimeoutError) else Reason.TASK_FAILED
-        if isinstance(error, EncodingError) and not run.started:
-            reason = Reason.UNREADABLE
+        if isinstance(error, EncodingError) and error.field == "payload":
+            reason, retry = Reason.UNREADABLE, None  # another attempt would find the same bytes
         if retry is not None and run.attempt < retry.max_attempts and retry.retries(error):
             delay = retry.delay(run.attempt)
             log.info("job %r (%s) failed in attempt %d: %s; again in %.1f s", run.job.record.name, run.job.id,

@@ -1,0 +1,128 @@
+"""Promise 7: what did not run has a reason that can be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from redsched import JobSpec, RetryPolicy
+from redsched.testing import Kit
+
+
+async def effect(value: Any = None) -> Any:
+    return value
+
+
+async def fails() -> None:
+    raise ValueError("of no use")
+
+
+async def reasons(kit: Kit, job_id: str) -> list[tuple[str, str | None]]:
+    return [(e.kind, e.reason) for e in await kit.scheduler.get_history(job_id)]
+
+
+async def test_missed(redsched_kit: Kit) -> None:
+    handle = await redsched_kit.scheduler.schedule_delayed_task("a", effect, delay_minutes=1, misfire_grace_time=30)
+    await redsched_kit.travel(minutes=2)
+    await redsched_kit.run_due()
+    assert ("missed", "misfire") in await reasons(redsched_kit, handle.id)
+    assert await handle.get() is None
+
+
+async def test_coalesced_with_how_many(redsched_kit: Kit) -> None:
+    handle = await redsched_kit.scheduler.schedule_cron("a", effect, "*/5 * * * *")
+    await redsched_kit.travel(days=365)
+    await redsched_kit.run_due()
+    [event] = [e for e in await redsched_kit.scheduler.get_history(handle.id) if e.kind == "coalesced"]
+    assert event.reason == "coalesced"
+    assert event.count is not None
+    assert 365 * 288 - 2 <= event.count <= 365 * 288
+
+
+async def test_cut_by_the_catch_up_bound(redsched_kit: Kit) -> None:
+    handle = await redsched_kit.scheduler.schedule_interval("a", effect, seconds=1, coalesce=False)
+    await redsched_kit.travel(seconds=3000)
+    await redsched_kit.run_due()
+    [event] = [
+        e for e in await redsched_kit.scheduler.get_history(handle.id, limit=10_000) if e.reason == "max_catch_up"
+    ]
+    assert event.kind == "missed"
+    assert event.count is not None
+    assert 1990 <= event.count <= 2001
+
+
+async def test_failed_in_the_last_attempt(redsched_kit: Kit) -> None:
+    policy = RetryPolicy(max_attempts=2, initial_delay=1, jitter=0)
+    handle = await redsched_kit.scheduler.schedule_immediate_task("a", fails, retry=policy)
+    await redsched_kit.run_due()
+    await redsched_kit.advance(seconds=1)
+    assert await reasons(redsched_kit, handle.id) == [
+        ("scheduled", None),
+        ("claimed", None),
+        ("retry", "task_failed"),
+        ("claimed", None),
+        ("dead", "attempts_used_up"),
+    ]
+    [dead] = await redsched_kit.scheduler.get_dead()
+    assert dead.reason == "attempts_used_up"
+    assert dead.error == "ValueError: of no use"
+
+
+async def test_cancelled_and_removed_and_paused(redsched_kit: Kit) -> None:
+    scheduler = redsched_kit.scheduler
+    a = await scheduler.schedule_delayed_task("a", effect, delay_minutes=1)
+    b = await scheduler.schedule_delayed_task("b", effect, delay_minutes=1)
+    await a.pause()
+    await a.cancel()
+    await b.remove()
+    assert await reasons(redsched_kit, a.id) == [("scheduled", None), ("paused", None), ("cancelled", "cancelled")]
+    assert await reasons(redsched_kit, b.id) == [("scheduled", None), ("removed", "removed")]
+
+
+async def test_a_task_that_nobody_knows(redsched_kit: Kit) -> None:
+    scheduler = redsched_kit.scheduler
+    scheduler.register(effect, name="known-elsewhere")
+
+    async def other() -> None: ...
+
+    scheduler.register(other, name="nobody-knows")
+    handle = await scheduler.schedule_immediate_task("a", other)
+    scheduler.registry._tasks.pop("nobody-knows")  # as in a process that does not have it
+    assert await redsched_kit.run_due() == 0
+    job = await handle.get()
+    assert job is not None
+    assert (job.state, job.reason, job.attempt) == ("scheduled", "unknown_task", 0)
+    assert ("postponed", "unknown_task") in await reasons(redsched_kit, handle.id)
+
+
+async def test_a_schedule_that_raises_ends_its_job_alone(redsched_kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = redsched_kit.scheduler
+    broken, sound = [
+        handle.id
+        for handle in await scheduler.schedule_many(
+            [
+                JobSpec("broken", effect, interval=60),
+                JobSpec("sound", effect, cron="* * * * *"),
+            ]
+        )
+    ]
+
+    def burst(self: object, after_ms: int) -> int:
+        raise RuntimeError("the schedule is broken")
+
+    from redsched import IntervalSchedule
+
+    monkeypatch.setattr(IntervalSchedule, "next", burst)
+    monkeypatch.setattr(IntervalSchedule, "last", burst)
+    await redsched_kit.travel(minutes=5)
+    await redsched_kit.run_due()
+    job = await scheduler.get_job(broken)
+    assert job is not None
+    assert (job.state, job.reason) == ("dead", "schedule_error")
+    assert job.error is not None
+    assert "the schedule is broken" in job.error
+    other = await scheduler.get_job(sound)
+    assert other is not None
+    assert other.state == "scheduled"
+    assert ("done", None) in await reasons(redsched_kit, sound)

@@ -1,0 +1,186 @@
+"""The layers and rules of docs/architecture.md, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import redsched
+from redsched.store.scripts import lua_folder
+
+ROOT = Path(redsched.__file__).parent
+LUA = Path(str(lua_folder()))
+PURE = (
+    "model", "errors", "codec", "options", "ids", "zones", "plan", "job", "times", "spec", "schedules",
+)  # fmt: skip
+"""Modules and packages that compute, and do nothing else."""
+
+USES_PRIVATE = {
+    "cli.child": {"redsched.logs": "the children of a worker command log as their parent does"},
+    "cli.worker": {"redsched.logs": "the command line decides how logs look"},
+}
+MAX_LINES = 300
+LONGER = {
+    "scheduler": (620, "the public door: half of it is docstrings"),
+    "worker.loop": (460, "one class, one turn: what it does is read from top to bottom"),
+    "jobs": (310, "what the door delegates to"),
+}
+MAX_LUA_LINES = 60
+LONGER_LUA: dict[str, tuple[int, str]] = {}
+KEY_LITERALS: dict[str, dict[str, str]] = {}
+"""Module -> literal -> why it may."""
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+SCRIPTS = {str(path.relative_to(LUA).with_suffix("")): path for path in sorted(LUA.rglob("*.lua"))}
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def imports(module: str) -> Iterator[str]:
+    """Every module that is imported, anywhere in the file; `from a import b` is a.b where that is a module."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            assert node.module
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner.removeprefix("redsched.") in MODULES else node.module
+
+
+def under(imported: str, *packages: str) -> bool:
+    return any(imported == package or imported.startswith(f"{package}.") for package in packages)
+
+
+def docstrings(node: ast.Module) -> set[ast.AST]:
+    """Strings that stand alone: docstrings of modules, classes, functions and attributes."""
+    return {n.value for n in ast.walk(node) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if under(m, *PURE)])
+def test_a_pure_module_imports_nothing_that_does_io(module: str) -> None:
+    forbidden = ("redis", "anyio", "asyncio", "socket", "threading", "subprocess", "redsched.store", "redsched.worker")
+    assert [name for name in imports(module) if under(name, *forbidden)] == []
+
+
+def test_only_the_store_speaks_redis() -> None:
+    speaks = {m for m in MODULES for name in imports(m) if under(name, "redis")}
+    assert {m for m in speaks if not under(m, "store")} == set()
+    assert "store.link" in speaks
+
+
+def public_only(module: str, own: str) -> list[str]:
+    private: list[str] = []
+    for name in imports(module):
+        if not under(name, "redsched") or name in ("redsched", "redsched.errors", "redsched.testing"):
+            continue
+        if not under(name, f"redsched.{own}", "redsched.cli") and name not in USES_PRIVATE.get(module, {}):
+            private.append(name)
+    return private
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "cli", "demo")])
+def test_the_command_line_and_the_demo_use_the_public_api_only(module: str) -> None:
+    assert public_only(module, module.split(".")[0]) == []
+
+
+def test_no_exception_for_the_command_line_is_left_over() -> None:
+    unused = [f"{m}: {name}" for m, names in USES_PRIVATE.items() for name in names if name not in set(imports(m))]
+    assert unused == []
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "ids"])
+def test_nothing_reads_wall_time(module: str) -> None:
+    read: list[str] = []
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and node.attr in ("utcnow", "utcfromtimestamp", "today", "time_ns"):
+            read.append(f"{node.lineno}: {ast.unparse(node)}")
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in (
+            "time.time",
+            "datetime.now",
+            "datetime.datetime.now",
+        ):
+            read.append(f"{node.lineno}: {ast.unparse(node)}")
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            read += [f"{node.lineno}: from time import {a.name}" for a in node.names if a.name in ("time", "time_ns")]
+    assert read == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_pickles(module: str) -> None:
+    forbidden = (
+        "pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "shelve",
+        "marshal",
+        "multiprocessing",
+        "concurrent.futures",
+    )
+    assert [name for name in imports(module) if under(name, *forbidden)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_read_in_one_sitting(module: str) -> None:
+    limit, _ = LONGER.get(module, (MAX_LINES, ""))
+    assert len(MODULES[module].read_text().splitlines()) <= limit
+
+
+def code_lines(path: Path) -> int:
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return sum(1 for line in lines if line and not line.startswith("--"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_is_read_in_one_look(script: str) -> None:
+    limit, _ = LONGER_LUA.get(script, (MAX_LUA_LINES, ""))
+    assert code_lines(SCRIPTS[script]) <= limit
+
+
+def test_no_exception_for_size_is_left_over() -> None:
+    short = [m for m in LONGER if len(MODULES[m].read_text().splitlines()) <= MAX_LINES]
+    assert short + [s for s in LONGER_LUA if code_lines(SCRIPTS[s]) <= MAX_LUA_LINES] == []
+
+
+KEY_LITERAL = re.compile(
+    r"(^|[:}])(due|job|run|live|waiting|tag|worker|idle|wake|mail|requests|result):$|:(clock|leases|dead|events|workers)$"
+)
+
+
+def key_literals(module: str) -> Iterator[tuple[int, str]]:
+    prose = docstrings(tree(module))
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose:
+            if KEY_LITERAL.search(node.value):
+                yield node.lineno, node.value
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "store.keys"])
+def test_no_other_module_than_keys_knows_a_key(module: str) -> None:
+    allowed = KEY_LITERALS.get(module, {})
+    assert [(line, text) for line, text in key_literals(module) if text not in allowed] == []
+
+
+def test_no_exception_for_key_literals_is_left_over() -> None:
+    unused = [
+        f"{m}: {text}"
+        for m, texts in KEY_LITERALS.items()
+        for text in texts
+        if text not in {found for _, found in key_literals(m)}
+    ]
+    assert unused == []
