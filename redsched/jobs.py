@@ -22,7 +22,7 @@ from redsched.spec import Draft, Interval, JobSpec, schedule_of
 from redsched.store import queries
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
-from redsched.store.transitions import ClockMovedError, Shard
+from redsched.store.transitions import ClockMovedError, Shard, conflict
 from redsched.times import instant_ms
 from redsched.views import view_of
 from redsched.zones import parse_timezone
@@ -69,12 +69,32 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
         raise InvalidInputError(f"the job_id {twice!r} is given twice in one call", field="job_id")
     statuses: dict[str, str] = {}
     by_id = {draft.definition.id: draft for draft in drafts}
-    for shard, members in store.by_shard(ids):
+    groups = store.by_shard(ids)
+    if len(groups) > 1 or len(drafts) > BATCH:
+        await _check_all(store, groups, by_id)
+    for shard, members in groups:
         for start in range(0, len(members), BATCH):
             batch = [by_id[job_id] for job_id in members[start : start + BATCH]]
             done = await _store(shard, batch, scheduler.id if owned else "")
             statuses.update(zip(members[start : start + BATCH], done, strict=True))
     return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
+
+
+async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], drafts: Mapping[str, Draft]) -> None:
+    """What one call of the script would refuse, found before the first of several calls stores anything."""
+    for shard, members in groups:
+        needing = [draft for draft in map(drafts.__getitem__, members) if draft.needs_now]
+        assumed = await _instant(shard) if needing else 0
+        for draft in needing:
+            draft.row(assumed)
+    wanted = [job_id for job_id, draft in drafts.items() if draft.definition.mode == "add"]
+    taken = [
+        stored.id
+        for stored in (await queries.read_jobs(store, wanted)).values()
+        if "record" in stored.fields and stored.fields.get("state") != b"dead"
+    ]
+    if taken:
+        raise conflict(taken)
 
 
 async def _store(shard: Shard, drafts: Sequence[Draft], owner: str) -> list[str]:

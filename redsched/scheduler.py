@@ -404,7 +404,8 @@ class BackgroundTaskScheduler:
         return await self._schedule(JobSpec(name, task, schedule=schedule, **options))
 
     async def schedule_many(self, specs: Iterable[JobSpec]) -> list[JobHandle]:
-        """Store many jobs in few trips. All are checked before any is stored; each 1,000 are stored all or none.
+        """Store many jobs in few trips. All are checked before any is stored, the ids that are taken too; each 1,000
+        of a shard are stored all or none, should another process take an id in that very moment.
 
         Raises: as `schedule_immediate_task`.
         """

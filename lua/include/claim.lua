@@ -97,17 +97,31 @@ local function claim_waiting(run_id, own, queue, due, remove)
   }
 end
 
--- A one-shot job whose earlier run still goes on (it was scheduled anew meanwhile): a second instance, or none.
-local function claim_beside(id, job, due_ms, queue)
-  call('HDEL', job_key(id), 'next_ms')
-  if 1 + live_count(id) >= (tonumber(job.max_instances) or 1) then
-    event('skipped', id, 'max_instances', due_ms, due_ms, 1)
-    return
-  end
+-- A one-shot job's only run, in the job's own hash.
+local function claim_own(id, job, due_ms, queue)
   local fence = next_fence()
-  local run_id = id .. '@' .. due_ms
-  start_run(run_id, id, fence, { 'job', id, 'fire_ms', due_ms, 'record', job.record, 'queue', queue })
-  claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), job.record, queue, false, false, 0, 0 }
+  local fire_ms = job.fire_ms or due_ms
+  call('HSET', job_key(id), 'fence', fence, 'owner', worker, 'fire_ms', fire_ms)
+  hold(id)
+  claims[#claims + 1] = {
+    id, fence, (tonumber(job.attempt) or 0) + 1, tonumber(fire_ms), job.record, queue, false, false, 0,
+    tonumber(job.postponed) or 0,
+  }
+end
+
+-- A one-shot job of whose id runs go on (it was scheduled anew meanwhile): a further instance, or none.
+local function claim_beside(id, job, due_ms, queue)
+  call('HDEL', job_key(id), 'next_ms', 'beside')
+  if (job.fence and 1 or 0) + live_count(id) >= (tonumber(job.max_instances) or 1) then
+    event('skipped', id, 'max_instances', due_ms, due_ms, 1)
+  elseif not job.fence then
+    claim_own(id, job, due_ms, queue)
+  else
+    local fence = next_fence()
+    local run_id = id .. '@' .. due_ms
+    start_run(run_id, id, fence, { 'job', id, 'fire_ms', due_ms, 'record', job.record, 'queue', queue })
+    claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), job.record, queue, false, false, 0, 0 }
+  end
 end
 
 local function claim(queue, limit)
@@ -135,19 +149,13 @@ local function claim(queue, limit)
           remove[#remove + 1] = id
         elseif job.periodic then
           claim_periodic(id, job, queue, due, remove)
-        elseif job.fence then
-          remove[#remove + 1] = id
-          claim_beside(id, job, due_ms, queue)
         else
-          local fence = next_fence()
-          local fire_ms = job.fire_ms or due_ms
-          call('HSET', key, 'fence', fence, 'owner', worker, 'fire_ms', fire_ms)
-          hold(id)
           remove[#remove + 1] = id
-          claims[#claims + 1] = {
-            id, fence, (tonumber(job.attempt) or 0) + 1, tonumber(fire_ms), job.record, queue, false, false, 0,
-            tonumber(job.postponed) or 0,
-          }
+          if job.fence or job.beside then
+            claim_beside(id, job, due_ms, queue)
+          else
+            claim_own(id, job, due_ms, queue)
+          end
         end
       end
     end

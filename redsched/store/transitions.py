@@ -136,11 +136,7 @@ class Shard:
         """
         reply = await self._request_call("schedule", jobs=_pack(rows), assumed_ms=assumed_ms, owner=owner)
         if reply[0] == b"CONFLICT":
-            ids = ", ".join(repr(job_id.decode()) for job_id in reply[1][:10])
-            raise ConflictingIdError(
-                f"there is a job of the id {ids} already; nothing was stored. "
-                "Pass replace_existing=True to replace it, or another job_id."
-            )
+            raise conflict([job_id.decode() for job_id in reply[1]])
         return [status.decode() for status in reply[2]] or ["added"] * len(rows)
 
     async def poll(self, worker: str, queues: bytes, request: PollRequest, *, resend: Resend) -> PollReply:
@@ -250,3 +246,11 @@ class Shard:
     def _found(self, reply: Sequence[Any], job_id: str) -> None:
         if reply[0] == b"NOTFOUND":
             raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
+
+
+def conflict(ids: Sequence[str]) -> ConflictingIdError:
+    """The error for ids that other jobs have."""
+    return ConflictingIdError(
+        f"there is a job of the id {', '.join(map(repr, ids[:10]))} already; nothing was stored. "
+        "Pass replace_existing=True to replace it, or another job_id."
+    )

@@ -1,0 +1,97 @@
+"""What users import: complete, in order, and explained."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redsched
+import redsched.errors
+import redsched.testing
+
+PUBLIC = [name for name in redsched.__all__ if not name.startswith("__")]
+CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(redsched, name))]
+NEEDS_SERVER: set[str] = set()
+"""Modules whose examples need a server."""
+
+
+def test_all_is_sorted_and_names_nothing_twice() -> None:
+    assert redsched.__all__ == sorted(set(redsched.__all__))
+
+
+def test_all_names_exactly_what_the_module_imports() -> None:
+    tree = ast.parse(Path(redsched.__file__).read_text())
+    imported = {a.asname or a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert set(redsched.__all__) == imported | {"__version__"}
+
+
+def test_every_error_can_be_imported_from_the_top() -> None:
+    made_here = {
+        name
+        for name, value in vars(redsched.errors).items()
+        if inspect.isclass(value) and issubclass(value, Exception) and value.__module__ == "redsched.errors"
+    }
+    assert made_here <= set(redsched.__all__), made_here - set(redsched.__all__)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_error_is_one_of_redsched(name: str) -> None:
+    value = getattr(redsched, name)
+    if issubclass(value, Exception):
+        assert issubclass(value, redsched.RedschedError)
+
+
+def explained(value: Any) -> bool:
+    doc = inspect.getdoc(value) or ""
+    # dataclasses make a docstring of their signature
+    return bool(doc.strip()) and not doc.startswith(f"{getattr(value, '__name__', '')}(")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_docstring(name: str) -> None:
+    assert explained(getattr(redsched, name))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_public_method_has_a_docstring(name: str) -> None:
+    cls = getattr(redsched, name)
+    silent: list[str] = []
+    for base in cls.__mro__:
+        if not base.__module__.startswith("redsched"):
+            continue
+        for attribute, value in vars(base).items():
+            if attribute.startswith("_") or isinstance(value, Enum):
+                continue
+            inner = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+            if inspect.isfunction(inner) and not explained(getattr(cls, attribute, inner)) and not explained(inner):
+                silent.append(attribute)
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", redsched.testing.__all__)
+def test_every_name_of_the_testing_kit_has_a_docstring(name: str) -> None:
+    assert explained(getattr(redsched.testing, name))
+
+
+@pytest.mark.parametrize(
+    "module", [m.name for m in pkgutil.walk_packages(redsched.__path__, "redsched.") if "__main__" not in m.name]
+)
+def test_every_all_names_what_there_is(module: str) -> None:
+    loaded = importlib.import_module(module)
+    assert [name for name in getattr(loaded, "__all__", ()) if not hasattr(loaded, name)] == []
+
+
+MODULES_OF_API = sorted({getattr(redsched, n).__module__ for n in PUBLIC} | {"redsched", "redsched.testing"})
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES_OF_API if m not in NEEDS_SERVER])
+def test_the_examples_in_docstrings_are_true(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS).failed == 0

@@ -1,0 +1,128 @@
+"""One spelling everywhere: the words of redsched/model.py are those of the scripts, the worker and the command line."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import redsched
+from redsched.cli.events import KINDS
+from redsched.model import Event, Outcome, Reason, State
+from redsched.store.scripts import lua_folder
+
+ROOT = Path(redsched.__file__).parent
+LUA = "\n".join(
+    line
+    for path in sorted(Path(str(lua_folder())).rglob("*.lua"))
+    for line in path.read_text().splitlines()
+    if not line.lstrip().startswith("--")
+)
+SETTLE = (Path(str(lua_folder())) / "include" / "settle.lua").read_text()
+LOOP = ast.parse((ROOT / "worker" / "loop.py").read_text())
+REASONS = {reason.value for reason in Reason}
+
+
+def documented_kinds() -> set[str]:
+    """The words of the docstring under `Event.kind`."""
+    tree = ast.parse((ROOT / "model.py").read_text())
+    body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == Event.__name__)
+    field = next(i for i, n in enumerate(body) if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "kind")
+    text = body[field + 1]
+    assert isinstance(text, ast.Expr)
+    return set(re.findall(r"\w+", ast.literal_eval(text.value)))
+
+
+def calls_of(function: str) -> list[list[str]]:
+    """The arguments of each call in the scripts, as text, up to the third."""
+    found: list[list[str]] = []
+    for match in re.finditer(rf"(?<![\w.]){function}\(", LUA):
+        depth, start, args = 1, match.end(), []
+        for at in range(match.end(), len(LUA)):
+            depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(LUA[at], 0)
+            if depth == 0 or (depth == 1 and LUA[at] == ","):
+                args.append(LUA[start:at].strip())
+                start = at + 1
+            if depth == 0:
+                break
+        found.append(args)
+    return found
+
+
+def results_in(expression: str) -> set[str]:
+    """The string literals that an expression can be: not those that it compares with."""
+    return set(re.findall(r"'(\w+)'", re.sub(r"[=~]= '\w+'", "", expression)))
+
+
+def lua_kinds() -> set[str]:
+    kinds = {word for args in calls_of("event") for word in results_in(args[0])}
+    kinds |= {word for args in calls_of("span") for word in results_in(args[0])}
+    kinds |= {word for args in calls_of("skip") for word in results_in(args[0])}
+    return kinds
+
+
+def verbs() -> set[str]:
+    """The verbs of settle, by its header."""
+    line = re.search(r"^-- Verbs: (.+)$", SETTLE, re.MULTILINE)
+    assert line
+    return set(re.findall(r"\w+", line[1])) - {"ended"}
+
+
+def loop_words(enum: str) -> set[str]:
+    return {n.attr for n in ast.walk(LOOP) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == enum}
+
+
+def test_the_kinds_of_events_are_listed_alike_in_the_model_and_on_the_command_line() -> None:
+    assert set(KINDS) == documented_kinds()
+    assert len(KINDS) == len(set(KINDS))
+
+
+def test_every_kind_of_the_model_is_written_by_somebody_and_no_other_is() -> None:
+    # `scheduled` and `claimed` are lists of ids in a stream entry; modify's kinds come from the client.
+    decoded = set(re.findall(r'kind="(\w+)"', (ROOT / "events.py").read_text()))
+    modified = set(re.findall(r'"kind": "(\w+)"', (ROOT / "jobs.py").read_text()))
+    assert lua_kinds() | verbs() | decoded | modified == set(KINDS)
+
+
+def test_the_verbs_of_settle_are_the_outcomes() -> None:
+    assert verbs() == {outcome.value for outcome in Outcome}
+    assert set(re.findall(r"(?:verb|row\[3\]) [=~]= '(\w+)'", SETTLE)) <= verbs()
+
+
+def test_every_outcome_is_an_event_of_that_kind() -> None:
+    assert {outcome.value for outcome in Outcome} <= set(KINDS)
+
+
+def test_every_reason_of_the_scripts_is_in_the_model() -> None:
+    given = {word for args in calls_of("event") if len(args) > 2 for word in results_in(args[2])}
+    given |= {word for args in calls_of("bury") if len(args) > 2 for word in results_in(args[2])}
+    given |= {word for args in calls_of("span") if len(args) > 2 for word in results_in(args[2])}
+    given |= set(re.findall(r"'reason', '(\w+)'", LUA))
+    assert given, "nothing found: the test reads the scripts wrongly"
+    assert given <= REASONS, given - REASONS
+
+
+def test_every_reason_of_the_model_is_given_by_somebody() -> None:
+    by_scripts = set(re.findall(r"'(\w+)'", LUA))
+    by_worker = {Reason[name].value for name in loop_words("Reason")}
+    assert REASONS <= by_scripts | by_worker, REASONS - by_scripts - by_worker
+
+
+def test_the_worker_settles_with_every_outcome() -> None:
+    assert loop_words("Outcome") == {outcome.name for outcome in Outcome}
+
+
+def test_the_states_that_the_scripts_store_are_those_of_the_model() -> None:
+    stored = set(re.findall(r"'state', '(\w+)'", LUA)) | set(re.findall(r"= 'state'\n[^\n]*= '(\w+)'", LUA))
+    assert stored == {State.PAUSED.value, State.DEAD.value}
+    compared = set(re.findall(r"state [=~]= '(\w+)'", LUA))
+    assert compared <= {state.value for state in State}
+
+
+def test_the_outcomes_of_a_plan_are_those_of_its_header() -> None:
+    commit = (Path(str(lua_folder())) / "commit.lua").read_text()
+    named = re.search(r"one of (.+) for each row", commit)
+    assert named
+    body = commit.partition("local function commit(row)")[2]
+    returned = set(re.findall(r"(?:return|outcome =) '(\w+)'", body))
+    assert returned == set(re.findall(r"\w+", named[1])) - {"or"}
