@@ -6,7 +6,7 @@
 --         dead        ZSET   run id -> when, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         confirmed   int    nobody waits for replies to this client's requests below this number
 --         ids         bytes  msgpack list of job ids; '' = all of the tag
 --         tag         str    a tag; '' = the ids
 --         how         str    cancel | remove
@@ -28,6 +28,7 @@ end
 local function end_runs(id, queue)
   for _, run_id in ipairs(call('SMEMBERS', prefix .. 'waiting:' .. id)) do
     call('ZREM', due_key(queue), run_id)
+    call('ZREM', due_key(call('HGET', run_key(run_id), 'queue') or nil), run_id) -- its job may have changed queues
     call('DEL', run_key(run_id))
   end
   call('DEL', prefix .. 'waiting:' .. id)

@@ -11,7 +11,7 @@
 --         rows        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
 -- Derives job run live waiting tag due idle wake
--- Reply   OK now_us outcomes; one of started skipped nothing ended postponed STALE for each row
+-- Reply   OK now_us outcomes; one of started skipped nothing postponed STALE for each row
 -- Again   a plan whose token was used already gives its first outcome
 -- Cost    O(rows * log N)
 --
@@ -57,13 +57,6 @@ local function commit(row)
     wake(job.queue or 'default', now_ms + row[10][1])
     return 'postponed'
   end
-  if row[9] then
-    event('dead', id, 'schedule_error', job.next_ms, job.next_ms, 1, false, row[9])
-    call('ZREM', due, id)
-    call('HDEL', key, 'next_ms')
-    bury(id, nil, 'schedule_error', row[9])
-    return 'ended'
-  end
   if job.postponed then
     call('HDEL', key, 'reason', 'postponed')
   end
@@ -91,7 +84,13 @@ local function commit(row)
       outcome = 'started'
     end
   end
-  if next_ms == 0 then
+  if row[9] then
+    -- What is due runs nevertheless: only the future of the job is lost.
+    event('dead', id, 'schedule_error', job.next_ms, job.next_ms, 1, false, row[9])
+    call('ZREM', due, id)
+    call('HDEL', key, 'next_ms')
+    bury(id, nil, 'schedule_error', row[9])
+  elseif next_ms == 0 then
     call('HDEL', key, 'next_ms')
     call('ZREM', due, id)
     event('ended', id, 'ended')

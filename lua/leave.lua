@@ -20,10 +20,7 @@ else
 end
 call('DEL', prefix .. 'worker:' .. worker, prefix .. 'mail:' .. worker)
 for _, queue in ipairs(cmsgpack.unpack(queues)) do
-  local idle = call('HMGET', prefix .. 'idle:' .. queue, 'leader', 'deputy')
-  if idle[1] == worker or idle[2] == worker then
-    hand_on(queue, worker)
-  end
+  step_down(queue, worker)
 end
 close_clock()
 return { 'OK', now_us }

@@ -7,7 +7,7 @@
 --         dead        ZSET   run id -> when, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         confirmed   int    nobody waits for replies to this client's requests below this number
 --         assumed_ms  int    the instant that fire times were computed for; 0 = none were
 --         id          str    job id
 --         version     int    the version that was read
@@ -70,6 +70,14 @@ else
 end
 
 local when = what.when
+if job.plan_fence and job.next_ms and score then
+  -- A worker was planning it, and its plan will be refused: another need not wait for the end of its lease.
+  score = job.next_ms
+  if not when then
+    call('ZADD', old_due, score, id)
+    wake(job.queue or 'default', tonumber(score))
+  end
+end
 if not when and queue ~= (job.queue or 'default') and score then
   call('ZREM', old_due, id)
   call('ZADD', due_key(queue), score, id)
@@ -81,10 +89,15 @@ if when == 'end' then
   call('ZREM', old_due, id)
   call('HDEL', key, 'next_ms', 'state', 'paused_ms')
   end_if_over(id)
+elseif when == 'pause' and not job.periodic and job.fence and not score then
+  what.kind = 'modified' -- its last run goes on: nothing is left to pause
 elseif when == 'pause' then
   call('ZREM', old_due, id)
   call('HDEL', key, 'next_ms')
   call('HSET', key, 'state', 'paused')
+  if score and not job.periodic then
+    call('HSET', key, 'paused_ms', score) -- a one-shot job keeps its time: see resume
+  end
 elseif when then
   call('ZREM', old_due, id)
   call('HDEL', key, 'state', 'paused_ms')

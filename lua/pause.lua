@@ -5,7 +5,7 @@
 --         events      STREAM transitions
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         confirmed   int    nobody waits for replies to this client's requests below this number
 --         id          str    job id
 --         events_max  int    entries of the stream
 -- Derives job due requests

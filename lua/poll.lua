@@ -71,7 +71,7 @@ for _, queue in ipairs(cmsgpack.unpack(queues)) do
     more = 1
     hand_on(queue, worker)
   else
-    step_back(queue)
+    step_down(queue, worker)
   end
 end
 in_chunks('ZADD', leases, lease_args)

@@ -19,5 +19,8 @@ local held = call('HMGET', key, 'fence', 'owner')
 if not held[1] or held[1] ~= fence or held[2] ~= worker then
   return { 'STALE' }
 end
-call('HSET', own and job_key(own) or key, 'progress', progress)
+local holder = own and job_key(own) or key
+if call('EXISTS', holder) == 1 then -- a requeued run may have outlived its job
+  call('HSET', holder, 'progress', progress)
+end
 return { 'OK', now_us }

@@ -6,7 +6,7 @@
 --         dead        ZSET   run id -> when, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         confirmed   int    nobody waits for replies to this client's requests below this number
 --         ids         bytes  msgpack list of run ids
 --         events_max  int    entries of the stream
 -- Derives job run waiting due idle wake requests
@@ -28,6 +28,7 @@ for _, run_id in ipairs(cmsgpack.unpack(ids)) do
   local run = to_table(call('HGETALL', key))
   if run.state == 'dead' then
     call('HDEL', key, 'state', 'reason', 'error', 'dead_ms', 'attempt', 'recoveries')
+    call('HSET', key, 'begun', 1) -- however late it is: somebody wants it
     call('ZREM', dead, run_id)
     if own then
       call('SADD', prefix .. 'waiting:' .. own, run_id)

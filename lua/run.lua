@@ -5,7 +5,7 @@
 --         events      STREAM transitions
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         confirmed   int    nobody waits for replies to this client's requests below this number
 --         id          str    job id
 --         events_max  int    entries of the stream
 -- Derives job run waiting due idle wake requests
@@ -29,8 +29,18 @@ local run_id = id
 if not job.periodic and not job.fence and job.state ~= 'paused' then
   call('ZADD', due, now_ms, id) -- a one-shot job that waits: its only run comes forward
 else
-  run_id = id .. '@' .. string.format('%.0f', now_ms)
+  local apart = now_ms
+  repeat -- a fire of this very millisecond, or another run_now, has that name
+    run_id = id .. '@' .. string.format('%.0f', apart)
+    apart = apart + 1
+  until call('EXISTS', run_key(run_id)) == 0
+  if not job.periodic then
+    call('HSET', job_key(id), 'has_runs', 1) -- its own run must not take the job along when it ends
+  end
   call('HSET', run_key(run_id), 'job', id, 'fire_ms', now_ms, 'reason', 'manual')
+  if job.queue then
+    call('HSET', run_key(run_id), 'queue', job.queue)
+  end
   call('SADD', prefix .. 'waiting:' .. id, run_id)
   call('ZADD', due, now_ms, run_id)
 end

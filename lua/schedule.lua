@@ -6,7 +6,7 @@
 --         workers     ZSET   worker id -> heartbeat, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   str    numbers of this client's requests whose replies arrived; '' = none
+--         confirmed   int    nobody waits for replies to this client's requests below this number
 --         assumed_ms  int    the instant that first fire times were computed for; 0 = none were
 --         owner       str    process that alone can run the jobs of its local queue; '' = none
 --         jobs        bytes  msgpack list of rows
@@ -59,8 +59,8 @@ local function replace(id, key)
     call('ZREM', prefix .. 'dead', id)
   end
   local kept = {}
-  for _, name in ipairs({ 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'version' }) do
-    local value = (old[3] or name == 'version') and call('HGET', key, name)
+  for _, name in ipairs({ 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'has_runs', 'version' }) do
+    local value = (old[3] or name == 'version' or name == 'has_runs') and call('HGET', key, name)
     if value then
       kept[#kept + 1] = name
       kept[#kept + 1] = value
@@ -69,8 +69,8 @@ local function replace(id, key)
   call('DEL', key)
   if #kept > 0 then
     call('HSET', key, unpack(kept))
-    call('HINCRBY', key, 'version', 1)
   end
+  call('HINCRBY', key, 'version', 1) -- always: what was read or computed of the old definition is void
   return old[3]
 end
 
@@ -111,6 +111,8 @@ local function store(row)
     fields[#fields + 1] = at_ms
   end
   if mode ~= 'new' and call('EXISTS', prefix .. 'live:' .. id) == 1 then
+    fields[#fields + 1] = 'has_runs'
+    fields[#fields + 1] = 1
     fields[#fields + 1] = 'beside' -- runs of an earlier job of this id go on: they count for max_instances
     fields[#fields + 1] = 1
   end

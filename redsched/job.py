@@ -131,6 +131,8 @@ class Definition:
                     self.schedule = self.schedule.rebased(self.at_ms)
                 at_ms = first
                 fields += ["next_ms", first, "after_ms", following or 0]
+        elif self.paused and at_ms is not None:
+            fields += ["paused_ms", at_ms]  # resume makes it due then
         if self.mode == "declare":
             fields += ["declared", self._digest()]
         delay = self.delay_ms if at_ms is None and not self.paused else None

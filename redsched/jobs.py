@@ -18,7 +18,7 @@ from redsched.model import JobView, State
 from redsched.options import JobOptions, check_id, check_name, check_queue, check_tags
 from redsched.plan import first_fires
 from redsched.schedules import DateSchedule, Schedule
-from redsched.spec import Draft, Interval, JobSpec, schedule_of
+from redsched.spec import Draft, Interval, JobSpec, check_arguments, schedule_of
 from redsched.store import queries
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
@@ -282,11 +282,14 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
 
     def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
         options: JobOptions = job.options.with_values(option_changes)
-        args, kwargs = unpack_payload(job.record.payload)
+        if changes.get("max_runs") is not None and job.schedule is None:
+            raise InvalidInputError("max_runs is for periodic jobs; this one runs once", field="max_runs")
         payload = job.record.payload
         if "args" in changes or "kwargs" in changes:
             limit = scheduler.max_payload_bytes
-            payload = pack_payload(changes.get("args", args), changes.get("kwargs", kwargs), limit=limit)
+            args, kwargs = unpack_payload(payload)
+            args, kwargs = check_arguments(changes.get("args", args), changes.get("kwargs", kwargs))
+            payload = pack_payload(args, kwargs, limit=limit)
         task = job.record.task
         if "task" in changes:
             task = scheduler.registry.register(changes["task"]).name

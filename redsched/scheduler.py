@@ -147,6 +147,7 @@ class BackgroundTaskScheduler:
         self._listeners: list[tuple[Listener, Sequence[str] | None]] = []
         self._worker: Worker | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[EventFeed] | None = None  # kept, or the loop would forget it
         self._started = False
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ from redsched.tasks import Task
 from redsched.times import instant_ms
 from redsched.zones import parse_timezone
 
-__all__ = ["JobSpec", "ScheduleOptions"]
+__all__ = ["JobSpec", "ScheduleOptions", "check_arguments"]
 
 
 class ScheduleOptions(TypedDict, total=False):
@@ -141,7 +141,7 @@ class JobSpec:
         zone = parse_timezone(given.get("timezone"), zone)
         options = defaults.with_values({k: v for k, v in given.items() if k not in _JOB_WORDS})
         name = check_name(self.name)
-        args, kwargs = _arguments(given.get("args", ()), given.get("kwargs", {}))
+        args, kwargs = check_arguments(given.get("args", ()), given.get("kwargs", {}))
         when = schedule_of(
             run_at=self.run_at, delay=self.delay, cron=self.cron, interval=self.interval, schedule=self.schedule,
             start=self.start, end=self.end, jitter=self.jitter, dst_gap=self.dst_gap, dst_fold=self.dst_fold, zone=zone,
@@ -206,7 +206,12 @@ class Draft:
         return definition.row(now_ms)
 
 
-def _arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+def check_arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """A task's arguments: a list and a dict.
+
+    Raises:
+        InvalidInputError: they are something else.
+    """
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise InvalidInputError(f"args is {args!r}; pass a list, for example args=[{args!r}]", field="args")
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):

@@ -42,17 +42,17 @@ MAX_LINES = 300
 LONGER = {
     "scheduler": (620, "the public door: half of it is docstrings"),
     "worker.loop": (460, "one class, one turn: what it does is read from top to bottom"),
-    "jobs": (310, "what the door delegates to"),
+    "jobs": (340, "what the door delegates to"),
 }
 MAX_LUA_LINES = 60
 LONGER_LUA = {
     "cancel": (75, "a job, its waiting runs and its live ones, ended as one"),
     "commit": (95, "each outcome of a plan, in the order in which they are looked at"),
-    "include/claim": (140, "one function for each kind of due entry"),
+    "include/claim": (160, "one function for each kind of due entry"),
     "include/replay": (75, "reads back exactly the rows that claim makes"),
-    "include/settle": (125, "one branch for each verb"),
+    "include/settle": (135, "one branch for each verb"),
     "modify": (85, "one branch for each `when`"),
-    "schedule": (115, "one branch for each mode"),
+    "schedule": (130, "one branch for each mode"),
 }
 KEY_LITERALS = {
     "store.queries": {

@@ -97,7 +97,7 @@ def test_every_reason_of_the_scripts_is_in_the_model() -> None:
     given = {word for args in calls_of("event") if len(args) > 2 for word in results_in(args[2])}
     given |= {word for args in calls_of("bury") if len(args) > 2 for word in results_in(args[2])}
     given |= {word for args in calls_of("span") if len(args) > 2 for word in results_in(args[2])}
-    given |= set(re.findall(r"'reason', '(\w+)'", LUA))
+    given |= set(re.findall(r"'HSET', [^\n]*'reason', '(\w+)'", LUA))
     assert given, "nothing found: the test reads the scripts wrongly"
     assert given <= REASONS, given - REASONS
 
@@ -105,7 +105,7 @@ def test_every_reason_of_the_scripts_is_in_the_model() -> None:
 def test_every_reason_of_the_model_is_given_by_somebody() -> None:
     by_scripts = set(re.findall(r"'(\w+)'", LUA))
     by_worker = {Reason[name].value for name in loop_words("Reason")}
-    assert REASONS <= by_scripts | by_worker, REASONS - by_scripts - by_worker
+    assert by_scripts | by_worker >= REASONS, REASONS - by_scripts - by_worker
 
 
 def test_the_worker_settles_with_every_outcome() -> None:
@@ -113,7 +113,9 @@ def test_the_worker_settles_with_every_outcome() -> None:
 
 
 def test_the_states_that_the_scripts_store_are_those_of_the_model() -> None:
-    stored = set(re.findall(r"'state', '(\w+)'", LUA)) | set(re.findall(r"= 'state'\n[^\n]*= '(\w+)'", LUA))
+    stored = set(re.findall(r"'HSET', [^\n]*'state', '(\w+)'", LUA)) | set(
+        re.findall(r"= 'state'\n[^\n]*= '(\w+)'", LUA)
+    )
     assert stored == {State.PAUSED.value, State.DEAD.value}
     compared = set(re.findall(r"state [=~]= '(\w+)'", LUA))
     assert compared <= {state.value for state in State}

@@ -20,7 +20,7 @@ local function bury(run_id, own, reason, err)
   else
     key = job_key(run_id)
   end
-  call('HDEL', key, 'fence', 'owner', 'cancel')
+  call('HDEL', key, 'fence', 'owner', 'cancel', 'leave', 'begun')
   call('HSET', key, 'state', 'dead', 'reason', reason, 'error', err or '', 'dead_ms', now_ms)
   call('ZADD', dead, now_ms, run_id)
   if own then

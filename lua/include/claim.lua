@@ -5,7 +5,7 @@
 --
 -- A claims row: run id, fence, attempt, fire_ms, record, queue, fires of its batch or false,
 --               the fire that the worker is to find the following one of, job version,
---               how often it was postponed before (a one-shot job, or a run of its own)
+--               how often it was postponed before, and 1 if it was started in time before (no misfire then)
 -- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
 --               how often it was postponed before
 local claims, plans = {}, {}
@@ -58,7 +58,7 @@ local function claim_periodic(id, job, queue, due, remove)
     end
     claims[#claims + 1] = {
       run_id, fence, 1, fire_ms, job.record, queue, false, after ~= 0 and after or false, tonumber(job.version) or 0,
-      tonumber(job.postponed) or 0,
+      tonumber(job.postponed) or 0, 0,
     }
   end
   if after == 0 then
@@ -74,16 +74,16 @@ end
 -- A further attempt of a run that has its own hash (a retry, a recovered or a requeued run).
 local function claim_waiting(run_id, own, queue, due, remove)
   local run = to_table(call('HGETALL', run_key(run_id)))
-  local job = call('HMGET', job_key(own), 'record', 'max_instances')
+  local job = call('HMGET', job_key(own), 'record', 'max_instances', 'fence')
   local record = run.record or job[1]
-  if not record then
+  if not record or not run.fire_ms then
     call('DEL', run_key(run_id))
     call('SREM', prefix .. 'waiting:' .. own, run_id)
     event('cancelled', own, 'removed', run.fire_ms, run.fire_ms, 1)
     remove[#remove + 1] = run_id
     return
   end
-  if live_count(own) >= (tonumber(job[2]) or 1) then
+  if (job[3] and 1 or 0) + live_count(own) >= (tonumber(job[2]) or 1) then
     call('ZADD', due, now_ms + 1000, run_id)
     return
   end
@@ -94,6 +94,7 @@ local function claim_waiting(run_id, own, queue, due, remove)
   claims[#claims + 1] = {
     run_id, fence, (tonumber(run.attempt) or 0) + 1, tonumber(run.fire_ms), record, queue,
     run.fires and cmsgpack.unpack(run.fires) or false, false, 0, tonumber(run.postponed) or 0,
+    tonumber(run.begun) or 0,
   }
 end
 
@@ -105,7 +106,7 @@ local function claim_own(id, job, due_ms, queue)
   hold(id)
   claims[#claims + 1] = {
     id, fence, (tonumber(job.attempt) or 0) + 1, tonumber(fire_ms), job.record, queue, false, false, 0,
-    tonumber(job.postponed) or 0,
+    tonumber(job.postponed) or 0, tonumber(job.begun) or 0,
   }
 end
 
@@ -120,7 +121,8 @@ local function claim_beside(id, job, due_ms, queue)
     local fence = next_fence()
     local run_id = id .. '@' .. due_ms
     start_run(run_id, id, fence, { 'job', id, 'fire_ms', due_ms, 'record', job.record, 'queue', queue })
-    claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), job.record, queue, false, false, 0, 0 }
+    call('HSET', job_key(id), 'has_runs', 1)
+    claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), job.record, queue, false, false, 0, 0, 0 }
   end
 end
 
@@ -142,7 +144,7 @@ local function claim(queue, limit)
         call('HSET', key, 'fence', fence, 'owner', worker, 'fire_ms', due_ms)
         hold(id)
         remove[#remove + 1] = id
-        claims[#claims + 1] = { id, fence, 1, tonumber(due_ms), fields[2], queue, false, false, 0, 0 }
+        claims[#claims + 1] = { id, fence, 1, tonumber(due_ms), fields[2], queue, false, false, 0, 0, 0 }
       else
         local job = to_table(fields)
         if not job.record then

@@ -2,23 +2,29 @@
 -- Needs   prefix, request, confirmed, call
 -- Gives   first_reply, answer()
 -- Why     A client cannot know whether a request whose reply was lost was carried out. The reply is kept until
---         the client confirms that it got it (with its next request), or for ten minutes.
+--         the client confirms that it got it (with its next request), or for ten minutes. A copy that the network
+--         brings after that does nothing: nobody waits for its reply.
 local client, sequence = string.match(request, '^(.+):(%d+)$')
 local requests_key = prefix .. 'requests:' .. client
-local first_reply = call('HGET', requests_key, sequence)
-if first_reply then
-  first_reply = cmsgpack.unpack(first_reply)
+local seen = call('HMGET', requests_key, sequence, 'confirmed')
+local first_reply = seen[1] and cmsgpack.unpack(seen[1])
+local confirmed_before = tonumber(seen[2] or nil)
+if confirmed_before and tonumber(sequence) < confirmed_before then
+  first_reply = { 'OK', now_us, {}, 0 }
 end
 
 local function answer(reply)
-  if confirmed ~= '' then
-    local done = {}
-    for number in string.gmatch(confirmed, '%d+') do
-      done[#done + 1] = number
+  local below = tonumber(confirmed)
+  if confirmed_before then
+    for from = confirmed_before, below - 1, 1000 do
+      local done = {}
+      for number = from, math.min(from + 999, below - 1) do
+        done[#done + 1] = number
+      end
+      call('HDEL', requests_key, unpack(done))
     end
-    call('HDEL', requests_key, unpack(done))
   end
-  call('HSET', requests_key, sequence, cmsgpack.pack(reply))
+  call('HSET', requests_key, sequence, cmsgpack.pack(reply), 'confirmed', math.max(below, confirmed_before or 0))
   call('PEXPIRE', requests_key, 600000)
   return reply
 end

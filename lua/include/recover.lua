@@ -13,8 +13,10 @@ local function recover_run(run_id)
   local job = own and to_table(call('HGETALL', job_key(own))) or run
   local attempt = (tonumber(run.attempt) or 0) + 1
   local recoveries = tonumber(run.recoveries) or 0
-  if run.cancel or not job.record then
-    event('cancelled', own or run_id, 'cancelled', run.fire_ms, run.fire_ms, 1, attempt)
+  local anew = not own and is_anew(run)
+  if run.cancel or anew or not (job.record or run.record) then
+    local reason = anew and not run.cancel and 'replaced' or 'cancelled'
+    event('cancelled', own or run_id, reason, run.fire_ms, run.fire_ms, 1, attempt)
     end_run(run_id, own, job)
   elseif job.delivery == 'at_most_once' then
     event('dead', own or run_id, 'at_most_once', run.fire_ms, run.fire_ms, 1, attempt)
@@ -30,8 +32,9 @@ local function recover_run(run_id)
       call('ZREM', prefix .. 'live:' .. own, run_id)
       call('SADD', prefix .. 'waiting:' .. own, run_id)
     end
-    call('ZADD', due_key(job.queue), now_ms, run_id)
-    wake(job.queue or 'default', now_ms)
+    local queue = run.queue or job.queue
+    call('ZADD', due_key(queue), now_ms, run_id)
+    wake(queue or 'default', now_ms)
   end
 end
 

@@ -1,14 +1,15 @@
 -- replay: a poll whose reply was lost is sent again, and must give the same runs, not others.
 -- Needs   job, claim, worker, prefix
--- Gives   replayed(sequence), remember(refused), note_following(rows), step_back(queue), report(refused)
+-- Gives   replayed(sequence), remember(refused), note_following(rows), report(refused)
 -- Why     Only ids and tokens of the last poll are kept; the records are read again from the runs themselves. A
---         run whose lease expired before the resend has been given to another, and is left out.
+--         run whose lease expired before the resend has been given to another, and is left out. A copy of an older
+--         poll, that the network kept for a while, does nothing: nobody waits for its reply.
 local worker_key = prefix .. 'worker:' .. worker
 
 local function remember(refused)
   local held = {}
   for i, row in ipairs(claims) do
-    held[i] = { row[1], row[2], row[3], row[8], row[9], row[10], row[6] }
+    held[i] = { row[1], row[2], row[3], row[8], row[9], row[10], row[6], row[11] }
   end
   local planned = {}
   for i, row in ipairs(plans) do
@@ -21,6 +22,9 @@ end
 local function replayed(wanted)
   local saved_poll = call('HMGET', worker_key, 'sequence', 'last')
   if saved_poll[1] ~= wanted then
+    if saved_poll[1] and tonumber(saved_poll[1]) > tonumber(wanted) then
+      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0 }
+    end
     return nil
   end
   local last = cmsgpack.unpack(saved_poll[2])
@@ -31,7 +35,7 @@ local function replayed(wanted)
       local record = run.record or call('HGET', job_key(own), 'record')
       claims[#claims + 1] = {
         row[1], row[2], row[3], tonumber(run.fire_ms), record, row[7],
-        run.fires and cmsgpack.unpack(run.fires) or false, row[4], row[5], row[6],
+        run.fires and cmsgpack.unpack(run.fires) or false, row[4], row[5], row[6], row[8],
       }
     end
   end
@@ -56,14 +60,6 @@ local function note_following(rows)
     if h[1] and tonumber(h[1]) == rows[i + 2] and (tonumber(h[2]) or 0) == rows[i + 1] then
       call('HSET', job_key(rows[i]), 'after_ms', rows[i + 3])
     end
-  end
-end
-
--- A full worker watches no queue; if it was the leader, another has to.
-local function step_back(queue)
-  local idle = call('HMGET', prefix .. 'idle:' .. queue, 'leader', 'deputy')
-  if idle[1] == worker or idle[2] == worker then
-    hand_on(queue, worker)
   end
 end
 

@@ -8,17 +8,22 @@
 -- Verbs: done missed cancelled (ended); dead; retry; released; postponed.
 -- The worker builds the rows so that they are the events' rows too: the stream takes them as they came.
 
+-- Whether a one-shot job was scheduled anew while it ran: the new schedule, or pause, stays.
+local function is_anew(job)
+  return job.next_ms or job.state
+end
+
 -- The run is over: forget it, and its job where nothing else is left of that.
 local function end_run(run_id, own, job)
   if own then
     call('DEL', run_key(run_id))
     call('ZREM', prefix .. 'live:' .. own, run_id)
     end_if_over(own)
-  elseif job.next_ms then
-    -- A one-shot job that was scheduled anew while it ran: the new schedule stays.
-    call('HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'next_ms')
-  elseif call('EXISTS', prefix .. 'live:' .. run_id, prefix .. 'waiting:' .. run_id) > 0 then
-    call('HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel')
+  elseif is_anew(job) or call('EXISTS', prefix .. 'live:' .. run_id, prefix .. 'waiting:' .. run_id) > 0 then
+    call('HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'begun')
+    if not job.periodic then
+      call('HDEL', job_key(run_id), 'next_ms')
+    end
   else
     end_job(run_id, job.tags)
   end
@@ -44,7 +49,11 @@ end
 local function go_on(row, own, key, job)
   local remaining = row[12]
   call('HSET', key, 'fire_ms', remaining[1], 'fires', cmsgpack.pack(remaining))
-  call('HDEL', key, 'attempt', 'recoveries')
+  call('HDEL', key, 'attempt', 'recoveries', 'begun')
+  if row[3] == 'retry' and job.cancel then
+    event('cancelled', own, 'cancelled', row[4], row[4], 1, row[5])
+    return
+  end
   if row[3] ~= 'retry' and row[3] ~= 'dead' then
     return
   end
@@ -87,19 +96,24 @@ local function settle(rows, results)
     local run_id, verb = row[1], row[3]
     local own = job_of(run_id)
     local key = own and run_key(run_id) or job_key(run_id)
-    local h = call('HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue')
+    local h = call(
+      'HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue', 'periodic', 'state', 'has_runs'
+    )
     if not h[1] or tonumber(h[1]) ~= row[2] or h[2] ~= worker then
       refused[#refused + 1] = run_id
       is_refused[run_id] = true
       event('refused', own or run_id, 'fence_lost', row[4], row[4], 1, row[5])
     else
-      local job = { tags = h[3] or nil, next_ms = h[4] or nil, queue = h[6] or nil }
+      local job = {
+        tags = h[3] or nil, next_ms = h[4] or nil, cancel = h[5] or nil, queue = h[6] or nil,
+        periodic = h[7] or nil, state = h[8] or nil,
+      }
       if row[12] and verb ~= 'released' then
         go_on(row, own, key, job)
       else
         released[#released + 1] = run_id
         -- A retry after a cancellation, or of a one-shot job that was scheduled anew meanwhile, is not wanted.
-        local wanted = not h[5] and (own or not job.next_ms)
+        local wanted = not h[5] and (own or not is_anew(job))
         if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
           event('cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5])
           verb = 'cancelled'
@@ -108,16 +122,19 @@ local function settle(rows, results)
           put_back(run_id, own, job, now_ms + row[10], row[5])
         elseif verb == 'released' then
           put_back(run_id, own, job, now_ms, nil)
+          call('HSET', key, 'begun', 1) -- it was in time: that it starts again late is not its fault
         elseif verb == 'postponed' then
-          if not (own and unclaim(row, own, run_id, row[10])) then
+          local holder = key
+          if own and unclaim(row, own, run_id, row[10]) then
+            holder = job_key(own)
+          else
             put_back(run_id, own, job, now_ms + row[10], nil)
           end
-          local holder = own and job_key(own) or key
           call('HSET', holder, 'reason', row[9], 'postponed', row[13])
-        elseif verb == 'dead' and (own or not job.next_ms) then
+        elseif verb == 'dead' and (own or not is_anew(job)) then
           call('HSET', key, 'attempt', row[5])
           bury(run_id, own, row[9], row[11])
-        elseif own or job.tags or job.next_ms or h[5] then
+        elseif own or job.tags or is_anew(job) or h[5] or h[9] then
           end_run(run_id, own, job)
         else
           gone[#gone + 1] = key -- the usual case: a one-shot job without tags is done

@@ -20,7 +20,7 @@ from redsched.store.keys import Keys
 from redsched.store.link import Link, Resend
 from redsched.store.scripts import load
 
-__all__ = ["ClockMovedError", "Limits", "PollReply", "PollRequest", "Shard"]
+__all__ = ["ClockMovedError", "Limits", "PollReply", "PollRequest", "Shard", "conflict"]
 
 
 class ClockMovedError(Exception):
@@ -85,7 +85,7 @@ class Shard:
         self._client = new_id()
         self._hold = f"poll:{number}"
         self._request = 0
-        self._confirmed: list[int] = []
+        self._under_way: set[int] = set()
         self._names = {
             "clock": self.keys.clock,
             "events": self.keys.events,
@@ -114,18 +114,19 @@ class Shard:
         """A client's call: sent again with the same number until it is answered, and carried out once."""
         self._request += 1
         number = self._request
-        confirmed, self._confirmed = self._confirmed[:500], self._confirmed[500:]
-        reply = await self._call(
-            name,
-            None,
-            None,
-            request=f"{self._client}:{number}",
-            confirmed=",".join(map(str, confirmed)),
-            events_max=self.limits.events_max,
-            **args,
-        )
-        self._confirmed.append(number)
-        return reply
+        self._under_way.add(number)
+        try:
+            return await self._call(
+                name,
+                None,
+                None,
+                request=f"{self._client}:{number}",
+                confirmed=min(self._under_way),
+                events_max=self.limits.events_max,
+                **args,
+            )
+        finally:
+            self._under_way.discard(number)
 
     async def schedule(self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "") -> list[str]:
         """Add, replace or keep a batch of jobs, all or none. Returns `added`, `kept` or `replaced` for each.
@@ -165,7 +166,7 @@ class Shard:
         return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]))
 
     async def commit(self, worker: str, rows: Sequence[Any], *, resend: Resend) -> list[str]:
-        """Store plans. Returns started, skipped, nothing, ended, postponed or STALE for each."""
+        """Store plans. Returns started, skipped, nothing, postponed or STALE for each."""
         reply = await self._call(
             "commit",
             self._hold,

@@ -7,15 +7,14 @@ gather; the next takes them all. So batches grow with the load, and under a ligh
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-import random
 import time
 from typing import TYPE_CHECKING, Any
 
 from redsched.codec import Record, pack_result
 from redsched.errors import (
     EncodingError,
-    InvalidScheduleError,
     RecordVersionError,
     RunLostError,
     StoreError,
@@ -53,8 +52,8 @@ class ShardLoop:
         self.shard = shard
         self.clock = shard.clock
         self.held: dict[str, Run] = {}
-        # Random, so that no poll of an earlier life of this worker is taken for a resend.
-        self._sequence = random.getrandbits(40)
+        # Grows over the lives of this worker: Redis takes a lower number for a copy of an old poll.
+        self._sequence = int(time.monotonic() * 1_000_000)
         self._settled: list[Any] = []
         self._results: list[Any] = []
         self._following: list[Any] = []
@@ -189,22 +188,23 @@ class ShardLoop:
 
     def _accept(self, row: list[Any]) -> None:
         """A claimed run: start it, or say at once why not."""
-        run_id, fence, attempt, fire_ms, record, queue, fires, following_of, version, postponed = row
+        run_id, fence, attempt, fire_ms, record, queue, fires, following_of, version, postponed, begun = row
         name = run_id.decode()
         job_id = _job_of(name)
         try:
             job = Job.decode(job_id, record, queue=queue.decode(), version=version)
-        except (RecordVersionError, EncodingError, InvalidScheduleError) as error:
+        except Exception as error:  # whatever is stored there must not end the worker
             job = Job(job_id, Record("?", "?", b"", {}), JobOptions(), None)
             run = Run(name, fence, attempt, fire_ms, queue.decode(), job, self.worker.id)
             run.postponed = postponed
             if isinstance(error, RecordVersionError):
                 self._postpone(run, Reason.UNREADABLE, str(error))  # a newer worker can run it
             else:
-                self._settle(run, Outcome.DEAD, Reason.UNREADABLE, error=str(error))
+                self._settle(run, Outcome.DEAD, Reason.UNREADABLE, error=_text(error))
             return
         run = Run(name, fence, attempt, fire_ms, job.queue, job, self.worker.id)
         run.postponed = postponed
+        run.begun = bool(begun)
         if following_of and job.schedule is not None:
             self._follow(job, following_of, version)
         if fires:
@@ -239,8 +239,19 @@ class ShardLoop:
             run.waiter = asyncio.create_task(self._execute(run))
         else:
             run.waiter = asyncio.create_task(self._execute_batch(run))
+        run.waiter.add_done_callback(functools.partial(self._ended, run))
 
     # -- execution ----------------------------------------------------------------------------------------------
+
+    def _ended(self, run: Run, waiter: asyncio.Task[None]) -> None:
+        """Whatever went wrong, a run that nobody executes any more is not held on to."""
+        if waiter.cancelled():
+            if self.held.get(run.id) is run:
+                self._cancelled(run, 0)  # before its first step
+        elif (error := waiter.exception()) is not None:
+            log.error("run %s could not be ended as it should", run.id, exc_info=error)
+            if self.held.get(run.id) is run:
+                self._finish(run, Outcome.DEAD, Reason.TASK_FAILED, late_ms=0, error=_text(error))
 
     async def _execute(self, run: Run) -> None:
         current.set(run)
@@ -248,7 +259,8 @@ class ShardLoop:
         late_ms = self.clock.now_ms() - run.fire_ms
         grace = options.misfire_grace_ms
         # A further attempt started in time: its lateness is the retry policy's doing.
-        if grace is not None and run.attempt == 1 and is_misfire(run.fire_ms, run.fire_ms + late_ms, grace):
+        first = run.attempt == 1 and not run.begun
+        if grace is not None and first and is_misfire(run.fire_ms, run.fire_ms + late_ms, grace):
             self._finish(run, Outcome.MISSED, Reason.MISFIRE, late_ms=late_ms)
             return
         run.started = time.monotonic()
@@ -285,7 +297,7 @@ class ShardLoop:
             await self._execute(run)
             if run.stop_reason is not None or held_before is not None:
                 return
-            run.attempt = 1
+            run.attempt, run.begun = 1, False
 
     def _done(self, run: Run, result: Any, late_ms: int) -> None:
         error = None
@@ -301,8 +313,7 @@ class ShardLoop:
         self._finish(run, Outcome.DONE, None, late_ms=late_ms, error=error)
 
     def _failed(self, run: Run, error: BaseException, late_ms: int) -> None:
-        kind = error.error_type if isinstance(error, TaskFailedError) else type(error).__name__
-        text = f"{kind}: {error}"[:ERROR_LENGTH]
+        text = _text(error)
         retry = run.job.options.retry
         reason = Reason.TIMEOUT if isinstance(error, TaskTimeoutError) else Reason.TASK_FAILED
         if isinstance(error, EncodingError) and error.field == "payload":
@@ -366,7 +377,7 @@ class ShardLoop:
             Outcome.POSTPONED,
             reason,
             delay_ms=_postponement_ms(run.postponed),
-            error=why,
+            error=_clean(why),
             postponed=run.postponed + 1,
         )
 
@@ -416,8 +427,8 @@ class ShardLoop:
         except RecordVersionError as error:
             self.worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
             return [name, fence, [], 0, 0, False, False, False, False, [_postponement_ms(times), times + 1]], None
-        except (EncodingError, InvalidScheduleError) as error:
-            return [name, fence, [], 0, 0, False, False, False, str(error)[:ERROR_LENGTH], False], None
+        except Exception as error:
+            return [name, fence, [], 0, 0, False, False, False, _text(error), False], None
         if self.worker.registry.find(job.record.task) is None:
             self.worker.say_once(
                 f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
@@ -437,8 +448,22 @@ class ShardLoop:
             fires = fires[:runs_left]
         return [
             name, fence, fires, made.next_run_time or 0, following, _span(missed), _span(made.coalesced),
-            _span(made.cut), made.error[:ERROR_LENGTH] if made.error else False, postponed,
+            _span(made.cut), _clean(made.error) if made.error else False, postponed,
         ], job  # fmt: skip
+
+
+def _clean(text: str) -> str:
+    """What Redis can keep of a text: not too long, and no lone surrogates (they come from odd file names)."""
+    return text[:ERROR_LENGTH].encode("utf-8", "replace").decode()
+
+
+def _text(error: BaseException) -> str:
+    """What is kept of an error. Its `__str__` is the application's code too, and may raise."""
+    kind = error.error_type if isinstance(error, TaskFailedError) else type(error).__name__
+    try:
+        return _clean(f"{kind}: {error}")
+    except Exception as problem:
+        return f"{kind}: (its text cannot be had: {type(problem).__name__})"
 
 
 def _postponement_ms(times: int) -> int:

@@ -26,8 +26,8 @@ class Run:
     """One claim of one run (or of a batch of fires, which is one instance and runs in order)."""
 
     __slots__ = (
-        "attempt", "batch", "clock", "fence", "fire_ms", "id", "job", "postponed", "queue", "report", "started",
-        "stop_reason", "task", "waiter", "worker",
+        "attempt", "batch", "begun", "clock", "fence", "fire_ms", "id", "job", "postponed", "queue", "report",
+        "started", "stop_reason", "task", "waiter", "worker",
     )  # fmt: skip
 
     def __init__(self, run_id: str, fence: int, attempt: int, fire_ms: int, queue: str, job: Job, worker: str) -> None:
@@ -41,6 +41,8 @@ class Run:
         self.task: Task | None = None
         self.batch: list[int] | None = None
         """The fires that are left, this one included; None for a single fire."""
+        self.begun = False
+        """It was started in time before, and given back: however late it is now, that is no misfire."""
         self.postponed = 0
         self.started = 0.0
         """time.monotonic() at the start of the attempt; 0 before."""

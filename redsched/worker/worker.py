@@ -92,6 +92,8 @@ class Worker:
             "queues": self.queues[:-1],
             "concurrency": self.concurrency,
             "running": self.holding,
+            "lost": self.lost,
+            "refused": self.refused,
             "tasks": self.registry.names(),
             "packages": list(self.registry.packages),
         }
@@ -157,8 +159,9 @@ class Worker:
         if self._stopped is None:
             return
         with anyio.move_on_after(grace):
-            await self._stopped.wait()
-            return
+            # Only for runs: with nothing held, a Redis that is away is not worth the whole grace.
+            while self.holding and not self._stopped.is_set():  # noqa: ASYNC110  two conditions, once in a life
+                await anyio.sleep(0.02)
         for loop in self.loops:
             for run in list(loop.held.values()):
                 run.stop("shutdown")

@@ -17,8 +17,7 @@ GOOD = """-- good: what it does.
 -- Flags   none
 -- State   (none)
 -- KEYS    clock       HASH   the instant
---         events      STREAM what happened,
---                            told in two lines
+--         events      STREAM what happened
 -- ARGV    prefix      str    hash tag
 --         count       int    how many
 -- Reply   OK now_us | GONE
@@ -78,7 +77,7 @@ def test_a_missing_section_is_refused_by_name(section: str) -> None:
 
 def test_an_unknown_flag_is_refused(folder: Path) -> None:
     put(folder, GOOD.replace("Flags   none", "Flags   allow-everything"))
-    with pytest.raises(ScriptError, match="allow-everything.*allow-oom"):
+    with pytest.raises(ScriptError, match=r"allow-everything.*allow-oom"):
         load("good")
 
 
@@ -127,7 +126,7 @@ def test_names_are_put_in_the_order_of_the_header(folder: Path) -> None:
 )
 def test_wrong_argument_names_are_refused(folder: Path, args: dict[str, str | int | bytes]) -> None:
     put(folder, GOOD)
-    with pytest.raises(ScriptError, match="good.lua"):
+    with pytest.raises(ScriptError, match=r"good\.lua"):
         load("good").pack(KEYS, args)
 
 
@@ -183,7 +182,7 @@ def reachable(source: str) -> list[str]:
     while True:
         for at, line in enumerate(lines):
             match = re.match(r"local function (\w+)\(", line)
-            if match and len(re.findall(rf"\b{match[1]}\b", "\n".join(lines))) == 1:
+            if match and len(re.findall(rf"\b{match[1]}\(", "\n".join(lines))) == 1:
                 end = lines.index("end", at)
                 del lines[at : end + 1]
                 break

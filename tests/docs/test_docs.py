@@ -1,0 +1,84 @@
+"""What the docs show, runs; and what they link to, is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT
+
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+
+
+def blocks(page: Path) -> list[str]:
+    return BLOCK.findall(page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_python_block_is_python(page: Path) -> None:
+    for block in blocks(page):
+        compile(block, str(page), "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        if "://" not in link:
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_readme_example_runs_as_it_stands(redsched_url: str, tmp_path: Path) -> None:
+    [example] = blocks(ROOT / "README.md")
+    script = tmp_path / "example.py"
+    script.write_text(example.replace("redis://localhost:6379", redsched_url))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "start preparing order order-1" in done.stdout
+    assert "Outcome.DONE" in done.stdout
+
+
+def test_the_quickstart_runs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "quickstart.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "XDG_DATA_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "order-1 reminded" in done.stdout
+
+
+def test_the_testing_guide_example_passes_as_a_users_test(tmp_path: Path) -> None:
+    [example] = blocks(ROOT / "docs" / "guide" / "testing.md")
+    (tmp_path / "test_users.py").write_text(
+        "import pytest\nreminded = []\n\nasync def remind(order):\n    reminded.append(order)\n\n" + example
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\naddopts = -p no:valkey\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_generated_tables_are_those_of_the_code() -> None:
+    done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], check=False)
+    assert done.returncode == 0, "run: python docs/generate.py"
