@@ -17,7 +17,7 @@
 --
 -- A row: 1 job id, 2 plan fence, 3 fires, 4 next_ms (0 = none), 5 after_ms (0 = none, -1 = not known),
 --        6 missed, 7 coalesced, 8 cut: each {first_ms, last_ms, count or false} or false,
---        9 the schedule's error or false, 10 postpone: {delay_ms, times} or false
+--        9 the schedule's error or false, 10 postpone: {delay_ms, times, reason} or false
 --- @include clock
 --- @include event
 --- @include wake
@@ -52,8 +52,8 @@ local function commit(row)
   call('HDEL', key, 'plan_fence', 'after_ms')
   if row[10] then
     call('ZADD', due, now_ms + row[10][1], id)
-    call('HSET', key, 'reason', 'unknown_task', 'postponed', row[10][2])
-    event('postponed', id, 'unknown_task', job.next_ms, job.next_ms, 1)
+    call('HSET', key, 'reason', row[10][3], 'postponed', row[10][2])
+    event('postponed', id, row[10][3], job.next_ms, job.next_ms, 1)
     wake(job.queue or 'default', now_ms + row[10][1])
     return 'postponed'
   end

@@ -157,6 +157,10 @@ async def cancel(store: Store, ids: Sequence[str] | None, tag: str | None) -> li
     if (ids is None) == (tag is None):
         raise InvalidInputError("pass either ids or a tag", field="tag")
     ended: list[str] = []
+    if isinstance(ids, str | bytes):
+        raise InvalidInputError(f"ids is {ids!r}; pass a list of them", field="ids")
+    for job_id in ids or ():
+        check_name(job_id, "ids")
     if tag is not None:
         check_tags([tag], "tag")
         for shard in store.shards:
@@ -180,6 +184,7 @@ async def requeue(store: Store, run_ids: Sequence[str]) -> list[str]:
     requeued: list[str] = []
     groups: dict[int, list[str]] = {}
     for run_id in run_ids:
+        check_name(run_id, "run_ids")
         head, separator, tail = run_id.rpartition("@")
         job_id = head if separator and head and tail.isdigit() else run_id
         groups.setdefault(store.shards.index(store.shard(job_id)), []).append(run_id)

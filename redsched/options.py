@@ -7,16 +7,16 @@ else from here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
-from redsched.errors import InvalidInputError
+from redsched.errors import InvalidConfigError, InvalidInputError
 from redsched.model import Delivery
 from redsched.policies import RetryPolicy
 
-__all__ = ["JobOptions", "check_id", "check_queue", "check_tags", "seconds_to_ms"]
+__all__ = ["JobOptions", "check_id", "check_queue", "check_settings", "check_tags", "seconds_to_ms"]
 
 MAX_NAME_LENGTH = 512
 MAX_TAGS = 64
@@ -37,7 +37,7 @@ def seconds_to_ms(value: float | timedelta, field: str, *, minimum_ms: int = 0) 
             f"{field} is {value!r} ({type(value).__qualname__}); pass seconds as a number, or a timedelta", field=field
         )
     else:
-        seconds = float(value)
+        seconds = float(value) if abs(value) < 1e300 else math.inf  # of an int, float() could overflow
     if not math.isfinite(seconds) or seconds > 100 * 366 * 86_400:
         raise InvalidInputError(f"{field} is {value!r}; it must be finite and at most 100 years", field=field)
     if seconds < 0:
@@ -100,6 +100,35 @@ def check_tags(value: Any, field: str = "tags") -> tuple[str, ...]:
     return tags
 
 
+def check_settings(
+    *, queues: Any, task_packages: Any, service_provider: Any, job_defaults: Any, redis_options: Any,
+    shutdown_grace: Any, retry_for: Any, **counts: Any,
+) -> None:  # fmt: skip
+    """The scheduler's settings that nothing else checks.
+
+    Raises:
+        InvalidInputError: one is wrong; the message names it.
+    """
+    for name, value in (("queues", queues), ("task_packages", task_packages)):
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence) or (name == "queues" and not value):
+            raise InvalidConfigError(f"{name} is {value!r}; pass a list of names", field=name)
+        for member in value:
+            check_queue(member, name)
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidConfigError(f"{name} is {value!r}; it must be an int of 1 or more", field=name)
+    for name, value in (("shutdown_grace", shutdown_grace), ("retry_for", retry_for)):
+        seconds_to_ms(value, name)
+    for name, value in (("job_defaults", job_defaults), ("redis_options", redis_options)):
+        if value is not None and not isinstance(value, Mapping):
+            raise InvalidConfigError(f"{name} is {value!r}; pass a dict", field=name)
+    if service_provider is not None and not callable(getattr(service_provider, "get_service", None)):
+        raise InvalidConfigError(
+            f"service_provider is {service_provider!r}; it must have a method get_service(class)",
+            field="service_provider",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class JobOptions:
     """What may be said of a job, apart from its task, arguments and schedule."""
@@ -152,7 +181,7 @@ class JobOptions:
                             f"{where}delivery is {value!r}; it must be {allowed}", field=name
                         ) from None
                 case "executor":
-                    if value not in EXECUTORS:
+                    if not isinstance(value, str) or value not in EXECUTORS:
                         known = ", ".join(sorted(EXECUTORS))
                         raise InvalidInputError(f"{where}executor is {value!r}; it must be one of {known}", field=name)
                     changes[name] = value

@@ -63,8 +63,11 @@ class RetryPolicy:
                 raise InvalidInputError(f"{name} is {value!r}; it must be a number of {low} or more", field=name)
         if not self.names:
             try:
-                names = tuple(_class_name(kind) for kind in self.retry_on)
-            except (TypeError, AttributeError):
+                known = [kind for kind in self.retry_on if issubclass(kind, BaseException)]
+                names = tuple(_class_name(kind) for kind in known)
+            except TypeError:
+                known, names = [], ()
+            if not names or len(known) != len(self.retry_on):
                 raise InvalidInputError(
                     f"retry_on is {self.retry_on!r}; it must be a tuple of exception classes", field="retry_on"
                 ) from None

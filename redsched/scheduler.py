@@ -12,13 +12,13 @@ from typing import Any, Self, Unpack
 from redsched import declare, jobs
 from redsched.codec import MAX_PAYLOAD_BYTES
 from redsched.embedded import EmbeddedServer, resolve
-from redsched.errors import InvalidConfigError, InvalidInputError, SchedulerStateError
+from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
 from redsched.events import history
 from redsched.feed import EventFeed, Listener
 from redsched.handle import JobHandle
 from redsched.ids import new_id
 from redsched.model import Event, JobView, State, TaskExecutionResult
-from redsched.options import JobOptions, seconds_to_ms
+from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
 from redsched.results import wait_for_result
 from redsched.schedules import Schedule
 from redsched.spec import JobSpec, ScheduleOptions
@@ -104,11 +104,12 @@ class BackgroundTaskScheduler:
             raise InvalidConfigError(
                 f"redis_url is {redis_url!r}; pass a URL such as redis://localhost:6379", field="redis_url"
             )
-        if isinstance(queues, str) or not queues:
-            raise InvalidConfigError(f"queues is {queues!r}; pass a list of names", field="queues")
-        for name, value in (("max_catch_up", max_catch_up), ("dead_max", dead_max), ("events_max", events_max)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidConfigError(f"{name} is {value!r}; it must be an int of 1 or more", field=name)
+        check_settings(
+            queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
+            max_payload_bytes=max_payload_bytes, shutdown_grace=shutdown_grace, retry_for=retry_for,
+            job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
+            service_provider=service_provider,
+        )  # fmt: skip
         lease_ms = seconds_to_ms(lease, "lease", minimum_ms=200)
         limits = Limits(
             lease_ms=lease_ms,
@@ -363,6 +364,8 @@ class BackgroundTaskScheduler:
 
         Raises: as `schedule_immediate_task`; InvalidScheduleError names the field of the expression.
         """
+        if cron is None:
+            raise InvalidScheduleError("cron is None; pass an expression such as '0 8 * * *'", field="cron")
         spec = JobSpec(
             name, task, cron=cron, start=start, end=end, jitter=jitter, dst_gap=dst_gap, dst_fold=dst_fold, **options
         )
@@ -402,6 +405,8 @@ class BackgroundTaskScheduler:
 
         Raises: as `schedule_immediate_task`.
         """
+        if schedule is None:
+            raise InvalidScheduleError("schedule is None; pass a schedule, or a list of them", field="schedule")
         return await self._schedule(JobSpec(name, task, schedule=schedule, **options))
 
     async def schedule_many(self, specs: Iterable[JobSpec]) -> list[JobHandle]:
@@ -438,6 +443,7 @@ class BackgroundTaskScheduler:
             JobLookupError: there is no such job.
             SchedulerStateError: its last run has been claimed: nothing is left to pause.
         """
+        check_id(job_id)
         if not await (await self.store()).shard(job_id).pause(job_id):
             raise SchedulerStateError(f"job {job_id!r} runs for the last time: there is nothing left to pause")
 
@@ -508,6 +514,7 @@ class BackgroundTaskScheduler:
         Raises:
             JobLookupError: there is no such job.
         """
+        check_id(job_id)
         return await (await self.store()).shard(job_id).run(job_id)
 
     async def get_dead(self, limit: int = 1000) -> list[JobView]:
@@ -608,5 +615,5 @@ def _interval(
         return interval
     try:
         return timedelta(**given)
-    except (TypeError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"the interval {given} is not usable: {error}", field="interval") from None

@@ -257,15 +257,20 @@ def schedule_of(
     if (start_ms is not None or end_ms is not None or jitter_ms) and given not in (["cron"], ["interval"]):
         raise InvalidInputError("start, end and jitter go with cron= or interval=", field="start")
     if cron is not None:
-        return CronSchedule(
-            cron,
-            timezone=zone,
-            dst_gap=dst_gap,
-            dst_fold=dst_fold,
-            start_ms=start_ms,
-            end_ms=end_ms,
-            jitter_ms=jitter_ms,
-        )
+        try:
+            return CronSchedule(
+                cron,
+                timezone=zone,
+                dst_gap=dst_gap,
+                dst_fold=dst_fold,
+                start_ms=start_ms,
+                end_ms=end_ms,
+                jitter_ms=jitter_ms,
+            )
+        except InvalidScheduleError as error:
+            if error.field != "expression":
+                raise
+            raise InvalidScheduleError(f"cron={str(error).removeprefix('expression=')}", field="cron") from None
     if interval is not None:
         every_ms = seconds_to_ms(interval, "interval", minimum_ms=1)
         return Interval(every_ms, start_ms, end_ms, zone, jitter_ms)

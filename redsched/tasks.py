@@ -140,6 +140,8 @@ class TaskRegistry:
         task = self._tasks.get(name)
         if task is None and self._parent is not None:
             task = self._parent.find(name)
+        if task is None:
+            task = self._bound(name)
         if task is None and self.packages:
             task = self._import(name)
         if task is not None and task.owner is not None and not task.is_local:
@@ -190,7 +192,7 @@ class TaskRegistry:
             or not (inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function))
         )
         if not local or name is not None:
-            return Task(name or path, function, is_async, False, None, defaults)
+            return Task(name or path, function, is_async, False, None if local else _class_of(function), defaults)
         if owner_id is None:
             raise InvalidInputError(
                 f"{path} exists in this process only (a lambda, a closure, or a method of an instance that is not "
@@ -209,6 +211,18 @@ class TaskRegistry:
             instance = self._parent._instance(kind)
         return instance
 
+    def _bound(self, name: str) -> Task | None:
+        """The method of that path, of a class that has a bound instance."""
+        for kind in self._instances:
+            path = f"{module_name(kind.__module__)}.{kind.__qualname__}."
+            if name.startswith(path) and "<locals>" not in path:
+                function = inspect.getattr_static(kind, name.removeprefix(path), None)
+                if inspect.isfunction(function):
+                    task = Task(name, function, is_coroutine_function(function), False, kind)
+                    self._tasks[name] = task
+                    return task
+        return None
+
     def _import(self, name: str) -> Task | None:
         """Find `package.module.function` inside the allowed packages."""
         if not any(name.startswith(package + ".") for package in self.packages):
@@ -221,6 +235,16 @@ class TaskRegistry:
         if not inspect.isfunction(target) or f"{target.__module__}.{target.__qualname__}" != name:
             return None  # only what is defined there: not what that module imported for itself
         return self.register(target)
+
+
+def _class_of(function: Callable[..., Any]) -> type[Any] | None:
+    """The class of which a function is a method, as `Oven` for `Oven.bake`; None for any other function."""
+    owner, _, attribute = getattr(function, "__qualname__", "").rpartition(".")
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in owner.split("."):
+        found = getattr(found, part, None)
+    is_method = isinstance(found, type) and inspect.getattr_static(found, attribute, None) is function
+    return found if is_method else None
 
 
 def _reloaded(old: Task, new: Task) -> bool:

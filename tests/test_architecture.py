@@ -40,8 +40,8 @@ READS_WALL_TIME = {
 
 MAX_LINES = 300
 LONGER = {
-    "scheduler": (620, "the public door: half of it is docstrings"),
-    "worker.loop": (460, "one class, one turn: what it does is read from top to bottom"),
+    "scheduler": (660, "the public door: half of it is docstrings"),
+    "worker.loop": (500, "one class, one turn: what it does is read from top to bottom"),
     "jobs": (340, "what the door delegates to"),
 }
 MAX_LUA_LINES = 60
@@ -51,7 +51,7 @@ LONGER_LUA = {
     "include/claim": (160, "one function for each kind of due entry"),
     "include/replay": (75, "reads back exactly the rows that claim makes"),
     "include/settle": (135, "one branch for each verb"),
-    "modify": (85, "one branch for each `when`"),
+    "modify": (105, "one branch for each `when`"),
     "schedule": (130, "one branch for each mode"),
 }
 KEY_LITERALS = {

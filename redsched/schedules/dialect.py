@@ -218,4 +218,5 @@ def split(text: str) -> list[str]:
 
 def refused(text: str, problem: str) -> InvalidScheduleError:
     """The error for an expression, ready to be raised."""
-    return InvalidScheduleError(f"expression={text!r}: {problem}", field="expression")
+    shown = text if len(text) <= 200 else f"{text[:200]}…"
+    return InvalidScheduleError(f"expression={shown!r}: {problem}", field="expression")

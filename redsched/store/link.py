@@ -79,7 +79,8 @@ def _translate(error: BaseException, where: str) -> RedschedError:
                 return StoreReadOnlyError(f"Redis at {where} takes no writes: {text}")
             if code == "MISCONF" or "-MISCONF" in text:
                 return StoreReadOnlyError(f"Redis at {where} takes no writes, since it cannot save them: {text}")
-            if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or "-NOPERM" in text:
+            # `unauthenticated`: a longer command without a password is refused before it is read.
+            if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or "-NOPERM" in text or "unauthenticated" in text:
                 return StoreAccessError(f"Redis at {where} refused the user: {text}")
             if code in {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}:
                 return StoreUnavailableError(f"Redis at {where} is not ready: {text}")

@@ -61,6 +61,8 @@ class ShardLoop:
         self._idle = asyncio.Event()
         self._renew_at = 0.0
         self._heartbeat_at = 0.0
+        self.hungry = False
+        """It could claim nothing, since other shards' loops had taken all the room: they wake it."""
 
     # -- the turn -----------------------------------------------------------------------------------------------
 
@@ -82,6 +84,7 @@ class ShardLoop:
         """One poll, and all that follows from its reply."""
         now = time.monotonic()
         request = self._request(now, claim=claim)
+        self.hungry = claim and request.capacity == 0
         self.worker.reserved += request.capacity
         try:
             reply = await self.shard.poll(self.worker.id, self.worker.packed_queues, request, resend=FOREVER)
@@ -96,6 +99,7 @@ class ShardLoop:
             log.warning("Redis refused to settle %d runs: their leases had ended", len(reply.refused))
         for row in reply.claims:
             self._accept(row)
+        self.worker.feed()
         if reply.plans:
             await self._plan(reply.plans)
         return reply
@@ -385,6 +389,7 @@ class ShardLoop:
         if self.held.get(run.id) is run:
             del self.held[run.id]
             self.worker.holding -= 1
+            self.worker.feed()
             self._wake.set()
 
     def _stop(self, run_id: str, reason: str) -> None:
@@ -426,7 +431,8 @@ class ShardLoop:
             job = Job.decode(name, record, queue=queue.decode(), version=version, next_run_time=next_ms)
         except RecordVersionError as error:
             self.worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
-            return [name, fence, [], 0, 0, False, False, False, False, [_postponement_ms(times), times + 1]], None
+            later = [_postponement_ms(times), times + 1, Reason.UNREADABLE.value]
+            return [name, fence, [], 0, 0, False, False, False, False, later], None
         except Exception as error:
             return [name, fence, [], 0, 0, False, False, False, _text(error), False], None
         if self.worker.registry.find(job.record.task) is None:
@@ -434,7 +440,7 @@ class ShardLoop:
                 f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
                 self.worker.id, job.record.task, name,
             )  # fmt: skip
-            postponed = [_postponement_ms(times), times + 1]
+            postponed = [_postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value]
         made = plan(job, self.clock.now_ms(), running=running, max_catch_up=self.worker.max_catch_up)
         following = -1 if made.next_run_time is None else made.following or 0
         fires = list(made.fires)

@@ -79,6 +79,13 @@ class Worker:
         """How many more runs may be claimed."""
         return self.concurrency - self.holding - self.reserved
 
+    def feed(self) -> None:
+        """There may be room again: wake the loops that had none."""
+        for loop in self.loops:
+            if loop.hungry and self.room > 0:
+                loop.hungry = False
+                loop.wake()
+
     @property
     def serving(self) -> bool:
         """Whether `serve` is under way."""

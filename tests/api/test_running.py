@@ -145,7 +145,7 @@ async def test_a_result_that_cannot_be_encoded_is_dropped_with_the_reason_and_th
 
 async def test_who_waits_too_short_a_time_is_told_and_the_run_goes_on(redsched_kit: Kit) -> None:
     handle = await redsched_kit.scheduler.schedule_delayed_task("later", give, 60, args=[5])
-    with pytest.raises(ResultTimeoutError, match="0.05 s"):
+    with pytest.raises(ResultTimeoutError, match=r"0\.05 s"):
         await handle.result(timeout=0.05)
     await redsched_kit.advance(minutes=1)
     assert (await handle.result(timeout=5)).result == 5
@@ -212,7 +212,8 @@ async def test_a_run_exactly_at_its_grace_time_runs_and_later_is_missed(redsched
     await redsched_kit.travel(minutes=69)
     assert await redsched_kit.run_due() == 1
     await redsched_kit.travel_to(MAY + timedelta(hours=2, minutes=11))
-    assert await redsched_kit.run_due() == 0
+    await redsched_kit.run_due()
+    assert fired == [MAY + timedelta(hours=1)]
     event = await redsched_kit.wait_for("missed", handle.id)
     assert (event.reason, event.fire_time) == ("misfire", MAY + timedelta(hours=2))
     assert (await get(handle)).next_run_time == MAY + timedelta(hours=3)
@@ -271,7 +272,7 @@ async def test_no_more_instances_than_allowed_run_at_once_and_the_skipped_fire_i
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once"])
-async def test_a_run_whose_worker_died_starts_again_only_if_it_may(redsched_kit: Kit, delivery: str) -> None:
+async def test_a_run_whose_worker_died_starts_again_only_if_it_may(redsched_url: str, delivery: str) -> None:
     started: list[int] = []
 
     async def work() -> None:
@@ -279,21 +280,19 @@ async def test_a_run_whose_worker_died_starts_again_only_if_it_may(redsched_kit:
         if len(started) == 1:
             await asyncio.sleep(60)
 
-    first = redsched_kit.scheduler
-    second = BackgroundTaskScheduler(first.redis_url, first.prefix, lease=5.0, declared_tasks=False)
+    prefix = fresh_prefix()
+    first, second = (BackgroundTaskScheduler(redsched_url, prefix, lease=0.3, declared_tasks=False) for _ in range(2))
     for scheduler in (first, second):
         scheduler.register(work, name="work")
-    await first.start()
-    handle = await first.schedule_immediate_task("job", work, delivery=delivery)
-    await until(lambda: len(started) == 1)
-    assert first._serving is not None
-    first._serving.cancel()  # no goodbye: its lease has to run out
-    await asyncio.wait((first._serving,))
-    async with kit(second, clean=False) as elsewhere:
-        assert await elsewhere.run_due() == 0
-        await elsewhere.travel(seconds=6)
-        assert await elsewhere.run_due() == (delivery == "at_least_once")
-        result = await handle.result(timeout=5)
+    async with kit(first):
+        await first.start()
+        handle = await first.schedule_immediate_task("job", work, delivery=delivery)
+        await until(lambda: len(started) == 1)
+        assert first._serving is not None
+        first._serving.cancel()  # it settles nothing more: its lease runs out
+        await asyncio.wait((first._serving,))
+        async with second:
+            result = await handle.result(timeout=5)
     if delivery == "at_least_once":
         assert result.success
         assert len(started) == 2
@@ -432,7 +431,7 @@ async def test_a_worker_takes_from_the_queue_that_it_prefers_first_and_only_from
             for n in range(2):
                 await scheduler.schedule_immediate_task("job", enlist, queue=queue, args=[f"{queue} {n}"])
         assert await made.run_due() == 4
-        assert order[:2] == ["express 0", "express 1"]
+        assert sorted(order[:2]) == ["express 0", "express 1"]
         assert sorted(order[2:]) == ["default 0", "default 1"]
         assert [view.queue for view in await scheduler.get_jobs()] == ["foreign"] * 2
 

@@ -15,6 +15,7 @@ from redsched.testing import fresh_prefix
 from tests.faults import tasks
 from tests.faults.fleet import Fleet
 from tests.faults.local import until
+from tests.invariants import check
 from tests.servers import LocalServer
 
 LEASE = 1.5
@@ -37,6 +38,7 @@ async def client(fleet: Fleet) -> AsyncIterator[BackgroundTaskScheduler]:
     scheduler = BackgroundTaskScheduler(fleet.url, fleet.prefix, lease=LEASE, declared_tasks=False)
     await scheduler.start(worker=False)
     yield scheduler
+    await check(await scheduler.store())
     await scheduler.shutdown()
 
 
@@ -51,8 +53,11 @@ async def test_runs_of_a_killed_worker_are_recovered_once_when_their_leases_end(
     await client.schedule_many([JobSpec("slow", tasks.slow, args=[1.0]) for _ in range(20)])
     await until(lambda: len(fleet.effects("started")) == 20)
     os.kill(victim.pid, signal.SIGKILL)
-    fleet.add()
     killed = time.monotonic()
+    fleet.add()
+    await until(lambda: len(fleet.effects("started")) == 40)
+    # The lease was claimed or renewed within a third of its length before the kill.
+    assert time.monotonic() - killed > LEASE * 2 / 3 - 0.2, "recovered before the lease ended"
     await until(lambda: len(fleet.effects("done")) == 20)
     taken = time.monotonic() - killed
     # A run takes one second; its lease, claimed or renewed before the kill, ends within LEASE.

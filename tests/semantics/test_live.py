@@ -43,6 +43,9 @@ def reason_not_live(case):
         return "turns on a fire at the very instant of the operation"
     if "." in str(case.get("next_run_time")) or case["trigger"].get("seconds", 1) < 1:
         return "turns on less than a second"
+    trigger = case["trigger"]
+    if trigger["type"] == "interval" and "end_date" in trigger and "start_date" not in trigger:
+        return "turns on less than a second: the grid starts a moment after the case does, and ends with it"
     return None
 
 

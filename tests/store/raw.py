@@ -62,7 +62,9 @@ class Claim:
         return cls(run.decode(), fence, attempt, fire_ms, record, queue.decode(), *rest)
 
     def settled(self, verb: str = "done", reason: str | None = None, **more: Any) -> list[Any]:
-        """The row that ends it."""
+        """The row that ends it. What did not end well has a reason, as the worker gives one."""
+        if reason is None and verb not in ("done", "cancelled"):
+            reason = {"missed": "misfire", "released": "shutdown", "postponed": "unknown_task"}.get(verb, "task_failed")
         return [
             self.run, self.fence, verb, more.get("fire_ms", self.fire_ms), self.attempt, 0, 0, "task", reason or False,
             more.get("delay_ms", 0), more.get("error", False), more.get("remaining", False), self.postponed + 1,

@@ -182,6 +182,34 @@ async def test_the_right_token_in_the_hands_of_another_worker_is_refused(raw: Ra
     assert (await raw.worker("thief").poll(claim.settled())).refused == [b"job"]
 
 
+async def test_a_worker_that_claimed_its_own_lost_run_again_settles_it_only_with_the_new_token(raw: Raw) -> None:
+    await raw.shard.schedule([row("job")])
+    worker = raw.worker("w")
+    old = await worker.one()
+    await raw.expire("job")
+    new = await worker.one()
+    assert (await worker.poll(old.settled(), capacity=0)).refused == [b"job"]
+    assert (await worker.poll(held=[old], capacity=0)).lost == [b"job"]
+    assert (await worker.poll(new.settled(), capacity=0)).refused == []
+
+
+async def test_a_cancelled_job_has_no_tags_while_its_run_goes_on(raw: Raw) -> None:
+    now = await raw.now()
+    await raw.shard.schedule([row("once", tags=["t"]), periodic("each", now, now + HOUR, tags=["t"])])
+    await raw.worker("w").claim()
+    assert sorted(await raw.shard.cancel(tag="t")) == ["each", "once"]
+    assert await raw.command("SMEMBERS", raw.keys.tagged("t")) == []
+
+
+async def test_a_replaced_job_is_not_left_in_its_old_queue(raw: Raw) -> None:
+    await raw.shard.schedule([row("job", queue="old", tags=["before"])])
+    await raw.shard.schedule([row("job", "replace", queue="new", tags=["after"], delay=HOUR)])
+    assert await raw.due("old") == {}
+    assert (await raw.due("new")).keys() == {"job"}
+    assert await raw.command("SMEMBERS", raw.keys.tagged("before")) == []
+    assert await raw.command("SMEMBERS", raw.keys.tagged("after")) == [b"job"]
+
+
 async def test_tokens_only_grow(raw: Raw) -> None:
     await raw.freeze()
     await raw.shard.schedule([row(f"job{number}") for number in range(5)])

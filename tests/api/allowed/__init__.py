@@ -1,0 +1,1 @@
+"""A package that a test allows as a source of tasks."""

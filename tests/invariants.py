@@ -1,0 +1,134 @@
+"""What is true of the keys of a shard at every instant between two scripts.
+
+    await check(store)
+
+An orphan would be memory that nothing ever frees, or a job that nobody ever runs.
+"""
+
+from __future__ import annotations
+
+from redsched.store.store import Store
+from redsched.store.transitions import Shard
+
+__all__ = ["check"]
+
+SINGLE = {"clock", "events", "leases", "dead", "workers"}
+WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result"}
+Fields = dict[str, str]
+
+
+class _Picture:
+    """All that a shard holds, by kind of key."""
+
+    def __init__(self) -> None:
+        self.hashes: dict[str, dict[str, Fields]] = {"job": {}, "run": {}}
+        self.scores: dict[str, dict[str, dict[str, float]]] = {"due": {}, "live": {}}
+        self.sets: dict[str, dict[str, set[str]]] = {"waiting": {}, "tag": {}}
+        self.leases: dict[str, float] = {}
+        self.dead: dict[str, float] = {}
+        self.immortal: list[str] = []
+        self.unknown: list[str] = []
+
+
+async def _scores(shard: Shard, key: str) -> dict[str, float]:
+    flat = await shard.link.command("ZRANGE", key, 0, -1, "WITHSCORES")
+    return {flat[i].decode(): float(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+
+async def _look(shard: Shard) -> _Picture:
+    picture = _Picture()
+    picture.leases = await _scores(shard, shard.keys.leases)
+    picture.dead = await _scores(shard, shard.keys.dead)
+    for key in sorted(await shard.link.command("KEYS", shard.keys.every())):
+        name = key.decode().removeprefix(shard.keys.tag)
+        kind, _, own = name.partition(":")
+        if kind in picture.hashes:
+            flat = await shard.link.command("HGETALL", key)
+            fields = {flat[i].decode(): flat[i + 1].decode(errors="replace") for i in range(0, len(flat), 2)}
+            if fields:
+                picture.hashes[kind][own] = fields
+        elif kind in picture.scores:
+            picture.scores[kind][own] = await _scores(shard, key)
+        elif kind in picture.sets:
+            picture.sets[kind][own] = {member.decode() for member in await shard.link.command("SMEMBERS", key)}
+        elif kind in WITH_TTL:
+            if await shard.link.command("PTTL", key) == -1:
+                picture.immortal.append(name)
+        elif name not in SINGLE:
+            picture.unknown.append(name)
+    return picture
+
+
+def _owner(run_id: str) -> str | None:
+    head, _, fire = run_id.rpartition("@")
+    return head if head and fire.isdigit() else None
+
+
+def _broken(at: _Picture) -> list[str]:
+    """What is not as it should be, in words."""
+    jobs, runs = at.hashes["job"], at.hashes["run"]
+    due, live, waiting = at.scores["due"], at.scores["live"], at.sets["waiting"]
+    wrong = [f"{name} has neither an owner nor a TTL" for name in at.immortal]
+    wrong += [f"nobody knows the key {name}" for name in at.unknown]
+
+    for job_id, job in jobs.items():
+        if "record" not in job:
+            wrong.append(f"job {job_id} has no record: {job}")
+        is_due = job_id in due.get(job.get("queue", "default"), {})
+        if not (is_due or "fence" in job or "state" in job or live.get(job_id) or waiting.get(job_id)):
+            wrong.append(f"nothing will ever run or end job {job_id}: {job}")
+        if is_due and "fence" in job and "next_ms" not in job:
+            wrong.append(f"job {job_id} is due and running: {job}")
+        if is_due and "state" in job:
+            wrong.append(f"job {job_id} is {job['state']} and due")
+        if is_due and "periodic" in job and "next_ms" not in job:
+            wrong.append(f"periodic job {job_id} is due, but not known when: {job}")
+        if "fence" in job and job_id not in at.leases:
+            wrong.append(f"job {job_id} runs without a lease")
+        if job.get("state") == "dead" and job_id not in at.dead:
+            wrong.append(f"job {job_id} is dead, but not among the dead")
+
+    for run_id, run in runs.items():
+        own = _owner(run_id)
+        if own is None or run.get("job") != own:
+            wrong.append(f"run {run_id} is of no job: {run}")
+        elif run.get("state") == "dead":
+            if run_id not in at.dead:
+                wrong.append(f"run {run_id} is dead, but not among the dead")
+        elif "fence" in run:
+            if run_id not in live.get(own, {}):
+                wrong.append(f"run {run_id} holds a token, but is not live")
+        elif run_id not in waiting.get(own, set()):
+            wrong.append(f"run {run_id} neither runs nor waits: {run}")
+        if "fence" in run and run_id in waiting.get(own or "", set()):
+            wrong.append(f"run {run_id} runs and waits")
+
+    for queue, members in due.items():
+        wrong += [
+            f"{member} is due in {queue}, but does not exist" for member in members if member not in (jobs | runs)
+        ]
+    for job_id, members in live.items():
+        wrong += [f"{run_id} is live without a lease" for run_id in members if run_id not in at.leases]
+        wrong += [f"{run_id} is live without a token" for run_id in members if "fence" not in runs.get(run_id, {})]
+        wrong += [f"{run_id} is in live:{job_id}" for run_id in members if _owner(run_id) != job_id]
+    everywhere = {member for members in due.values() for member in members}
+    for members in waiting.values():
+        wrong += [f"{run_id} waits, but is not due" for run_id in members if run_id not in everywhere]
+        wrong += [f"{run_id} waits, but does not exist" for run_id in members if run_id not in runs]
+    for tag, members in at.sets["tag"].items():
+        wrong += [f"tag {tag} names {job_id}, which does not exist" for job_id in members if job_id not in jobs]
+    for run_id in at.dead:
+        if (jobs | runs).get(run_id, {}).get("state") != "dead":
+            wrong.append(f"{run_id} is among the dead, but is not dead")
+    return wrong
+
+
+async def check(store: Store) -> None:
+    """Compare all keys of a store with each other.
+
+    Raises:
+        AssertionError: something is not as it should be; the message lists all that is not.
+    """
+    for shard in store.shards:
+        wrong = _broken(await _look(shard))
+        assert not wrong, "; ".join(wrong)

@@ -1,0 +1,296 @@
+"""The real scripts under any order of calls: after each step the invariants hold, and no run has two holders."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from redsched.errors import ConflictingIdError, JobLookupError
+from redsched.store.queries import clear
+from redsched.store.store import Store
+from redsched.testing import fresh_prefix
+from tests.invariants import check
+from tests.store.raw import LIMITS, Claim, Raw, periodic, row
+
+IDS = ("a", "b")
+WORKERS = ("w1", "w2")
+ids, workers = st.sampled_from(IDS), st.sampled_from(WORKERS)
+modes = st.sampled_from(["add", "keep", "replace"])
+tags = st.sampled_from([None, ["t"], ["t", "u"]])
+STEP = 50
+"""Fires of periodic jobs lie beside those of manual runs, which are at multiples of 100 ms."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What the model knows of a claim."""
+
+    worker: str
+    claim: Claim
+    until_ms: int
+    generation: int
+
+
+class Scheduler(RuleBasedStateMachine):
+    """Two ids, two workers, one clock that stands still but where a rule moves it."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.store = Store(self.url, fresh_prefix(), limits=LIMITS)
+        self.raw = Raw(self.store)
+        self.now = self.do(self.raw.now()) // 100 * 100 + 1000
+        self.do(self.raw.freeze(self.now - self.do(self.raw.now())))
+        self.now = self.do(self.raw.now())
+        self.held: dict[str, Held] = {}
+        self.stale: list[Held] = []
+        self.plans: list[tuple[str, list[Any]]] = []
+        self.expected: dict[str, str] = {}
+        self.generation: dict[str, int] = dict.fromkeys(IDS, 0)
+        self.last_poll: dict[str, tuple[Any, Any]] = {}
+        self.fences: set[int] = set()
+
+    def do(self, call: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(call)
+
+    def teardown(self) -> None:
+        self.do(clear(self.store))
+        self.do(self.store.close())
+        self.runner.close()
+
+    @initialize(tags=tags, most=st.sampled_from([1, 2]), known=st.booleans())
+    def something_runs(self, tags: list[str] | None, most: int, known: bool) -> None:
+        """What a step does is worth little where nothing is under way."""
+        self.schedule_once("a", "add", 0, tags, most)
+        self.schedule_periodic("b", "add", known, tags, most)
+        self.time_passes_and_a_worker_polls(100, "w1", False)
+
+    # -- the client -------------------------------------------------------------------------------------------------
+
+    def _scheduled(self, one: list[Any], kind: str) -> None:
+        try:
+            (status,) = self.do(self.raw.shard.schedule([one]))
+        except ConflictingIdError:
+            return
+        if status != "kept":
+            self.expected[one[0]] = kind
+            self.generation[one[0]] += 1
+
+    @rule(job_id=ids, mode=modes, delay=st.sampled_from([0, 100, 6000, None]), tags=tags, most=st.sampled_from([1, 2]))
+    def schedule_once(self, job_id: str, mode: str, delay: int | None, tags: list[str] | None, most: int) -> None:
+        fields = ["max_instances", most] if most > 1 else None
+        self._scheduled(row(job_id, mode, delay=delay, tags=tags, fields=fields), "once")
+
+    @rule(job_id=ids, mode=modes, known=st.booleans(), tags=tags, most=st.sampled_from([1, 2]))
+    def schedule_periodic(self, job_id: str, mode: str, known: bool, tags: list[str] | None, most: int) -> None:
+        first = self.now + STEP
+        fields = ["max_instances", most] if most > 1 else []
+        one = periodic(job_id, first, first + 1000 if known else None, mode, tags=tags, fields=fields)
+        self._scheduled(one, "periodic")
+
+    @rule(job_id=ids, how=st.sampled_from(["cancel", "remove"]))
+    def cancel(self, job_id: str, how: str) -> None:
+        self.do(self.raw.shard.cancel(ids=[job_id], how=how))
+        self._ended(job_id)
+
+    @rule(tag=st.sampled_from(["t", "u"]))
+    def cancel_tag(self, tag: str) -> None:
+        for job_id in self.do(self.raw.shard.cancel(tag=tag)):
+            self._ended(job_id)
+
+    def _ended(self, job_id: str) -> None:
+        self.expected.pop(job_id, None)
+        self.generation[job_id] += 1
+
+    @rule(job_id=ids)
+    def pause(self, job_id: str) -> None:
+        if job_id in self.expected:
+            self.do(self._try(self.raw.shard.pause(job_id)))
+
+    @rule(job_id=ids)
+    def run_now(self, job_id: str) -> None:
+        if job_id in self.expected:
+            self.do(self._try(self.raw.shard.run(job_id)))
+
+    @rule(job_id=ids, what=st.sampled_from(["resume", "reschedule", "record", "queue", "tags", "pause"]))
+    def modify(self, job_id: str, what: str) -> None:
+        if job_id not in self.expected:
+            return
+        fields = self.do(self.raw.job(job_id))
+        again = [self.now + STEP, -1]
+        change: dict[str, Any] = {"kind": "modified", "when": False}
+        if what == "resume":
+            if fields.get("state") != "paused":
+                return
+            change = {"kind": "resumed", "when": again if "periodic" in fields else "saved"}
+        elif what == "reschedule":
+            change["when"] = again
+        elif what == "record":
+            change["record"] = b"changed"
+        elif what == "queue":
+            change["queue"] = "other" if fields.get("queue", "default") == "default" else "default"
+        elif what == "tags":
+            change["tags"] = ["u"]
+        else:
+            change["when"] = "pause"
+        if self.do(self._try(self.raw.shard.modify(job_id, int(fields.get("version", 0)), change))):
+            self.generation[job_id] += what in ("resume", "reschedule")
+
+    @rule()
+    def requeue(self) -> None:
+        dead = list(self.do(self.raw.scores(self.raw.keys.dead)))
+        assert self.do(self.raw.shard.requeue(dead)) == dead
+
+    @staticmethod
+    async def _try(call: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await call
+        except JobLookupError:
+            return None
+
+    @rule()
+    def a_request_is_sent_again(self) -> None:
+        script, _ = self.raw.sent
+        if "request" in script.args:
+            before = self.do(self.raw.dump())
+            assert self.do(self.raw.resend()) == self.raw.answered
+            assert self.do(self.raw.dump()) == before
+
+    # -- the workers ------------------------------------------------------------------------------------------------
+
+    def _poll(self, name: str, settled: list[Held], held: list[Held], capacity: int, rows: list[list[Any]]) -> None:
+        worker = self.raw.worker(name, "default", "other")
+        known = [h.claim for h in held]
+        reply = self.do(worker.poll(*rows, held=known, capacity=capacity, heartbeat={}))
+        self.last_poll[name] = self.raw.sent
+        refused = {run.decode() for run in reply.refused}
+        for one, its_row in zip(settled, rows, strict=True):
+            run = one.claim.run
+            holds = self.held.get(run) is one
+            assert (run in refused) == (not holds), f"{run}: refused {refused}, held {holds}"
+            if holds:
+                del self.held[run]
+                over = its_row[2] in ("done", "dead", "missed", "cancelled")
+                if over and run in self.expected and one.generation == self.generation[run]:
+                    del self.expected[run]
+        for one in held:
+            if self.held.get(one.claim.run) is one:
+                assert one.claim.run.encode() not in reply.lost
+                one.until_ms = self.now + LIMITS.lease_ms
+        self._recovered()
+        for claimed in reply.claims:
+            self._claimed(name, Claim.of(claimed))
+        self.plans += [(name, plan) for plan in reply.plans]
+        self._skipped()
+
+    def _recovered(self) -> None:
+        """Leases that had ended by now are ended by any poll."""
+        for run, one in list(self.held.items()):
+            if one.until_ms <= self.now:
+                self.stale.append(self.held.pop(run))
+                if run in self.expected and one.generation == self.generation[run]:
+                    # at_most_once and max_recoveries may have ended it, dead and so still there
+                    assert self.do(self.raw.job(run)), f"{run} is gone with its worker"
+
+    def _claimed(self, name: str, claim: Claim) -> None:
+        assert claim.run not in self.held, f"{claim.run} is held by {self.held[claim.run].worker}, and given to {name}"
+        assert claim.fence not in self.fences, "a token was given twice"
+        self.fences.add(claim.fence)
+        job_id = claim.run.partition("@")[0]
+        self.held[claim.run] = Held(name, claim, self.now + LIMITS.lease_ms, self.generation[job_id])
+
+    def _skipped(self) -> None:
+        for kind, job_id, _ in self.do(self.raw.events()):
+            if kind == "skipped" and self.expected.get(job_id) == "once":
+                del self.expected[job_id]
+
+    @rule(name=workers, capacity=st.sampled_from([1, 10]), renew=st.booleans())
+    def poll(self, name: str, capacity: int, renew: bool) -> None:
+        held = [h for h in self.held.values() if h.worker == name] if renew else []
+        self._poll(name, [], held, capacity, [])
+
+    @rule(
+        name=workers,
+        verb=st.sampled_from(["done", "retry", "dead", "released", "postponed", "missed", "cancelled"]),
+        claims=st.booleans(),
+        late=st.booleans(),
+    )
+    def settle(self, name: str, verb: str, claims: bool, late: bool) -> None:
+        """All that the worker believes to hold, or (late) what it has lost."""
+        mine = [h for h in (self.stale if late else self.held.values()) if h.worker == name]
+        rows = [h.claim.settled(verb, delay_ms=100) for h in mine]
+        self._poll(name, mine, [], 10 if claims else 0, rows)
+
+    @rule(name=workers)
+    def the_last_poll_is_sent_again(self, name: str) -> None:
+        if name not in self.last_poll:
+            return
+        script, arguments = self.last_poll[name]
+        before = self.do(self.raw.dump("clock"))
+        reply = self.do(self.raw.shard.link.script(script, arguments))
+        assert self.do(self.raw.dump("clock")) == before
+        for claimed in reply[3]:
+            claim = Claim.of(claimed)
+            known = self.held.get(claim.run)
+            assert known, claim
+            assert (known.worker, known.claim.fence) == (name, claim.fence)
+            assert (known.claim.attempt, known.claim.fire_ms) == (claim.attempt, claim.fire_ms)
+
+    @rule(coalesce=st.booleans())
+    def plan(self, coalesce: bool) -> None:
+        """Commit the oldest plan that a worker was given, perhaps long after."""
+        if not self.plans:
+            return
+        name, (job_id, fence, next_ms, *_) = self.plans.pop(0)
+        fires = [next_ms] if coalesce else [next_ms, next_ms + 1000]
+        following = max(fires[-1], self.now - STEP) // 1000 * 1000 + 1000 + STEP
+        outcome = self.do(self.raw.worker(name).commit(job_id.decode(), fence, fires, following, following + 1000))
+        assert self.do(self.raw.resend())[2] == [outcome.encode()] or outcome == "STALE"
+        if outcome == "started":
+            batch = fires if len(fires) > 1 else False
+            run = f"{job_id.decode()}@{fires[-1]}"
+            self._claimed(name, Claim(run, fence, 1, fires[0], b"", "default", batch, None, 0, 0, 0))
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    @rule(ahead=st.sampled_from([100, 1000, LIMITS.lease_ms, 2 * LIMITS.lease_ms]), name=workers, renew=st.booleans())
+    def time_passes_and_a_worker_polls(self, ahead: int, name: str, renew: bool) -> None:
+        """Leases end, unless they are renewed."""
+        self.now += ahead
+        self.do(self.raw.command("HSET", self.raw.keys.clock, "now_us", self.now * 1000))
+        self.poll(name, 10, renew)
+
+    @invariant()
+    def all_is_as_it_should_be(self) -> None:
+        self.do(check(self.store))
+
+    @invariant()
+    def no_job_is_lost(self) -> None:
+        for job_id in self.expected:
+            assert "record" in self.do(self.raw.job(job_id)), f"{job_id} is gone"
+
+    @invariant()
+    def whoever_holds_a_run_is_known_to_redis(self) -> None:
+        for run, one in self.held.items():
+            fields = self.do(self.raw.run(run) if "@" in run else self.raw.job(run))
+            assert (fields.get("fence"), fields.get("owner")) == (str(one.claim.fence), one.worker), run
+
+
+def test_any_order_of_calls_keeps_the_invariants(redsched_url: str) -> None:
+    class Here(Scheduler):
+        url = redsched_url
+
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
