@@ -230,6 +230,9 @@ class ShardLoop:
         if task is None:
             self._postpone(run, Reason.UNKNOWN_TASK, f"worker {self.worker.id} knows no task {run.job.record.task!r}")
             return
+        if self.worker.giving_back:
+            self._settle(run, Outcome.RELEASED, Reason.SHUTDOWN)
+            return
         run.task = task
         run.clock = self.clock
         run.report = self._report

@@ -58,6 +58,8 @@ class Worker:
         self.executors = executors or Executors()
         self.max_catch_up = max_catch_up
         self.stopping = False
+        self.giving_back = False
+        """The grace time is over: what a poll still brings is given back at once."""
         self.holding = 0
         """Runs that are held now, on all shards."""
         self.reserved = 0
@@ -126,7 +128,7 @@ class Worker:
         if self._serving:
             raise SchedulerStateError(f"worker {self.id} serves already")
         self._serving = True
-        self.stopping = False
+        self.stopping = self.giving_back = False
         stopped = self._stopped = anyio.Event()
         self._prepare()
         try:
@@ -165,10 +167,14 @@ class Worker:
             loop.wake()
         if self._stopped is None:
             return
+        began = time.monotonic()
         with anyio.move_on_after(grace):
-            # Only for runs: with nothing held, a Redis that is away is not worth the whole grace.
-            while self.holding and not self._stopped.is_set():  # noqa: ASYNC110  two conditions, once in a life
+            # For runs, and for a poll under way that may bring some; but a Redis that is away is not worth the grace.
+            while not self._stopped.is_set():
+                if not self.holding and (not self.reserved or time.monotonic() - began > STUBBORN_S):
+                    break
                 await anyio.sleep(0.02)
+        self.giving_back = True
         for loop in self.loops:
             for run in list(loop.held.values()):
                 run.stop("shutdown")

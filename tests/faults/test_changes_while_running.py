@@ -16,7 +16,7 @@ from redsched.store.link import Resend
 from redsched.store.transitions import PollRequest, Shard
 from redsched.testing import Kit
 from tests.faults.gate import Gate
-from tests.faults.local import effect, ran, until
+from tests.faults.local import Make, effect, ran, until
 from tests.invariants import check
 
 gate = Gate()
@@ -293,3 +293,39 @@ async def test_a_job_that_is_modified_while_it_is_planned_is_not_late_for_it(kit
     await scheduler.modify_job(handle.id, name="other")
     assert await kit.run_due() == 1
     assert ran == ["tick"]
+
+
+@pytest.mark.parametrize("grace", [0.0, 10.0])
+async def test_a_claim_whose_reply_comes_after_the_stop_is_run_in_the_grace_time_or_given_back(
+    redsched_url: str, make: Make, grace: float
+) -> None:
+    scheduler = make(redsched_url)
+    scheduler.register(effect)
+    await scheduler.start()
+    shard = (await scheduler.store()).shards[0]
+    poll, claimed, go_on = shard.poll, asyncio.Event(), asyncio.Event()
+
+    async def slow_reply(*args: Any, **kwargs: Any) -> Any:
+        reply = await poll(*args, **kwargs)
+        if reply.claims:
+            claimed.set()
+            await go_on.wait()
+        return reply
+
+    shard.poll = slow_reply  # type: ignore[method-assign]
+    handle = await scheduler.schedule_immediate_task("effect", effect, args=["late"])
+    await claimed.wait()
+    stopping = asyncio.create_task(scheduler.shutdown(grace=grace))
+    await until(lambda: scheduler.worker is None or scheduler.worker.giving_back or grace)
+    go_on.set()
+    await stopping
+    kinds = [event.kind for event in await scheduler.get_history(handle.id)]
+    if grace:
+        assert ran == ["late"]
+        assert kinds == ["scheduled", "claimed", "done"]
+    else:
+        assert ran == []
+        assert kinds == ["scheduled", "claimed", "released"]
+        job = await scheduler.get_job(handle.id)
+        assert job is not None
+        assert (job.state, job.attempt) == ("scheduled", 0)
