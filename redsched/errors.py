@@ -101,7 +101,11 @@ class StoreError(RedschedError):
 
 
 class StoreUnavailableError(StoreError):
-    """No answer from Redis: down, unreachable, timed out, loading, or failing over. Safe to try again."""
+    """No answer from Redis: down, unreachable, timed out, loading, or failing over.
+
+    It was tried for `retry_for` seconds. The request may have been carried out all the same: trying again is safe
+    with a `job_id` of your own, while without one it may add a second job.
+    """
 
 
 class StoreFullError(StoreError):
