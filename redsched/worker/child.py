@@ -1,4 +1,6 @@
-"""A child of the process pool: `python -m redsched.worker.child IN OUT`, two pipes of length-prefixed msgpack.
+"""A child of the process pool: `python -m redsched.worker.child IN OUT PYTHONPATH`.
+
+IN and OUT are file descriptors of two pipes that carry length-prefixed msgpack, PYTHONPATH is what tasks see of it.
 
 Ends when its input ends, that is, when its parent ends, even in the middle of a task.
 """
@@ -6,6 +8,7 @@ Ends when its input ends, that is, when its parent ends, even in the middle of a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import os
@@ -16,8 +19,9 @@ import struct
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from functools import reduce
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, BinaryIO
 
 import msgpack
@@ -26,6 +30,12 @@ from redsched.codec import pack_result, unpack_payload
 from redsched.errors import InvalidInputError
 
 _LENGTH = struct.Struct(">I")
+
+BEGUN = b"+"
+"""Goes before the reply, as soon as the request is there: the parent may give a call that was not begun to another."""
+
+MAX_TEXT = 100_000
+"""Characters of an error's message, and of its traceback: a message may quote whatever was too large."""
 
 
 def _find(module: str, qualname: str, main_path: str | None) -> Any:
@@ -37,21 +47,31 @@ def _find(module: str, qualname: str, main_path: str | None) -> Any:
     return reduce(getattr, qualname.split("."), importlib.import_module(module))
 
 
-def _answer(request: bytes) -> bytes:
-    module, qualname, main_path, payload, limit = msgpack.unpackb(request, raw=False)
+def _text(make: Callable[[], str]) -> str:
+    """A text of the task's making: it may be too long, no valid Unicode (a file's name), or fail to be made."""
     try:
+        text = make()
+    except Exception as error:
+        text = f"<no text: {type(error).__name__}>"
+    return text[:MAX_TEXT].encode(errors="backslashreplace").decode()
+
+
+def _answer(request: bytes) -> bytes:
+    module, qualname, main_path, payload, limit, first = msgpack.unpackb(request, raw=False)
+    try:
+        for name in first:
+            importlib.import_module(name)
         function = _find(module, qualname, main_path)
         args, kwargs = unpack_payload(payload)
         result = function(*args, **kwargs)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
-    except BaseException as error:  # SystemExit too: it fails the task, not the child
-        reply: list[Any] = ["error", type(error).__name__, str(error), traceback.format_exc()]
-    else:
         try:
-            reply = ["ok", pack_result(result, limit=limit)]
+            reply: list[Any] = ["ok", pack_result(result, limit=limit)]
         except InvalidInputError as error:
-            reply = ["unencodable", type(error).__name__, str(error), ""]
+            reply = ["unencodable", type(error).__name__, _text(error.__str__), ""]
+    except BaseException as error:  # SystemExit too: it fails the task, not the child
+        reply = ["error", _text(type(error).__name__.__str__), _text(error.__str__), _text(traceback.format_exc)]
     return msgpack.packb(reply) or b""
 
 
@@ -64,17 +84,30 @@ def _read(source: BinaryIO, requests: queue.SimpleQueue[bytes]) -> None:
         requests.put(source.read(length))
 
 
+def _take_no_notice(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing; not SIG_IGN, which the programs that a task starts would inherit."""
+
+
 def main() -> None:
     """Answer calls until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    source, sink = os.fdopen(int(sys.argv[1]), "rb"), os.fdopen(int(sys.argv[2]), "wb")
+    signal.signal(signal.SIGINT, _take_no_notice)  # Ctrl-C is the parent's to handle
+    given_in, given_out, python_path = sys.argv[1:4]
+    # What was there before our parent put its own sys.path there, for the programs that a task starts.
+    os.environ.pop("PYTHONPATH", None)
+    if python_path:
+        os.environ["PYTHONPATH"] = python_path
+    source, sink = os.fdopen(int(given_in), "rb"), os.fdopen(int(given_out), "wb")
     os.set_inheritable(source.fileno(), False)
     os.set_inheritable(sink.fileno(), False)
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(source, requests), daemon=True).start()
     while True:
-        reply = _answer(requests.get())
-        sys.stdout.flush()
+        request = requests.get()
+        sink.write(BEGUN)
+        sink.flush()
+        reply = _answer(request)
+        with contextlib.suppress(Exception):  # the task may have closed or replaced it
+            sys.stdout.flush()
         sink.write(_LENGTH.pack(len(reply)) + reply)
         sink.flush()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,11 +16,58 @@ from typing import Any
 import pytest
 
 from redsched.codec import pack_payload, unpack_result
-from redsched.errors import EncodingError, InvalidInputError, TaskFailedError
+from redsched.errors import EncodingError, InvalidInputError, SchedulerStateError, TaskFailedError
 from redsched.testing import Kit
 from redsched.worker.processes import ProcessPool, target_of
 from tests.servers import ROOT, wait_until
 from tests.worker import functions
+
+
+class BadError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def fail_without_text() -> None:
+    raise BadError
+
+
+def fail_with(message: str) -> None:
+    raise ValueError(message)
+
+
+def fail_with_bytes_of_a_name() -> None:
+    raise ValueError(os.fsdecode(b"caf\xe9"))
+
+
+def close_stdout() -> None:
+    sys.stdout.close()
+
+
+def fork_and_die(told: str) -> None:
+    """The forked process holds the pipes open while this one dies."""
+    if os.fork() == 0:
+        functions.tell_and_hang(told)
+    wait_until(lambda: Path(told).exists() and Path(told).read_text())
+    os._exit(3)
+
+
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def program_ignores_sigint() -> bool:
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+def interrupted() -> str:
+    os.kill(os.getpid(), signal.SIGINT)
+    return "went on"
+
+
+def loaded(module: str) -> bool:
+    return module in sys.modules
 
 
 @pytest.fixture
@@ -105,10 +154,119 @@ async def test_a_result_above_the_limit_is_refused(pool: ProcessPool) -> None:
         await call(pool, functions.large, 300_000)
 
 
+async def test_an_exception_whose_text_cannot_be_made_arrives_all_the_same(pool: ProcessPool) -> None:
+    with pytest.raises(TaskFailedError, match="no text: RuntimeError") as caught:
+        await call(pool, fail_without_text)
+    assert caught.value.error_type == "BadError"
+
+
+async def test_an_exception_with_what_is_no_unicode_arrives_all_the_same(pool: ProcessPool) -> None:
+    with pytest.raises(TaskFailedError) as caught:
+        await call(pool, fail_with_bytes_of_a_name)
+    assert str(caught.value) == r"caf\udce9"
+
+
+async def test_an_endless_message_is_shortened(pool: ProcessPool) -> None:
+    with pytest.raises(TaskFailedError) as caught:
+        await call(pool, fail_with, "x" * 200_000)
+    assert len(str(caught.value)) == 100_000
+
+
+async def test_a_task_that_closes_stdout_is_no_harm(pool: ProcessPool) -> None:
+    child = await call(pool, functions.pid)
+    await call(pool, close_stdout)
+    assert await call(pool, functions.pid) == child
+
+
+async def test_a_child_that_died_while_idle_costs_no_call(pool: ProcessPool) -> None:
+    child = await call(pool, functions.pid)
+    os.kill(child, signal.SIGKILL)
+    await asyncio.to_thread(wait_until, lambda: not alive(child))
+    assert await call(pool, functions.pid) != child
+
+
+async def test_the_death_of_a_child_is_noticed_though_what_it_forked_lives(pool: ProcessPool, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    async with asyncio.timeout(20):
+        with pytest.raises(TaskFailedError, match="exit status 3"):
+            await call(pool, fork_and_die, str(told))
+    forked = int(told.read_text())
+    assert alive(forked)
+    os.kill(forked, signal.SIGKILL)
+
+
+async def test_a_task_sees_the_python_path_of_its_worker(pool: ProcessPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert await call(pool, variable, "PYTHONPATH") is None
+    other = ProcessPool(1)
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    assert await call(other, variable, "PYTHONPATH") == "/nowhere"
+    await other.aclose()
+
+
+async def test_a_child_takes_no_notice_of_ctrl_c_and_programs_of_a_task_do(pool: ProcessPool) -> None:
+    assert await call(pool, interrupted) == "went on"
+    assert await call(pool, program_ignores_sigint) is False
+
+
+async def test_modules_are_imported_before_the_first_task() -> None:
+    pool = ProcessPool(1, on_child_start=("this",))
+    assert await call(pool, loaded, "this")
+    await pool.aclose()
+    pool = ProcessPool(1, on_child_start=("no_such_module",))
+    with pytest.raises(TaskFailedError, match="no_such_module"):
+        await call(pool, functions.add, 1)
+    await pool.aclose()
+
+
+async def test_a_call_that_is_cancelled_while_its_child_starts_leaves_nothing() -> None:
+    pool = ProcessPool(1)
+    before = len(os.listdir("/proc/self/fd"))
+    for pause in (0, 0, 0.001, 0.002, 0.004, 0.008):
+        calling = asyncio.create_task(call(pool, functions.add, 1))
+        await asyncio.sleep(pause)
+        calling.cancel()
+        await asyncio.wait({calling})
+    assert await call(pool, functions.add, 1) == 1
+    child = await call(pool, functions.pid)
+    await pool.aclose()
+    assert not alive(child)
+    await asyncio.sleep(0)
+    gc.collect()  # a pipe that was left open would warn, and a warning fails
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_closing_waits_for_calls_and_then_refuses_more(tmp_path: Path) -> None:
+    pool = ProcessPool(1)
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    meeting = asyncio.create_task(call(pool, functions.meet, str(mine), str(other)))
+    await asyncio.to_thread(wait_until, mine.exists, 20)
+    closing = asyncio.create_task(pool.aclose())
+    late = asyncio.create_task(call(pool, functions.add, 1))
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    other.touch()
+    await closing
+    assert await meeting is True
+    with pytest.raises(SchedulerStateError, match="closed"):
+        await late
+
+
+async def test_closing_with_kill_ends_a_call_at_once(tmp_path: Path) -> None:
+    pool = ProcessPool(1)
+    told = tmp_path / "pid"
+    hanging = asyncio.create_task(call(pool, functions.tell_and_hang, str(told)))
+    await asyncio.to_thread(wait_until, lambda: told.exists() and told.read_text(), 20)
+    await pool.aclose(kill=True)
+    assert not alive(int(told.read_text()))
+    with pytest.raises(TaskFailedError, match="signal 9"):
+        await hanging
+
+
 def test_only_functions_of_a_module_can_run_in_a_child() -> None:
     def closure() -> None: ...
 
-    for function in (lambda: 1, closure, partial(functions.add, 1), "text".upper):
+    for function in (lambda: 1, closure, partial(functions.add, 1), "text".upper, str.upper):
         with pytest.raises(InvalidInputError, match="process pool"):
             target_of(function)
 
