@@ -216,13 +216,14 @@ async def _drain(scheduler: BackgroundTaskScheduler, grace: float, stop: Stop) -
     worker = scheduler.worker
     held = worker.holding if worker is not None else 0
     if held:
-        log.info("stopping: %d runs have %g s to finish; a second signal gives them back at once", held, grace)
+        runs = "1 run has" if held == 1 else f"{held} runs have"
+        log.info("stopping: %s %g s to finish; a second signal gives back what is left", runs, grace)
     else:
         log.info("stopping: no run is under way")
     closing = asyncio.create_task(scheduler.shutdown(grace=grace))
     if await stop.urged_before(closing):
         if worker is not None:
-            log.warning("stopping at once: %d runs are cancelled and given back", worker.holding)
+            log.warning("stopping at once: runs are cancelled and given back (%d)", worker.holding)
             await worker.stop(grace=0)
         await closing
     closing.result()

@@ -21,7 +21,7 @@ from redsched.cli.root import build
 from redsched.testing import Kit
 
 APP = '''
-import asyncio, os, pathlib
+import asyncio, os, pathlib, sys, time
 import redsched
 
 scheduler = redsched.BackgroundTaskScheduler(
@@ -35,13 +35,14 @@ async def quick() -> str:
 @redsched.schedule_task(name="gated")
 async def gated() -> None:
     """Ends as soon as the file `gate` is there."""
+    print("gated has begun", file=sys.stderr, flush=True)
     while not pathlib.Path("gate").exists():
         await asyncio.sleep(0.01)
 
 @redsched.schedule_task(name="blocked")
 def blocked() -> None:
     """A plain function that cannot be stopped."""
-    import time
+    print("blocked has begun", file=sys.stderr, flush=True)
     while not pathlib.Path("gate").exists():
         time.sleep(0.01)
 

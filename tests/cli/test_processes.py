@@ -56,10 +56,10 @@ async def test_runs_finish_when_the_whole_group_gets_the_signal(redsched_kit: Ki
     parent = await start("worker", TARGET, "--processes", "2", "--grace", "60")
     found = await children(redsched_kit, 2)
     await schedule(redsched_kit, "gated", "g")
-    await redsched_kit.wait_for("claimed", "g")
+    await parent.says("gated has begun")
     for pid in (parent.pid, *found):
         os.kill(pid, signal.SIGTERM)
-    await parent.says("stopping: 1 runs")
+    await parent.says("stopping: 1 run has")
     (app_folder / "gate").touch()
     await redsched_kit.wait_for("done", "g")
     assert await parent.ends() == ExitCode.OK
@@ -69,9 +69,9 @@ async def test_a_second_signal_to_the_parent_ends_the_children_at_once(redsched_
     parent = await start("worker", TARGET, "--processes", "2", "--grace", "60")
     await children(redsched_kit, 2)
     await schedule(redsched_kit, "gated", "g")
-    await redsched_kit.wait_for("claimed", "g")
+    await parent.says("gated has begun")
     parent.signal(signal.SIGTERM)
-    await parent.says("stopping: 1 runs")
+    await parent.says("stopping: 1 run has")
     parent.signal(signal.SIGTERM)
     await redsched_kit.wait_for("released", "g")
     assert await parent.ends(timeout=8) == ExitCode.OK

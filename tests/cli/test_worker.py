@@ -46,9 +46,9 @@ async def test_it_says_who_it_is_serves_and_ends_with_0(redsched_kit: Kit, start
 async def test_a_run_in_flight_finishes_after_sigterm(redsched_kit: Kit, start: Start, app_folder) -> None:
     worker = await start("worker", TARGET)
     await schedule(redsched_kit, "gated", "g")
-    await redsched_kit.wait_for("claimed", "g")
+    await worker.says("gated has begun")
     worker.signal(signal.SIGTERM)
-    await worker.says("stopping: 1 runs")
+    await worker.says("stopping: 1 run has")
     await schedule(redsched_kit, "quick", "too late")
     (app_folder / "gate").touch()
     await redsched_kit.wait_for("done", "g")
@@ -59,7 +59,7 @@ async def test_a_run_in_flight_finishes_after_sigterm(redsched_kit: Kit, start: 
 async def test_what_does_not_finish_in_the_grace_time_is_given_back(redsched_kit: Kit, start: Start) -> None:
     worker = await start("worker", TARGET, "--grace", "0.1")
     await schedule(redsched_kit, "gated", "g")
-    await redsched_kit.wait_for("claimed", "g")
+    await worker.says("gated has begun")
     worker.signal(signal.SIGINT)
     await redsched_kit.wait_for("released", "g")
     assert await worker.ends() == ExitCode.OK
@@ -68,9 +68,9 @@ async def test_what_does_not_finish_in_the_grace_time_is_given_back(redsched_kit
 async def test_a_second_signal_gives_runs_back_and_another_worker_starts_them(redsched_kit: Kit, start: Start) -> None:
     worker = await start("worker", TARGET, "--grace", "60")
     await schedule(redsched_kit, "gated", "g")
-    await redsched_kit.wait_for("claimed", "g")
+    await worker.says("gated has begun")
     worker.signal(signal.SIGTERM)
-    await worker.says("stopping: 1 runs")
+    await worker.says("stopping: 1 run has")
     worker.signal(signal.SIGTERM)
     await redsched_kit.wait_for("released", "g")
     assert await worker.ends(timeout=5) == ExitCode.OK
@@ -81,7 +81,7 @@ async def test_a_second_signal_gives_runs_back_and_another_worker_starts_them(re
 async def test_a_thread_that_cannot_be_stopped_does_not_keep_it(redsched_kit: Kit, start: Start) -> None:
     worker = await start("worker", TARGET, "--grace", "0")
     await schedule(redsched_kit, "blocked", "b")
-    await redsched_kit.wait_for("claimed", "b")
+    await worker.says("blocked has begun")
     worker.signal(signal.SIGTERM)
     assert await worker.ends(timeout=10) == ExitCode.OK
     await redsched_kit.wait_for("released", "b")
