@@ -130,7 +130,7 @@ async def idle(url: str, seconds: int) -> Figures:
     async with scheduler(url) as bench:
         await bench.start()
         await asyncio.sleep(1)
-        counting = asyncio.create_task(asyncio.to_thread(sent_until, client(url), "the end"))
+        counting = asyncio.create_task(asyncio.to_thread(sent_until, redis.Redis.from_url(url, socket_timeout=None), "the end"))
         cpu = cpu_seconds()
         await asyncio.sleep(seconds)
         spent = cpu_seconds() - cpu

@@ -149,7 +149,7 @@ class LocalServer:
 
     def client(self) -> redis.Redis:
         """A connection to it; close it."""
-        return redis.Redis("127.0.0.1", self.port)
+        return redis.Redis("127.0.0.1", self.port, socket_timeout=None)
 
     def close(self) -> None:
         """Kill it and remove its data."""
