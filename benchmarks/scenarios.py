@@ -130,7 +130,8 @@ async def idle(url: str, seconds: int) -> Figures:
     async with scheduler(url) as bench:
         await bench.start()
         await asyncio.sleep(1)
-        counting = asyncio.create_task(asyncio.to_thread(sent_until, redis.Redis.from_url(url, socket_timeout=None), "the end"))
+        watcher = redis.Redis.from_url(url, socket_timeout=None)
+        counting = asyncio.create_task(asyncio.to_thread(sent_until, watcher, "the end"))
         cpu = cpu_seconds()
         await asyncio.sleep(seconds)
         spent = cpu_seconds() - cpu
