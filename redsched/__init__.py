@@ -1,7 +1,9 @@
 """redsched: a Redis-native job scheduler. This module is the public API; everything else is private."""
 
+from redsched.circuit import CircuitBreakerPolicy
 from redsched.declare import schedule_task
 from redsched.errors import (
+    CircuitOpenError,
     ConflictingIdError,
     EncodingError,
     InvalidConfigError,
@@ -27,6 +29,7 @@ from redsched.errors import (
 from redsched.handle import JobHandle
 from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
 from redsched.policies import RetryPolicy
+from redsched.running import current_scheduler
 from redsched.scheduler import BackgroundTaskScheduler
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.spec import JobSpec
@@ -37,6 +40,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AnyOf",
     "BackgroundTaskScheduler",
+    "CircuitBreakerPolicy",
+    "CircuitOpenError",
     "ConflictingIdError",
     "CronSchedule",
     "DateSchedule",
@@ -75,5 +80,6 @@ __all__ = [
     "UnknownTaskError",
     "__version__",
     "current_run",
+    "current_scheduler",
     "schedule_task",
 ]

@@ -15,6 +15,7 @@ RedschedError
 │   ├── StoreFullError                  out of memory (maxmemory with noeviction)
 │   ├── StoreReadOnlyError              a replica, or a primary that refuses writes
 │   └── StoreAccessError                wrong password, or an ACL that forbids the command
+├── CircuitOpenError                    a circuit breaker holds calls back
 ├── RunLostError                        this worker no longer holds the run: its fencing token was refused
 ├── TaskTimeoutError (TimeoutError)     the task ran longer than its `timeout`
 ├── TaskFailedError                     raised for a run that failed in another process
@@ -24,6 +25,7 @@ RedschedError
 """
 
 __all__ = [
+    "CircuitOpenError",
     "ConflictingIdError",
     "EncodingError",
     "InvalidConfigError",
@@ -118,6 +120,17 @@ class StoreReadOnlyError(StoreError):
 
 class StoreAccessError(StoreError):
     """Wrong credentials, or a user whose ACL does not allow what was asked."""
+
+
+class CircuitOpenError(RedschedError):
+    """A circuit breaker is open: nothing was called. `retry_after` says for how many seconds.
+
+    A run in which it is raised is postponed for so long, without using an attempt.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RunLostError(RedschedError):

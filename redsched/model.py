@@ -77,6 +77,8 @@ class Reason(StrEnum):
     """A worker without the lease tried to settle; Redis refused."""
     UNKNOWN_TASK = "unknown_task"
     """The worker that claimed it knows no task of that name; left to others."""
+    CIRCUIT_OPEN = "circuit_open"
+    """A circuit breaker holds its calls back; it is tried again when the circuit lets it."""
     PROCESS_GONE = "process_gone"
     """A closure, lambda or unbound instance lived in a process that is gone."""
     SCHEDULE_ERROR = "schedule_error"

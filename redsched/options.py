@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
+from redsched.circuit import CircuitBreakerPolicy
 from redsched.errors import InvalidConfigError, InvalidInputError
 from redsched.model import Delivery
 from redsched.policies import RetryPolicy
@@ -138,6 +139,7 @@ class JobOptions:
     misfire_grace_ms: int | None = None
     timeout_ms: int | None = None
     retry: RetryPolicy | None = None
+    circuit_breaker: CircuitBreakerPolicy | None = None
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     executor: str = "default"
     result_ttl_ms: int = 300_000
@@ -168,6 +170,12 @@ class JobOptions:
                 case "retry":
                     if value is not None and not isinstance(value, RetryPolicy):
                         raise InvalidInputError(f"{where}retry is {value!r}; pass a RetryPolicy", field=name)
+                    changes[name] = value
+                case "circuit_breaker":
+                    if value is not None and not isinstance(value, CircuitBreakerPolicy):
+                        raise InvalidInputError(
+                            f"{where}circuit_breaker is {value!r}; pass a CircuitBreakerPolicy", field=name
+                        )
                     changes[name] = value
                 case "max_attempts":
                     attempts = _positive_int(value, f"{where}{name}")
@@ -205,7 +213,7 @@ class JobOptions:
         for option in fields(self):
             value = getattr(self, option.name)
             if value != option.default and option.name != "max_runs":
-                wire[option.name] = value.to_wire() if isinstance(value, RetryPolicy) else value
+                wire[option.name] = value.to_wire() if isinstance(value, RetryPolicy | CircuitBreakerPolicy) else value
         return wire
 
     @classmethod
@@ -218,6 +226,8 @@ class JobOptions:
             return _DEFAULTS
         if "retry" in values:
             values["retry"] = RetryPolicy.from_wire(values["retry"])
+        if "circuit_breaker" in values:
+            values["circuit_breaker"] = CircuitBreakerPolicy.from_wire(values["circuit_breaker"])
         if "delivery" in values:
             values["delivery"] = Delivery(values["delivery"])
         return cls(**values)
@@ -237,7 +247,7 @@ class JobOptions:
 
 
 _KNOWN = (
-    "coalesce, max_instances, misfire_grace_time, timeout, retry, max_attempts, delivery, executor, result_ttl, "
-    "max_recoveries, max_runs"
+    "coalesce, max_instances, misfire_grace_time, timeout, retry, max_attempts, circuit_breaker, delivery, "
+    "executor, result_ttl, max_recoveries, max_runs"
 )
 _DEFAULTS = JobOptions()

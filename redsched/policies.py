@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
-from redsched.errors import InvalidInputError
+from redsched.errors import CircuitOpenError, InvalidInputError
 
-__all__ = ["RetryPolicy"]
+__all__ = ["RetryPolicy", "class_names", "from_instance", "is_one_of", "short_name"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +23,56 @@ R = TypeVar("R")
 
 def _class_name(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def class_names(kinds: Any, field: str) -> tuple[str, ...]:
+    """Exception classes by name, as a policy stores them.
+
+    Raises:
+        InvalidInputError: not a tuple of exception classes.
+    """
+    if (
+        isinstance(kinds, tuple | list)
+        and kinds
+        and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
+    ):
+        return tuple(map(_class_name, kinds))
+    raise InvalidInputError(f"{field} is {kinds!r}; it must be a tuple of exception classes", field=field)
+
+
+def is_one_of(error: BaseException, names: Sequence[str]) -> bool:
+    """Whether an exception is of one of the classes that `class_names` named, or of a subclass."""
+    if "builtins.Exception" in names:
+        return isinstance(error, Exception)
+    return any(_class_name(kind) in names for kind in type(error).__mro__)
+
+
+def short_name(function: Callable[..., Any]) -> str:
+    """What a function is called where its policy has no name of its own."""
+    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def from_instance(attribute: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+    """A decorator for methods that applies the policy which the instance has in that attribute.
+
+    A decorator in a class body cannot see what `__init__` will set, so it takes the attribute's name:
+
+    >>> class Payments:
+    ...     def __init__(self) -> None:
+    ...         self.retry_policy = RetryPolicy(max_attempts=3)
+    ...     @RetryPolicy.from_instance("retry_policy")
+    ...     async def charge(self, order_id: str) -> None: ...
+    """
+
+    def decorate(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        @functools.wraps(method)
+        async def applied(*args: P.args, **kwargs: P.kwargs) -> R:
+            policy: RetryPolicy = getattr(args[0], attribute)
+            return await policy.apply(method)(*args, **kwargs)
+
+        return applied
+
+    return decorate
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +112,9 @@ class RetryPolicy:
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < float("inf"):
                 raise InvalidInputError(f"{name} is {value!r}; it must be a number of {low} or more", field=name)
         if not self.names:
-            try:
-                known = [kind for kind in self.retry_on if issubclass(kind, BaseException)]
-                names = tuple(_class_name(kind) for kind in known)
-            except TypeError:
-                known, names = [], ()
-            if not names or len(known) != len(self.retry_on):
-                raise InvalidInputError(
-                    f"retry_on is {self.retry_on!r}; it must be a tuple of exception classes", field="retry_on"
-                ) from None
-            object.__setattr__(self, "names", names)
+            object.__setattr__(self, "names", class_names(self.retry_on, "retry_on"))
+
+    from_instance = staticmethod(from_instance)
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after this attempt (1 = the first) has failed."""
@@ -81,9 +124,7 @@ class RetryPolicy:
 
     def retries(self, error: BaseException) -> bool:
         """Whether this exception is worth another attempt."""
-        if "builtins.Exception" in self.names:
-            return isinstance(error, Exception)
-        return any(_class_name(kind) in self.names for kind in type(error).__mro__)
+        return is_one_of(error, self.names)
 
     def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
         """Wrap a coroutine function: it is tried again in this process, as often as the policy allows."""
@@ -94,6 +135,8 @@ class RetryPolicy:
             while True:
                 try:
                     return await function(*args, **kwargs)
+                except CircuitOpenError:
+                    raise  # it says itself when to try again
                 except Exception as error:
                     if attempt >= self.max_attempts or not self.retries(error):
                         raise

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from redsched import declare, jobs
+from redsched import declare, jobs, running
 from redsched.codec import MAX_PAYLOAD_BYTES
 from redsched.embedded import EmbeddedServer, resolve
 from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
@@ -150,6 +150,7 @@ class BackgroundTaskScheduler:
         self._serving: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[EventFeed] | None = None  # kept, or the loop would forget it
         self._started = False
+        running.schedulers[self.id] = self
 
     def __repr__(self) -> str:
         state = "running" if self.running else "not running"

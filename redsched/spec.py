@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, TypedDict
 
+from redsched.circuit import CircuitBreakerPolicy
 from redsched.codec import pack_payload
 from redsched.errors import InvalidInputError, InvalidScheduleError
 from redsched.ids import new_id
@@ -43,6 +44,8 @@ class ScheduleOptions(TypedDict, total=False):
     """Seconds that one attempt may take; None = no limit."""
     max_attempts: int
     retry: RetryPolicy | None
+    circuit_breaker: CircuitBreakerPolicy | None
+    """While its circuit is open, runs are postponed."""
     delivery: str
     """at_least_once (default) or at_most_once."""
     timezone: str | tzinfo | None

@@ -13,7 +13,7 @@ from redsched.store.transitions import Shard
 __all__ = ["check"]
 
 SINGLE = {"clock", "events", "leases", "dead", "workers"}
-WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result"}
+WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result", "circuit"}
 Fields = dict[str, str]
 
 

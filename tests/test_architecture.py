@@ -41,7 +41,7 @@ READS_WALL_TIME = {
 MAX_LINES = 300
 LONGER = {
     "scheduler": (660, "the public door: half of it is docstrings"),
-    "worker.loop": (500, "one class, one turn: what it does is read from top to bottom"),
+    "worker.loop": (560, "one class, one turn: what it does is read from top to bottom"),
     "jobs": (340, "what the door delegates to"),
 }
 MAX_LUA_LINES = 60
@@ -189,7 +189,7 @@ def test_no_exception_for_size_is_left_over() -> None:
 
 
 KEY_LITERAL = re.compile(
-    r"(^|[:}])(due|job|run|live|waiting|tag|worker|idle|wake|mail|requests|result):$|:(clock|leases|dead|events|workers)$"
+    r"(^|[:}])(due|job|run|live|waiting|tag|worker|idle|wake|mail|requests|result|circuit):$|:(clock|leases|dead|events|workers)$"
 )
 
 

@@ -28,6 +28,7 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("wake:<queue>", "LIST", "a token wakes one idle worker; expires"),
     ("mail:<worker>", "LIST", "messages to one worker; expires"),
     ("requests:<client>", "HASH", "replies to a client's requests that it has not acknowledged; expires"),
+    ("circuit:<name>", "HASH", "a circuit breaker that is not simply closed: failures, or open until; expires"),
     ("result:<run id>", "STRING", "what a run returned; expires"),
 )
 

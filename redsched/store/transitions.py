@@ -239,6 +239,17 @@ class Shard:
         reply = await self._call("travel", ahead_ms=ahead_ms, until_ms=until_ms)
         return reply[1] // 1000
 
+    async def circuit(
+        self, name: str, verb: str, token: str, threshold: int, recovery_ms: int, successes: int, *,
+        resend: Resend | None = None,
+    ) -> tuple[str, int]:  # fmt: skip
+        """Ask or tell a circuit breaker. Returns closed, open or half_open, and for open how many ms to wait."""
+        reply = await self._call(
+            "circuit", None, resend, circuit=name, verb=verb, token=token, threshold=threshold,
+            recovery_ms=recovery_ms, successes=successes,
+        )  # fmt: skip
+        return reply[2].decode(), reply[3]
+
     async def inspect(self, ids: Sequence[str]) -> list[list[Any]]:
         """Read jobs or runs. Rows: id, fields (flat), due or None, running, waiting."""
         reply = await self._call("inspect", ids=_pack(list(ids)))

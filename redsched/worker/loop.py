@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from redsched.codec import Record, pack_result
 from redsched.errors import (
+    CircuitOpenError,
     EncodingError,
     RecordVersionError,
     RunLostError,
@@ -30,6 +31,7 @@ from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.worker.runs import Run, current
 
 if TYPE_CHECKING:
+    from redsched.circuit import CircuitBreakerPolicy
     from redsched.worker.worker import Worker
 
 __all__ = ["ShardLoop"]
@@ -272,12 +274,17 @@ class ShardLoop:
             return
         run.started = time.monotonic()
         try:
-            if options.timeout_ms is None:
+            if options.circuit_breaker is not None:
+                result = await self._guarded(run, options.circuit_breaker)
+            elif options.timeout_ms is None:
                 result = await self.worker.executors.call(run)
             else:
-                result = await self._with_timeout(run, options.timeout_ms / 1000)
+                result = await self._with_timeout(run)
         except asyncio.CancelledError:
             self._cancelled(run, late_ms)
+        except CircuitOpenError as error:
+            self._forget(run)
+            self._postpone(run, Reason.CIRCUIT_OPEN, str(error), delay_ms=max(1, round(error.retry_after * 1000)))
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # SystemExit too: a task must not end its worker
@@ -285,7 +292,14 @@ class ShardLoop:
         else:
             self._done(run, result, late_ms)
 
-    async def _with_timeout(self, run: Run, seconds: float) -> Any:
+    async def _guarded(self, run: Run, policy: CircuitBreakerPolicy) -> Any:
+        return await policy.guard(
+            self.worker.store, run.job.record.task, functools.partial(self._with_timeout, run), resend=FOREVER
+        )
+
+    async def _with_timeout(self, run: Run) -> Any:
+        timeout_ms = run.job.options.timeout_ms
+        seconds = None if timeout_ms is None else timeout_ms / 1000
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
@@ -376,14 +390,14 @@ class ShardLoop:
         )  # fmt: skip
         self._wake.set()
 
-    def _postpone(self, run: Run, reason: Reason, why: str) -> None:
-        """Leave it to others, without using an attempt: later each time, so that nobody spins."""
-        self.worker.say_once(f"{reason}:{run.job.record.task}", "%s; its runs are left to others (%s)", why, reason)
+    def _postpone(self, run: Run, reason: Reason, why: str, *, delay_ms: int | None = None) -> None:
+        """Put it off without using an attempt. For what others can do: later each time, so that nobody spins."""
+        self.worker.say_once(f"{reason}:{run.job.record.task}", "%s; its runs are put off (%s)", why, reason)
         self._settle(
             run,
             Outcome.POSTPONED,
             reason,
-            delay_ms=_postponement_ms(run.postponed),
+            delay_ms=_postponement_ms(run.postponed) if delay_ms is None else delay_ms,
             error=_clean(why),
             postponed=run.postponed + 1,
         )

@@ -68,7 +68,7 @@ class Worker:
         """Settles that Redis refused, since this worker had lost the lease."""
         self.lost = 0
         """Leases that ended while their task still ran here."""
-        self._store = store
+        self.store = store
         self._said: dict[str, float] = {}
         self._serving = False
         self._stopped: anyio.Event | None = None
@@ -117,7 +117,7 @@ class Worker:
             log.warning(message, *values)
 
     def _prepare(self) -> None:
-        self.loops = [ShardLoop(self, shard) for shard in self._store.shards]
+        self.loops = [ShardLoop(self, shard) for shard in self.store.shards]
 
     async def serve(self, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop` is called and what was held is settled.

@@ -1,0 +1,138 @@
+"""Circuit breakers: calls to something that fails again and again are held back until it has had time to recover.
+
+The state of a circuit is in Redis and changes in one script, so all workers and services see the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from redsched.errors import CircuitOpenError, InvalidInputError
+from redsched.ids import new_id
+from redsched.policies import class_names, from_instance, is_one_of, short_name
+from redsched.running import current_scheduler
+
+if TYPE_CHECKING:
+    from redsched.store.link import Resend
+    from redsched.store.store import Store
+
+__all__ = ["CircuitBreakerPolicy"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreakerPolicy:
+    """Hold calls back after repeated failures, until what they call has recovered.
+
+    Closed: calls go through; `failure_threshold` failures in a row open the circuit. Open: no call goes through for
+    `recovery_timeout` seconds. Half open: trial calls go through; `success_threshold` of them in a row close the
+    circuit, one failure opens it again. (The specification, "Circuit Breaker Integration".)
+
+    As an option of a job (`circuit_breaker=`), an open circuit postpones the run, without using an attempt. Around a
+    coroutine function (`apply`), it raises `CircuitOpenError`; a run in which that is raised is postponed likewise.
+
+    >>> policy = CircuitBreakerPolicy(failure_threshold=5, recovery_timeout=60, success_threshold=3, name="payments")
+    >>> policy.recovery_timeout
+    60
+
+    Raises:
+        InvalidInputError: an argument is out of its range.
+    """
+
+    failure_threshold: int = 5
+    """Failures in a row that open the circuit."""
+    recovery_timeout: float = 60.0
+    """Seconds that it stays open before calls are tried again."""
+    success_threshold: int = 1
+    """Trial calls that must succeed to close it. No more than so many are under way at once."""
+    name: str | None = None
+    """The circuit's name: policies of one name share one circuit. None = the name of the function, or of the task."""
+    failure_on: tuple[type[BaseException], ...] = (Exception,)
+    """Which exceptions count as failures; subclasses too. Others say nothing of the circuit."""
+    names: tuple[str, ...] = field(default=(), repr=False)
+    """`failure_on` by name, as it is stored; set by redsched."""
+
+    def __post_init__(self) -> None:
+        for attribute in ("failure_threshold", "success_threshold"):
+            value = getattr(self, attribute)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+                raise InvalidInputError(f"{attribute} is {value!r}; it must be an int from 1 to 1000", field=attribute)
+        seconds: Any = self.recovery_timeout
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.001 <= seconds <= 366 * 86_400:
+            raise InvalidInputError(
+                f"recovery_timeout is {seconds!r}; it must be seconds, from 0.001 to a year", field="recovery_timeout"
+            )
+        if self.name is not None and (not isinstance(self.name, str) or not self.name.isprintable() or not self.name):
+            raise InvalidInputError(f"name is {self.name!r}; it must be printable text", field="name")
+        if not self.names:
+            object.__setattr__(self, "names", class_names(self.failure_on, "failure_on"))
+
+    from_instance = staticmethod(from_instance)
+
+    def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        """Wrap a coroutine function: while the circuit is open, it is not called.
+
+        The circuit is in the Redis of the scheduler whose task this is, or of the only one that is started in this
+        process. What the wrapper raises: `CircuitOpenError`; `SchedulerStateError` if there is no such scheduler.
+        """
+        name = self.name or short_name(function)
+
+        @functools.wraps(function)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            store = await current_scheduler().store()
+            return await self.guard(store, name, functools.partial(function, *args, **kwargs))
+
+        return guarded
+
+    async def guard(
+        self, store: Store, name: str, call: Callable[[], Awaitable[R]], *, resend: Resend | None = None
+    ) -> R:
+        """Make one call through the circuit of that name (`self.name` goes before it).
+
+        Raises:
+            CircuitOpenError: the circuit is open; nothing was called.
+        """
+        name = self.name or name
+        shard, token = store.shard(name), new_id()
+
+        async def tell(verb: str) -> tuple[str, int]:
+            return await shard.circuit(
+                name, verb, token, self.failure_threshold, round(self.recovery_timeout * 1000),
+                self.success_threshold, resend=resend,
+            )  # fmt: skip
+
+        state, wait_ms = await tell("enter")
+        if state == "open":
+            raise CircuitOpenError(
+                f"the circuit {name!r} is open: after repeated failures nothing is called for {wait_ms / 1000:g} s",
+                retry_after=wait_ms / 1000,
+            )
+        try:
+            result = await call()
+        except Exception as error:
+            await tell("failure" if is_one_of(error, self.names) else "leave")
+            raise
+        await tell("success")
+        return result
+
+    def to_wire(self) -> list[Any]:
+        """The policy as plain data."""
+        return [self.failure_threshold, self.recovery_timeout, self.success_threshold, self.name, *self.names]
+
+    @classmethod
+    def from_wire(cls, data: Sequence[Any]) -> CircuitBreakerPolicy:
+        """The policy that `to_wire` gave."""
+        failures, seconds, successes, name, *names = data
+        return _policy(failures, seconds, successes, name, tuple(names))
+
+
+@functools.lru_cache(maxsize=256)
+def _policy(
+    failures: int, seconds: float, successes: int, name: str | None, names: tuple[str, ...]
+) -> CircuitBreakerPolicy:
+    return CircuitBreakerPolicy(failures, seconds, successes, name, (), names)

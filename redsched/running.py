@@ -1,0 +1,43 @@
+"""Which schedulers run in this process: what code that has none at hand finds its own by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from redsched.errors import SchedulerStateError
+
+if TYPE_CHECKING:
+    from redsched.scheduler import BackgroundTaskScheduler
+
+__all__ = ["current_scheduler", "schedulers"]
+
+schedulers: WeakValueDictionary[str, BackgroundTaskScheduler] = WeakValueDictionary()
+"""Every scheduler of this process, by its id."""
+
+
+def current_scheduler() -> BackgroundTaskScheduler:
+    """The scheduler whose task this code is; elsewhere, the only one that is started in this process.
+
+    So a task can schedule further jobs without a global:
+
+    >>> import redsched
+    >>> async def daily_inventory_check() -> None:
+    ...     await redsched.current_scheduler().schedule_immediate_task("reorder", reorder, args=["basil"])
+    >>> async def reorder(ingredient: str) -> None: ...
+
+    Raises:
+        SchedulerStateError: none is started, or several are and this is no task.
+    """
+    from redsched.worker.runs import current  # which knows of jobs, whose options know of policies, which ask here
+
+    run = current.get(None)
+    own = schedulers.get(run.worker) if run is not None else None
+    if own is not None:
+        return own
+    started = [scheduler for scheduler in schedulers.values() if scheduler.running]
+    if len(started) == 1:
+        return started[0]
+    raise SchedulerStateError(
+        f"there is no scheduler to use: {len(started)} are started in this process, and this code is no task of one"
+    )
