@@ -1,5 +1,6 @@
 """redsched: a Redis-native job scheduler. This module is the public API; everything else is private."""
 
+from redsched.background import BackgroundTask
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.declare import schedule_task
 from redsched.errors import (
@@ -27,6 +28,7 @@ from redsched.errors import (
     UnknownTaskError,
 )
 from redsched.handle import JobHandle
+from redsched.handlers import TaskFailureHandler
 from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
 from redsched.policies import RetryPolicy
 from redsched.running import current_scheduler
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AnyOf",
+    "BackgroundTask",
     "BackgroundTaskScheduler",
     "CircuitBreakerPolicy",
     "CircuitOpenError",
@@ -76,6 +79,7 @@ __all__ = [
     "StoreUnavailableError",
     "TaskExecutionResult",
     "TaskFailedError",
+    "TaskFailureHandler",
     "TaskTimeoutError",
     "UnknownTaskError",
     "__version__",

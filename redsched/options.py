@@ -15,7 +15,7 @@ from typing import Any
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.errors import InvalidConfigError, InvalidInputError
 from redsched.model import Delivery
-from redsched.policies import RetryPolicy
+from redsched.policies import MAX_COUNT, RetryPolicy
 
 __all__ = ["JobOptions", "check_id", "check_queue", "check_settings", "check_tags", "seconds_to_ms"]
 
@@ -50,8 +50,8 @@ def seconds_to_ms(value: float | timedelta, field: str, *, minimum_ms: int = 0) 
 
 
 def _positive_int(value: Any, field: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidInputError(f"{field} is {value!r}; it must be an int of 1 or more", field=field)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_COUNT:
+        raise InvalidInputError(f"{field} is {value!r}; it must be an int from 1 to {MAX_COUNT}", field=field)
     return value
 
 
@@ -196,9 +196,9 @@ class JobOptions:
                 case "result_ttl":
                     changes["result_ttl_ms"] = seconds_to_ms(value, f"{where}{name}")
                 case "max_recoveries":
-                    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
                         raise InvalidInputError(
-                            f"{where}{name} is {value!r}; it must be an int of 0 or more", field=name
+                            f"{where}{name} is {value!r}; it must be an int from 0 to {MAX_COUNT}", field=name
                         )
                     changes[name] = value
                 case "max_runs":

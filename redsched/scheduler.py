@@ -10,23 +10,25 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from redsched import declare, jobs, running
+from redsched.background import ServiceProvider
 from redsched.codec import MAX_PAYLOAD_BYTES
 from redsched.embedded import EmbeddedServer, resolve
 from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
 from redsched.events import history
 from redsched.feed import EventFeed, Listener
 from redsched.handle import JobHandle
+from redsched.handlers import Handlers, TaskFailureHandler
 from redsched.ids import new_id
 from redsched.model import Event, JobView, State, TaskExecutionResult
 from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
-from redsched.results import wait_for_result
+from redsched.results import past_results, wait_for_result
 from redsched.schedules import Schedule
 from redsched.spec import JobSpec, ScheduleOptions
 from redsched.store import queries
 from redsched.store.clock import from_ms
 from redsched.store.store import Store
 from redsched.store.transitions import Limits
-from redsched.tasks import ServiceProvider, Task, TaskRegistry, default_registry
+from redsched.tasks import Task, TaskRegistry, default_registry
 from redsched.times import delay_ms
 from redsched.worker.executors import Executors
 from redsched.worker.worker import Worker
@@ -141,8 +143,10 @@ class BackgroundTaskScheduler:
             self._store = Store(redis_url, job_store_prefix, **self._store_settings)
         self._opening = asyncio.Lock()
         self._executors = Executors(threads, processes)
+        self._handlers = Handlers()
         self._worker_settings: dict[str, Any] = {
             "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
+            "handlers": self._handlers,
         }  # fmt: skip
         self._feed: EventFeed | None = None
         self._listeners: list[tuple[Listener, Sequence[str] | None]] = []
@@ -273,6 +277,7 @@ class BackgroundTaskScheduler:
             stopping.cancel()
             serving, self._serving, self._worker = self._serving, None, None
             await asyncio.wait((serving,))
+        await self._executors.close(kill=True)
         if self._feed is not None:
             await self._feed.close()
             self._feed = None
@@ -417,6 +422,13 @@ class BackgroundTaskScheduler:
         Raises: as `schedule_immediate_task`.
         """
         return await jobs.schedule_many(self, list(specs))
+
+    async def submit(self, spec: JobSpec) -> JobHandle:
+        """Store one job, as `JobSpec` describes it; `task.job(…)` of a decorated task makes one with typed arguments.
+
+        Raises: as `schedule_immediate_task`.
+        """
+        return await self._schedule(spec)
 
     async def _schedule(self, spec: JobSpec) -> JobHandle:
         return (await jobs.schedule_many(self, [spec]))[0]
@@ -570,6 +582,18 @@ class BackgroundTaskScheduler:
         if self._feed is not None:
             self._feed.remove(listener)
 
+    def add_failure_handler(self, handler: TaskFailureHandler) -> None:
+        """Tell it how each run of this process' worker ends.
+
+        Raises:
+            InvalidInputError: it is no `TaskFailureHandler`.
+        """
+        self._handlers.add(handler)
+
+    def remove_failure_handler(self, handler: TaskFailureHandler) -> None:
+        """Tell it no more."""
+        self._handlers.remove(handler)
+
     async def _ensure_feed(self) -> EventFeed:
         if self._feed is None:
             self._feed = EventFeed(await self.store())
@@ -581,6 +605,12 @@ class BackgroundTaskScheduler:
     async def get_history(self, job_id: str | None = None, *, limit: int = 1000) -> list[Event]:
         """The newest events, oldest first: of one job, or of all."""
         return await history(await self.store(), limit=limit, job_id=job_id)
+
+    async def get_results(self, job_id: str | None = None, *, limit: int = 100) -> list[TaskExecutionResult]:
+        """How the newest runs ended, oldest first: of one job, or of all. What a task returned is there for as long as
+        `result_ttl` says, the rest for as long as the events are kept.
+        """
+        return await past_results(await self.store(), job_id, limit)
 
     async def get_workers(self) -> dict[str, dict[str, Any]]:
         """The workers that gave a sign of life lately: what they serve, by their ids."""

@@ -40,12 +40,14 @@ READS_WALL_TIME = {
 
 MAX_LINES = 300
 LONGER = {
+    "spec": (330, "what may be said of a job, in one place: half of it is a list of names"),
     "scheduler": (660, "the public door: half of it is docstrings"),
     "worker.loop": (560, "one class, one turn: what it does is read from top to bottom"),
     "jobs": (340, "what the door delegates to"),
 }
 MAX_LUA_LINES = 60
 LONGER_LUA = {
+    "circuit": (75, "the three states of a circuit side by side"),
     "cancel": (75, "a job, its waiting runs and its live ones, ended as one"),
     "commit": (95, "each outcome of a plan, in the order in which they are looked at"),
     "include/claim": (160, "one function for each kind of due entry"),

@@ -321,6 +321,8 @@ class ShardLoop:
             run.attempt, run.begun = 1, False
 
     def _done(self, run: Run, result: Any, late_ms: int) -> None:
+        if self.worker.handlers:
+            self.worker.handlers.succeeded(run, result, time.monotonic() - run.started)
         error = None
         ttl_ms = run.job.options.result_ttl_ms
         if result is not None and ttl_ms > 0:
@@ -339,7 +341,10 @@ class ShardLoop:
         reason = Reason.TIMEOUT if isinstance(error, TaskTimeoutError) else Reason.TASK_FAILED
         if isinstance(error, EncodingError) and error.field == "payload":
             reason, retry = Reason.UNREADABLE, None  # another attempt would find the same bytes
-        if retry is not None and run.attempt < retry.max_attempts and retry.retries(error):
+        again = retry is not None and run.attempt < retry.max_attempts and retry.retries(error)
+        if self.worker.handlers:
+            self.worker.handlers.failed(run, error, time.monotonic() - run.started, will_retry=again)
+        if retry is not None and again:
             delay = retry.delay(run.attempt)
             log.info("job %r (%s) failed in attempt %d: %s; again in %.1f s", run.job.record.name, run.job.id,
                      run.attempt, text, delay)  # fmt: skip
