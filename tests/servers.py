@@ -84,11 +84,18 @@ class LocalServer:
         args: further options, as on its command line.
         aof: how its data is kept: "no", or what `appendfsync` is.
         binary: another program than the redis-server on PATH.
+        port: a port of the caller's choice.
     """
 
-    def __init__(self, *args: str, aof: Literal["no", "everysec", "always"] = "no", binary: str | None = None) -> None:
+    def __init__(
+        self,
+        *args: str,
+        aof: Literal["no", "everysec", "always"] = "no",
+        binary: str | None = None,
+        port: int | None = None,
+    ) -> None:
         found = binary or shutil.which("redis-server") or server_binary()
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix="redsched-test-"))
         persistence = ["--appendonly", "no"] if aof == "no" else ["--appendonly", "yes", "--appendfsync", aof]
