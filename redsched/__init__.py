@@ -2,6 +2,7 @@
 
 from redsched.background import BackgroundTask
 from redsched.circuit import CircuitBreakerPolicy
+from redsched.config import RedisJobStoreConfig, SchedulerConfig
 from redsched.declare import schedule_task
 from redsched.errors import (
     CircuitOpenError,
@@ -27,6 +28,7 @@ from redsched.errors import (
     TaskTimeoutError,
     UnknownTaskError,
 )
+from redsched.executors import CustomTaskExecutor
 from redsched.handle import JobHandle
 from redsched.handlers import TaskFailureHandler
 from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
@@ -47,6 +49,7 @@ __all__ = [
     "CircuitOpenError",
     "ConflictingIdError",
     "CronSchedule",
+    "CustomTaskExecutor",
     "DateSchedule",
     "Delivery",
     "EncodingError",
@@ -63,6 +66,7 @@ __all__ = [
     "PayloadTooLargeError",
     "Reason",
     "RecordVersionError",
+    "RedisJobStoreConfig",
     "RedschedError",
     "ResultTimeoutError",
     "RetryPolicy",
@@ -70,6 +74,7 @@ __all__ = [
     "RunContext",
     "RunLostError",
     "Schedule",
+    "SchedulerConfig",
     "SchedulerStateError",
     "State",
     "StoreAccessError",

@@ -12,9 +12,11 @@ from typing import Any, Self, Unpack
 from redsched import declare, jobs, running
 from redsched.background import ServiceProvider
 from redsched.codec import MAX_PAYLOAD_BYTES
+from redsched.config import SchedulerConfig
 from redsched.embedded import EmbeddedServer, resolve
 from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
 from redsched.events import history
+from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.feed import EventFeed, Listener
 from redsched.handle import JobHandle
 from redsched.handlers import Handlers, TaskFailureHandler
@@ -60,6 +62,9 @@ class BackgroundTaskScheduler:
         concurrency: how many runs this process' worker holds at once.
         threads: how many plain functions run at once, each in a thread.
         processes: how many functions with executor="processpool" run at once, each in a child process.
+        executors: further executors by name, or other ones in the place of `default` and `processpool`:
+            `{"type": "threadpool" or "processpool", "max_workers": …}`, a `CustomTaskExecutor`, or None for one that
+            only other processes have.
         lease: seconds after which a run whose worker gave no sign of life is given to another.
         shards: into how many hash tags the jobs are spread. Every process of a prefix must name the same number.
         max_catch_up: with coalesce=False, how many overdue fires of one job are run at most.
@@ -71,6 +76,9 @@ class BackgroundTaskScheduler:
         events_max: entries of the events stream; one carries a batch of up to 250 transitions.
         max_payload_bytes: the largest arguments of a job, encoded.
         retry_for: seconds for which a call is sent again while Redis does not answer.
+        connection_pool_size: how many connections this process opens at most; a worker holds three for each shard.
+        health_check_interval: seconds after which an unused connection is tried before it is used; 0 = not.
+        lock_prefix: names the key of the leases. Every process of a prefix must name the same.
         redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
 
     Raises:
@@ -88,6 +96,7 @@ class BackgroundTaskScheduler:
         concurrency: int = 100,
         threads: int = 20,
         processes: int = 2,
+        executors: Mapping[str, Any] | None = None,
         lease: float | timedelta = 30.0,
         shards: int = 1,
         max_catch_up: int = 1000,
@@ -100,6 +109,9 @@ class BackgroundTaskScheduler:
         events_max: int = 10_000,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         retry_for: float = 10.0,
+        connection_pool_size: int = 50,
+        health_check_interval: float = 0.0,
+        lock_prefix: str | None = None,
         redis_options: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(redis_url, str) or "://" not in redis_url:
@@ -108,7 +120,8 @@ class BackgroundTaskScheduler:
             )
         check_settings(
             queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
-            max_payload_bytes=max_payload_bytes, shutdown_grace=shutdown_grace, retry_for=retry_for,
+            max_payload_bytes=max_payload_bytes, connection_pool_size=connection_pool_size,
+            shutdown_grace=shutdown_grace, retry_for=retry_for,
             job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
             service_provider=service_provider,
         )  # fmt: skip
@@ -138,11 +151,13 @@ class BackgroundTaskScheduler:
         self._store: Store | None = None
         self._store_settings: dict[str, Any] = {
             "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
+            "max_connections": connection_pool_size, "lock_prefix": lock_prefix,
+            "health_check_interval": seconds_to_ms(health_check_interval, "health_check_interval") / 1000,
         }  # fmt: skip
         if not redis_url.startswith("embedded:"):
             self._store = Store(redis_url, job_store_prefix, **self._store_settings)
         self._opening = asyncio.Lock()
-        self._executors = Executors(threads, processes)
+        self._executors = Executors(threads, processes, executors)
         self._handlers = Handlers()
         self._worker_settings: dict[str, Any] = {
             "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
@@ -155,6 +170,15 @@ class BackgroundTaskScheduler:
         self._listening: asyncio.Task[EventFeed] | None = None  # kept, or the loop would forget it
         self._started = False
         running.schedulers[self.id] = self
+
+    @classmethod
+    def from_config(cls, config: SchedulerConfig) -> Self:
+        """A scheduler with the settings of a configuration object.
+
+        Raises:
+            InvalidConfigError: a setting is wrong; the message names it.
+        """
+        return cls(**config.settings())
 
     def __repr__(self) -> str:
         state = "running" if self.running else "not running"
@@ -194,10 +218,11 @@ class BackgroundTaskScheduler:
         if self._started:
             raise SchedulerStateError("the scheduler was started already")
         store = await self.store()
-        for shard in store.shards:
-            await shard.travel()  # asks for the time: says early and clearly if Redis is not there
         self._started = True
         try:
+            await store.agree()
+            for shard in store.shards:
+                await shard.travel()  # asks for the time: says early and clearly if Redis is not there
             if self._declared_tasks and declare.declared:
                 await self.schedule_many(declare.declared)
             if self.declared:
@@ -258,6 +283,7 @@ class BackgroundTaskScheduler:
         """
         if self._store is None:
             raise SchedulerStateError("the store is not open yet: await scheduler.store() first")
+        self._store.check_pool()
         return Worker(self._store, self.registry, worker_id=self.id, **self._worker_settings)
 
     async def shutdown(self, wait: bool = True, *, grace: float | None = None) -> None:
@@ -310,6 +336,19 @@ class BackgroundTaskScheduler:
     def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
         """Let this process' worker call methods of this instance's class on this instance."""
         self.registry.bind(instance, kind)
+
+    @property
+    def executors(self) -> frozenset[str]:
+        """The names that the option `executor` of a job may have."""
+        return self._executors.names
+
+    def add_executor(self, name: str, executor: CustomTaskExecutor | Mapping[str, Any] | None) -> None:
+        """One more executor, as in the setting `executors`. Before `start`, or no run of it is under way.
+
+        Raises:
+            InvalidConfigError: it is no executor.
+        """
+        self._executors.add(name, check_executors({name: executor})[name])
 
     # -- scheduling -----------------------------------------------------------------------------------------------
 

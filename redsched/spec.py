@@ -5,7 +5,7 @@ Every `schedule_…` method of the scheduler makes one; `schedule_many` takes a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, TypedDict, Unpack
@@ -15,7 +15,7 @@ from redsched.codec import pack_payload
 from redsched.errors import InvalidInputError, InvalidScheduleError
 from redsched.ids import new_id
 from redsched.job import Definition
-from redsched.options import JobOptions, check_id, check_name, check_queue, check_tags, seconds_to_ms
+from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags, seconds_to_ms
 from redsched.policies import RetryPolicy
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.tasks import Task
@@ -155,7 +155,9 @@ class JobSpec:
         values: dict[str, Any] = {**own, **self.options, **changes}
         return JobSpec(**values)
 
-    def definition(self, task: Task, defaults: JobOptions, zone: str, queue: str, payload_limit: int) -> Draft:
+    def definition(
+        self, task: Task, defaults: JobOptions, zone: str, queue: str, payload_limit: int, executors: Iterable[str]
+    ) -> Draft:
         """Check everything that can be checked without Redis' time.
 
         Raises:
@@ -164,6 +166,7 @@ class JobSpec:
         given = {**task.defaults, **self.options}
         zone = parse_timezone(given.get("timezone"), zone)
         options = defaults.with_values({k: v for k, v in given.items() if k not in _JOB_WORDS})
+        check_executor(options.executor, executors)
         name = check_name(self.name)
         args, kwargs = check_arguments(given.get("args", ()), given.get("kwargs", {}))
         when = schedule_of(

@@ -106,6 +106,7 @@ async def clear(store: Store) -> int:
             if not key.startswith(kept):
                 jobs += key.startswith(shard.keys.tag + "job:")
                 doomed.append(key)
+        await shard.link.command("HDEL", shard.keys.clock, "shards", "lock_prefix")
         for start in range(0, len(doomed), 500):
             await shard.link.command("UNLINK", *doomed[start : start + 500])
     return jobs

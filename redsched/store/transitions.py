@@ -75,9 +75,9 @@ def _pack(value: Any) -> bytes:
 class Shard:
     """One hash tag's worth of keys, and the scripts on them."""
 
-    def __init__(self, link: Link, prefix: str, number: int, limits: Limits) -> None:
+    def __init__(self, link: Link, prefix: str, number: int, limits: Limits, lock_prefix: str | None = None) -> None:
         self.link = link
-        self.keys = Keys(prefix, number)
+        self.keys = Keys(prefix, number, lock_prefix)
         self.limits = limits
         self.clock = StoreClock()
         self.resend = Resend(10.0)

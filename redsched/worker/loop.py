@@ -28,6 +28,7 @@ from redsched.options import JobOptions
 from redsched.plan import is_misfire, plan
 from redsched.store.link import Resend
 from redsched.store.transitions import PollReply, PollRequest, Shard
+from redsched.worker.executors import Skipped
 from redsched.worker.runs import Run, current
 
 if TYPE_CHECKING:
@@ -232,6 +233,9 @@ class ShardLoop:
         if task is None:
             self._postpone(run, Reason.UNKNOWN_TASK, f"worker {self.worker.id} knows no task {run.job.record.task!r}")
             return
+        if run.job.options.executor not in self.worker.executors:
+            self._postpone(run, Reason.UNKNOWN_EXECUTOR, self._no_executor(run.job))
+            return
         if self.worker.giving_back:
             self._settle(run, Outcome.RELEASED, Reason.SHUTDOWN)
             return
@@ -249,6 +253,9 @@ class ShardLoop:
         else:
             run.waiter = asyncio.create_task(self._execute_batch(run))
         run.waiter.add_done_callback(functools.partial(self._ended, run))
+
+    def _no_executor(self, job: Job) -> str:
+        return f"worker {self.worker.id} has no executor {job.options.executor!r}"
 
     # -- execution ----------------------------------------------------------------------------------------------
 
@@ -323,7 +330,9 @@ class ShardLoop:
     def _done(self, run: Run, result: Any, late_ms: int) -> None:
         if self.worker.handlers:
             self.worker.handlers.succeeded(run, result, time.monotonic() - run.started)
-        error = None
+        error = reason = None
+        if type(result) is Skipped:
+            reason, error, result = Reason.EXECUTOR_SKIPPED, _clean(result.why), result.result
         ttl_ms = run.job.options.result_ttl_ms
         if result is not None and ttl_ms > 0:
             try:
@@ -333,7 +342,7 @@ class ShardLoop:
             else:
                 run_id = run.id if run.batch is None else f"{run.job.id}@{run.fire_ms}"
                 self._results += [run_id, data, ttl_ms]
-        self._finish(run, Outcome.DONE, None, late_ms=late_ms, error=error)
+        self._finish(run, Outcome.DONE, reason, late_ms=late_ms, error=error)
 
     def _failed(self, run: Run, error: BaseException, late_ms: int) -> None:
         text = _text(error)
@@ -463,6 +472,9 @@ class ShardLoop:
                 self.worker.id, job.record.task, name,
             )  # fmt: skip
             postponed = [_postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value]
+        elif job.options.executor not in self.worker.executors:
+            self.worker.say_once(f"unknown_executor:{job.options.executor}", "%s", self._no_executor(job))
+            postponed = [_postponement_ms(times), times + 1, Reason.UNKNOWN_EXECUTOR.value]
         made = plan(job, self.clock.now_ms(), running=running, max_catch_up=self.worker.max_catch_up)
         following = -1 if made.next_run_time is None else made.following or 0
         fires = list(made.fires)
