@@ -31,6 +31,7 @@ from redsched.errors import (
 from redsched.executors import CustomTaskExecutor
 from redsched.handle import JobHandle
 from redsched.handlers import TaskFailureHandler
+from redsched.metrics import MetricsCollector, TaskMetrics
 from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
 from redsched.policies import RetryPolicy
 from redsched.running import current_scheduler
@@ -62,6 +63,7 @@ __all__ = [
     "JobLookupError",
     "JobSpec",
     "JobView",
+    "MetricsCollector",
     "Outcome",
     "PayloadTooLargeError",
     "Reason",
@@ -85,6 +87,7 @@ __all__ = [
     "TaskExecutionResult",
     "TaskFailedError",
     "TaskFailureHandler",
+    "TaskMetrics",
     "TaskTimeoutError",
     "UnknownTaskError",
     "__version__",

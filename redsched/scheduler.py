@@ -21,11 +21,13 @@ from redsched.feed import EventFeed, Listener
 from redsched.handle import JobHandle
 from redsched.handlers import Handlers, TaskFailureHandler
 from redsched.ids import new_id
+from redsched.metrics import TaskMetrics
 from redsched.model import Event, JobView, State, TaskExecutionResult
 from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
 from redsched.results import past_results, wait_for_result
 from redsched.schedules import Schedule
 from redsched.spec import JobSpec, ScheduleOptions
+from redsched.standard import standard
 from redsched.store import queries
 from redsched.store.clock import from_ms
 from redsched.store.store import Store
@@ -33,6 +35,7 @@ from redsched.store.transitions import Limits
 from redsched.tasks import Task, TaskRegistry, default_registry
 from redsched.times import delay_ms
 from redsched.worker.executors import Executors
+from redsched.worker.tally import Tally
 from redsched.worker.worker import Worker
 from redsched.zones import parse_timezone
 
@@ -159,9 +162,11 @@ class BackgroundTaskScheduler:
         self._opening = asyncio.Lock()
         self._executors = Executors(threads, processes, executors)
         self._handlers = Handlers()
+        self._metrics = TaskMetrics()
+        self._tally = Tally()
         self._worker_settings: dict[str, Any] = {
             "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
-            "handlers": self._handlers,
+            "handlers": self._handlers, "tally": self._tally,
         }  # fmt: skip
         self._feed: EventFeed | None = None
         self._listeners: list[tuple[Listener, Sequence[str] | None]] = []
@@ -460,7 +465,9 @@ class BackgroundTaskScheduler:
 
         Raises: as `schedule_immediate_task`.
         """
-        return await jobs.schedule_many(self, list(specs))
+        handles = await jobs.schedule_many(self, list(specs))
+        self._metrics.increment("jobs_scheduled_total", sum(handle.status != "kept" for handle in handles))
+        return handles
 
     async def submit(self, spec: JobSpec) -> JobHandle:
         """Store one job, as `JobSpec` describes it; `task.job(…)` of a decorated task makes one with typed arguments.
@@ -470,7 +477,7 @@ class BackgroundTaskScheduler:
         return await self._schedule(spec)
 
     async def _schedule(self, spec: JobSpec) -> JobHandle:
-        return (await jobs.schedule_many(self, [spec]))[0]
+        return (await self.schedule_many([spec]))[0]
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 
@@ -644,6 +651,18 @@ class BackgroundTaskScheduler:
     async def get_history(self, job_id: str | None = None, *, limit: int = 1000) -> list[Event]:
         """The newest events, oldest first: of one job, or of all."""
         return await history(await self.store(), limit=limit, job_id=job_id)
+
+    @property
+    def metrics(self) -> TaskMetrics:
+        """What this process has counted so far: the standard set of docs/guide/metrics.md, without what only Redis
+        knows. Add metrics of your own to it as you like.
+        """
+        self._tally.fold(self._metrics)
+        return self._metrics
+
+    async def collect_metrics(self) -> TaskMetrics:
+        """The standard set, with what Redis knows of the queues, as it is now. It is what Prometheus gets."""
+        return await standard(self)
 
     async def get_results(self, job_id: str | None = None, *, limit: int = 100) -> list[TaskExecutionResult]:
         """How the newest runs ended, oldest first: of one job, or of all. What a task returned is there for as long as

@@ -22,7 +22,10 @@ PURE = (
 
 USES_PRIVATE = {
     "cli.events": {"redsched.logs": "the command line decides how logs look"},
-    "cli.service": {"redsched.logs": "the command line decides how logs look"},
+    "cli.service": {
+        "redsched.logs": "the command line decides how logs look",
+        "redsched.integrations.prometheus": "an integration is public, where its package is installed",
+    },
     "cli.supervisor": {"redsched.logs": "the command line decides how logs look"},
     "cli.root": {"redsched.demo.cli": "`redsched demo` is one of its commands"},
     "demo.agenda": {"redsched.store.clock": "to_ms: pure arithmetic"},

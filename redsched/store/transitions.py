@@ -65,6 +65,8 @@ class PollReply:
     lost: list[bytes]
     stop: list[bytes]
     more: bool
+    tally: list[Any]
+    """What else happened: kind and reason, how often; flat."""
 
 
 def _pack(value: Any) -> bytes:
@@ -163,10 +165,10 @@ class Shard:
             dead_max=limits.dead_max,
             events_max=limits.events_max,
         )
-        return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]))
+        return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]), reply[9])
 
-    async def commit(self, worker: str, rows: Sequence[Any], *, resend: Resend) -> list[str]:
-        """Store plans. Returns started, skipped, nothing, postponed or STALE for each."""
+    async def commit(self, worker: str, rows: Sequence[Any], *, resend: Resend) -> tuple[list[str], list[Any]]:
+        """Store plans. Returns started, skipped, nothing, postponed or STALE for each, and a tally as `poll`."""
         reply = await self._call(
             "commit",
             self._hold,
@@ -176,7 +178,7 @@ class Shard:
             rows=_pack(rows),
             events_max=self.limits.events_max,
         )
-        return [outcome.decode() for outcome in reply[2]]
+        return [outcome.decode() for outcome in reply[2]], reply[3]
 
     async def cancel(self, *, ids: Sequence[str] = (), tag: str = "", how: str = "cancel") -> list[str]:
         """End jobs by id, or all of a tag. Returns the ids that were there."""

@@ -93,6 +93,9 @@ class ShardLoop:
             reply = await self.shard.poll(self.worker.id, self.worker.packed_queues, request, resend=FOREVER)
         finally:
             self.worker.reserved -= request.capacity
+        self.worker.tally.settled(request.settled, reply.refused)
+        if reply.tally:
+            self.worker.tally.moved(reply.tally)
         for run_id in reply.lost:
             self._stop(run_id.decode(), "lost")
         for run_id in reply.stop:
@@ -445,7 +448,8 @@ class ShardLoop:
             commit, job = self._plan_one(row)
             commits.append(commit)
             jobs.append(job)
-        outcomes = await self.shard.commit(self.worker.id, commits, resend=FOREVER)
+        outcomes, tally = await self.shard.commit(self.worker.id, commits, resend=FOREVER)
+        self.worker.tally.moved(tally)
         for commit, job, outcome in zip(commits, jobs, outcomes, strict=True):
             if outcome == "started" and job is not None:
                 fires: list[int] = commit[2]

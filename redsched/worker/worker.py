@@ -24,6 +24,7 @@ from redsched.store.store import Store
 from redsched.tasks import TaskRegistry
 from redsched.worker.executors import Executors
 from redsched.worker.loop import ShardLoop
+from redsched.worker.tally import Tally
 
 __all__ = ["Worker"]
 
@@ -47,6 +48,7 @@ class Worker:
         executors: Executors | None = None,
         max_catch_up: int = 1000,
         handlers: Handlers | None = None,
+        tally: Tally | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise InvalidConfigError(
@@ -60,6 +62,7 @@ class Worker:
         self.executors = executors or Executors()
         self.max_catch_up = max_catch_up
         self.handlers = handlers or Handlers()
+        self.tally = tally or Tally()
         self.stopping = False
         self.giving_back = False
         """The grace time is over: what a poll still brings is given back at once."""
