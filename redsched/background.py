@@ -6,11 +6,19 @@ import inspect
 import sys
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-__all__ = ["BackgroundTask", "ServiceProvider", "defined", "dependencies", "module_name", "task_name_of"]
+__all__ = [
+    "BackgroundTask",
+    "ServiceContainer",
+    "ServiceProvider",
+    "defined",
+    "dependencies",
+    "module_name",
+    "task_name_of",
+]
 
 defined: dict[str, type[BackgroundTask]] = {}
 """Every class-based task of this process, by its name."""
@@ -21,6 +29,26 @@ class ServiceProvider(Protocol):
 
     def get_service(self, type_: type[Any]) -> Any:
         """The instance of this class, or None."""
+        ...
+
+
+@runtime_checkable
+class ServiceContainer(ServiceProvider, Protocol):
+    """A provider that knows its classes by name, and has an instance for each run."""
+
+    def find_class(self, path: str) -> type[Any] | None:
+        """The class of that path (`module.Class`) whose public methods may run as tasks, or None."""
+        ...
+
+    def contains(self, kind: type[Any]) -> bool:
+        """Whether methods of this class may run as tasks."""
+        ...
+
+    def method(self, kind: type[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of a class, to be called without the instance: each call gets its own.
+
+        The class is one that it contains, or a `BackgroundTask`.
+        """
         ...
 
 

@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
 
-from redsched.background import BackgroundTask, ServiceProvider, defined, dependencies, module_name, task_name_of
+from redsched.background import (
+    BackgroundTask,
+    ServiceContainer,
+    ServiceProvider,
+    defined,
+    dependencies,
+    module_name,
+    task_name_of,
+)
 from redsched.errors import InvalidInputError
 
 __all__ = ["Task", "TaskRegistry", "default_registry"]
@@ -155,9 +163,10 @@ class TaskRegistry:
         if isinstance(function, MethodType) and not isinstance(function.__self__, type):
             instance, plain = function.__self__, function.__func__
             kind: type[Any] = type(instance)
-            if self._instance(kind) is None and "<locals>" not in kind.__qualname__:
+            contained = self._container(kind) is not None
+            if not contained and self._instance(kind) is None and "<locals>" not in kind.__qualname__:
                 self.bind(instance)
-            if self._instance(kind) is instance and "<locals>" not in kind.__qualname__:
+            if (contained or self._instance(kind) is instance) and "<locals>" not in kind.__qualname__:
                 path = f"{module_name(kind.__module__)}.{kind.__qualname__}.{function.__name__}"
                 return Task(name or path, plain, is_async, False, kind, defaults)
         bare = _unwrap(function)
@@ -189,9 +198,10 @@ class TaskRegistry:
             raise InvalidInputError(f"{kind.__qualname__} has no execute method: it cannot be a task", field="task")
         name = name or task_name_of(kind)
         is_async = is_coroutine_function(kind.execute)
-        if given is not kind and self._instance(kind) is None:
+        own = given is not kind and self._container(kind) is None
+        if own and self._instance(kind) is None:
             self.bind(given)
-        if "<locals>" in name or (given is not kind and self._instance(kind) is not given):
+        if "<locals>" in name or (own and self._instance(kind) is not given):
             # Of this process only: an instance beside the bound one, or of a class that no other process can find.
             needs = dependencies(kind, self._the_provider()) if given is kind else {}
             if needs is None:
@@ -202,13 +212,22 @@ class TaskRegistry:
 
     def _method(self, kind: type[Any], function: Callable[..., Any]) -> Callable[..., Any] | None:
         """A function of a class as a method of the instance to use; None if there is none."""
+        if (container := self._container(kind)) is not None:
+            return container.method(kind, function)
         instance = self._instance(kind)
         if instance is not None:
             return MethodType(function, instance)
         if not issubclass(kind, BackgroundTask):
             return None
+        if isinstance(self.provider, ServiceContainer):
+            return self.provider.method(kind, function)
         needs = dependencies(kind, self._the_provider())
         return None if needs is None else lambda *args, **kwargs: function(kind(**needs), *args, **kwargs)
+
+    def _container(self, kind: type[Any]) -> ServiceContainer | None:
+        """The container that has instances of this class for each run, unless one instance was bound."""
+        container = self.provider if isinstance(self.provider, ServiceContainer) else None
+        return container if container and kind not in self._instances and container.contains(kind) else None
 
     def _the_provider(self) -> ServiceProvider | None:
         return self.provider or (self._parent._the_provider() if self._parent else None)
@@ -226,8 +245,13 @@ class TaskRegistry:
         return instance
 
     def _bound(self, name: str) -> Task | None:
-        """The method of that path, of a class that has a bound instance."""
-        for kind in self._instances:
+        """The method of that path, of a class that has a bound instance or is in the container."""
+        kinds = list(self._instances)
+        owner, _, attribute = name.rpartition(".")
+        if isinstance(self.provider, ServiceContainer) and not attribute.startswith("_"):
+            found = self.provider.find_class(owner)
+            kinds += [] if found is None else [found]
+        for kind in kinds:
             path = f"{module_name(kind.__module__)}.{kind.__qualname__}."
             if name.startswith(path) and "<locals>" not in path:
                 function = inspect.getattr_static(kind, name.removeprefix(path), None)
