@@ -34,10 +34,12 @@ from redsched.handlers import TaskFailureHandler
 from redsched.metrics import MetricsCollector, TaskMetrics
 from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
 from redsched.policies import RetryPolicy
+from redsched.reactive import ReactiveTaskProcessor
 from redsched.running import current_scheduler
 from redsched.scheduler import BackgroundTaskScheduler
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.spec import JobSpec
+from redsched.streams import RedisStream, StreamEvent
 from redsched.worker.runs import current_run
 
 __version__ = "0.1.0"
@@ -66,9 +68,11 @@ __all__ = [
     "MetricsCollector",
     "Outcome",
     "PayloadTooLargeError",
+    "ReactiveTaskProcessor",
     "Reason",
     "RecordVersionError",
     "RedisJobStoreConfig",
+    "RedisStream",
     "RedschedError",
     "ResultTimeoutError",
     "RetryPolicy",
@@ -84,6 +88,7 @@ __all__ = [
     "StoreFullError",
     "StoreReadOnlyError",
     "StoreUnavailableError",
+    "StreamEvent",
     "TaskExecutionResult",
     "TaskFailedError",
     "TaskFailureHandler",

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, TypedDict, Unpack
 
+from redsched import origin
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.codec import pack_payload
 from redsched.errors import InvalidInputError, InvalidScheduleError
-from redsched.ids import new_id
 from redsched.job import Definition
 from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags, seconds_to_ms
 from redsched.policies import RetryPolicy
@@ -178,7 +178,7 @@ class JobSpec:
         paused = "next_run_time" in given and given["next_run_time"] is None
         explicit = given.get("next_run_time")
         definition = Definition(
-            id=new_id() if job_id is None else check_id(job_id),
+            id=origin.job_id() if job_id is None else check_id(job_id),
             mode=mode,
             name=name,
             task=task.name,

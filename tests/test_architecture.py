@@ -43,6 +43,7 @@ READS_WALL_TIME = {
 
 MAX_LINES = 300
 LONGER = {
+    "integrations.neuroglia": (320, "one framework, with the story of its life cycle"),
     "errors": (360, "one class for each error, each with an example"),
     "spec": (330, "what may be said of a job, in one place: half of it is a list of names"),
     "scheduler": (760, "the public door: half of it is docstrings"),
@@ -61,11 +62,12 @@ LONGER_LUA = {
     "schedule": (130, "one branch for each mode"),
 }
 KEY_LITERALS = {
+    "streams": {":dead": "beside a stream of the user's, which is no key of ours"},
     "store.queries": {
         "job:": "the kind of `Keys.every`, and what is cut off to get the id",
         "worker:": "what `clear` keeps",
         "requests:": "what `clear` keeps",
-    }
+    },
 }
 """Module -> literal -> why it may."""
 

@@ -15,6 +15,7 @@ import msgpack
 from redsched.codec import pack_result
 from redsched.errors import ConflictingIdError, JobLookupError, StoreError
 from redsched.ids import new_id
+from redsched.origin import Origin, current_origin
 from redsched.store.clock import StoreClock
 from redsched.store.keys import Keys
 from redsched.store.link import Link, Resend
@@ -114,6 +115,9 @@ class Shard:
 
     async def _request_call(self, name: str, **args: str | int | bytes) -> list[Any]:
         """A client's call: sent again with the same number until it is answered, and carried out once."""
+        origin = current_origin.get()
+        if origin is not None:
+            return await self._event_call(origin, name, **args)
         self._request += 1
         number = self._request
         self._under_way.add(number)
@@ -129,6 +133,17 @@ class Shard:
             )
         finally:
             self._under_way.discard(number)
+
+    async def _event_call(self, origin: Origin, name: str, **args: str | int | bytes) -> list[Any]:
+        """A request for an event that may be handled again: never confirmed, so that it is answered alike then."""
+        request = f"{origin.client}:{origin.next_request()}"
+        try:
+            return await self._call(
+                name, None, None, request=request, confirmed=0, events_max=self.limits.events_max, **args
+            )
+        except ClockMovedError:
+            origin.take_back()
+            raise
 
     async def schedule(self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "") -> list[str]:
         """Add, replace or keep a batch of jobs, all or none. Returns `added`, `kept` or `replaced` for each.
