@@ -1,6 +1,7 @@
-"""`python -m benchmarks`: all scenarios in one run, a table, and JSON with machine, versions and command.
+"""`python -m benchmarks`: redsched by itself and beside other queues, in one run: tables, a plot, and JSON.
 
-`--quick` is short. `--check` exits with 1 if the whole path falls below a share of the bare script call in the same
+`--quick` ends in two minutes (once the environments of the other queues are made). `--own` leaves the others out, and
+`--peer` names some of them. `--check` exits with 1 if the whole path falls below a share of the bare script call in the same
 run: a ratio, so that it holds on a slow or noisy machine.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import scenarios
+from benchmarks import compare, scenarios
 from benchmarks.setup import bench_server, ledger, machine
 
 SHARE = 0.35
@@ -30,11 +31,29 @@ def _run(work: Coroutine[Any, Any, scenarios.Figures]) -> scenarios.Figures:
     return asyncio.run(work)
 
 
+def _beside(options: argparse.Namespace) -> dict[str, Any]:
+    """The other queues, each scenario beside ours."""
+    names = ["redsched", *options.peer] if options.peer else None
+    found = compare.compare(quick=options.quick, names=names)
+    results = found["results"]
+    print(compare.table(results, found["failures"]))
+    print(compare.bars(results, "immediate, jobs/s"))
+    found["ratios"] = compare.ratios(results)
+    for what, peer, goal, reached in found["ratios"]:
+        print(f"{what:62} {peer:20} {reached:8.1f}x   goal {goal:g}x")
+    if options.plot and not compare.plot(results, options.plot):
+        print("no plot: matplotlib is not installed (pip install 'redsched[bench]')")
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer jobs, under a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer jobs, two minutes")
     parser.add_argument("--check", action="store_true", help="only the regression check")
+    parser.add_argument("--own", action="store_true", help="without the other queues")
+    parser.add_argument("--peer", action="append", metavar="NAME", help="only this one of the other queues; several")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG there (needs matplotlib)")
     options = parser.parse_args()
     jobs = 20_000 if options.quick or options.check else 100_000
     figures: scenarios.Figures = {}
@@ -58,12 +77,15 @@ def main() -> int:
                 figures[name] = value
                 print(f"{name:55} {value:12,.2f}", flush=True)
         where = machine(url)
+    beside = None if options.own or options.check else _beside(options)
     share = figures["whole path, concurrency 100, jobs/s"] / figures["bare script, batch 100, jobs/s"]
     print(f"{'whole path / bare script, batch 100':55} {share:12.2%}")
     print(", ".join(f"{key} {value}" for key, value in where.items()))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"figures": figures, "share": share, "machine": where}, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps({"figures": figures, "share": share, "beside": beside, "machine": where}, indent=2) + "\n"
+        )
     if share < SHARE:
         print(
             f"REGRESSION: the whole path keeps {share:.0%} of the bare script's throughput; at least {SHARE:.0%} is due"
