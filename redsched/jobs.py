@@ -6,6 +6,7 @@ read, and Redis stores it only if that is still the version: else it is computed
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
     store = await scheduler.store()
     drafts: list[Draft] = []
     local_queue = f"local:{scheduler.id}"
+    executors, limit = scheduler.executors, scheduler.max_payload_bytes
     owned = False
     for spec in specs:
         if not isinstance(spec, JobSpec):
@@ -60,16 +62,7 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
         check_name(spec.name)
         task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
         owned = owned or task.is_local
-        drafts.append(
-            spec.definition(
-                task,
-                scheduler.options,
-                scheduler.timezone,
-                local_queue,
-                scheduler.max_payload_bytes,
-                scheduler.executors,
-            )
-        )
+        drafts.append(spec.definition(task, scheduler.options, scheduler.timezone, local_queue, limit, executors))
     ids = [draft.definition.id for draft in drafts]
     if len(drafts) > 1 and len(set(ids)) < len(ids):
         twice = next(job_id for job_id in ids if ids.count(job_id) > 1)
@@ -80,11 +73,20 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
     groups = store.by_shard(ids)
     if len(groups) > 1 or len(drafts) > BATCH:
         await _check_all(store, groups, by_id)
-    for shard, members in groups:
-        for start in range(0, len(members), BATCH):
-            batch = [by_id[job_id] for job_id in members[start : start + BATCH]]
-            done = await _store(shard, batch, scheduler.id if owned else "")
-            statuses.update(zip(members[start : start + BATCH], done, strict=True))
+    at_once = asyncio.Semaphore(2)  # the rows of one batch are made while Redis stores another
+
+    async def put(shard: Shard, ids: Sequence[str]) -> None:
+        async with at_once:
+            done = await _store(shard, [by_id[job_id] for job_id in ids], scheduler.id if owned else "")
+        statuses.update(zip(ids, done, strict=True))
+
+    batches = [(shard, ids[at : at + BATCH]) for shard, ids in groups for at in range(0, len(ids), BATCH)]
+    if len(batches) == 1:
+        await put(*batches[0])
+    else:
+        for outcome in await asyncio.gather(*(put(*batch) for batch in batches), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
     return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
 
 

@@ -142,7 +142,7 @@ class BackgroundTaskScheduler:
         self.redis_url = redis_url
         self.prefix = job_store_prefix
         self.timezone = parse_timezone(timezone, "UTC")
-        self.options = JobOptions().with_values(job_defaults or {}, "job_defaults: ")
+        self.options = JobOptions.from_wire({}).with_values(job_defaults or {}, "job_defaults: ")
         self.registry = TaskRegistry(default_registry)
         self.registry.provider = service_provider
         self.registry.packages = tuple(task_packages)

@@ -1,7 +1,7 @@
 """taskiq with RedisStreamBroker and a result backend, as in streaQ's benchmark of it (github.com/tastyware/streaq,
 benchmarks/bench_taskiq.py, with --max-async-tasks and --max-prefetch). BENCH_NO_RESULTS leaves the result backend out:
-then nothing is known afterwards of how a task ended. It has no delayed tasks of its own: its scheduler is a process that
-looks once a second or less, so it stands in the immediate scenarios only.
+then nothing is known afterwards of how a task ended. It has no delayed tasks of its own: its scheduler is a process
+that looks once a second or less, so it stands in the immediate scenarios only.
 """
 
 import os

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+import hiredis
 import redis.exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
@@ -138,7 +139,9 @@ class Link:
             await self._pool.release(connection)
 
     async def _exchange(self, connection: AbstractConnection, command: Sequence[Any], timeout: float | None) -> Any:
-        await connection.send_packed_command(connection.pack_command(*command), check_health=self._checks_health)
+        # hiredis packs in C what redis-py's async connections pack in Python.
+        packed = hiredis.pack_command(tuple(command))  # pyright: ignore[reportArgumentType]  its stub has one element
+        await connection.send_packed_command(packed, check_health=self._checks_health)
         if timeout is None:
             return await connection.read_response()
         return await connection.read_response(timeout=timeout, disconnect_on_error=True)
