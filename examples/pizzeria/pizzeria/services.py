@@ -69,7 +69,7 @@ class OrderService:
         specs.append(
             JobSpec(
                 "payment", self.charge, args=[order_id], job_id=f"{order_id}:payment", replace_existing="keep",
-                tags=["payment", order_id], retry=RetryPolicy(max_attempts=5, backoff_factor=2.0, delay=MINUTE),
+                tags=["payment", order_id], retry=RetryPolicy(max_attempts=5, backoff_factor=2.0, initial_delay=MINUTE),
                 circuit_breaker=CircuitBreakerPolicy(failure_threshold=5, recovery_timeout=MINUTE, name="payments"),
             )
         )  # fmt: skip
