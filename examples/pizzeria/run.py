@@ -100,7 +100,8 @@ def story(pizzeria: Pizzeria) -> bool:
     follow(pizzeria, shown, 2 * minute)
     first, second = (pizzeria.call("GET", f"/orders/{order_id}") for order_id in shown)
     left = [job for order_id in shown for job in pizzeria.call("GET", f"/orders/{order_id}/jobs")]
-    say(f"order-1 is {first['status']}; order-2 is {second['status']}: {stopped} of its jobs were stopped; {len(left)} left")
+    say(f"   order-1  is {first['status']}")
+    say(f"   order-2  is {second['status']}: {stopped} jobs were stopped; jobs left of both: {len(left)}")
     missing = sorted(set(MARGHERITA) ^ set(first["steps"]))
     late = {"quality checked", "ready for delivery", "delivery reminded"} & set(second["steps"])
     return not missing and not late and stopped == 3 and not left
@@ -108,7 +109,9 @@ def story(pizzeria: Pizzeria) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Mario's pizzeria: a web application, a worker, two orders.")
-    parser.add_argument("--once", action="store_true", help="end when the orders are done; exit code 0 if all went well")
+    parser.add_argument(
+        "--once", action="store_true", help="end when the orders are done; exit code 0 if all went well"
+    )
     parser.add_argument("--minute", type=float, default=0.2, help="seconds that a minute takes (default 0.2)")
     parser.add_argument("--port", type=int, default=0, help="of the web application (default: a free one)")
     given = parser.parse_args()

@@ -3,10 +3,9 @@
 import logging
 from typing import Any
 
-from redsched import TaskFailureHandler, schedule_task
-
 from pizzeria.orders import Orders
 from pizzeria.settings import FOLDER, MINUTE
+from redsched import TaskFailureHandler, schedule_task
 
 log = logging.getLogger("pizzeria")
 

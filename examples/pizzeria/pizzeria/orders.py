@@ -43,7 +43,13 @@ class Orders:
             if row is None:
                 raise OrderNotFoundError(order_id)
             steps = database.execute("SELECT step FROM steps WHERE order_id = ? ORDER BY n", (order_id,)).fetchall()
-        return {"id": order_id, "pizza": row[0], "price": row[1], "status": row[2], "steps": [step for (step,) in steps]}
+        return {
+            "id": order_id,
+            "pizza": row[0],
+            "price": row[1],
+            "status": row[2],
+            "steps": [step for (step,) in steps],
+        }
 
     def set_status(self, order_id: str, status: str) -> None:
         with self._open() as database:
@@ -62,4 +68,6 @@ class Orders:
     def steps_since(self, n: int) -> list[tuple[int, str, str, str]]:
         """Number, order, step and who did it, of each step after the n-th."""
         with self._open() as database:
-            return database.execute("SELECT n, order_id, step, done_by FROM steps WHERE n > ? ORDER BY n", (n,)).fetchall()
+            return database.execute(
+                "SELECT n, order_id, step, done_by FROM steps WHERE n > ? ORDER BY n", (n,)
+            ).fetchall()

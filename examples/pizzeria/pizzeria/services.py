@@ -2,10 +2,9 @@
 
 import os
 
-from redsched import BackgroundTaskScheduler, CircuitBreakerPolicy, JobSpec, RetryPolicy, current_run
-
 from pizzeria.orders import Orders
 from pizzeria.settings import MINUTE
+from redsched import BackgroundTaskScheduler, CircuitBreakerPolicy, JobSpec, RetryPolicy, current_run
 
 
 class PaymentUnavailableError(ConnectionError):
