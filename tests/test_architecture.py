@@ -34,6 +34,10 @@ USES_PRIVATE = {
         "redsched.embedded": "a server of its own, documented in the guide",
         "redsched.ids": "a prefix that no other demo uses",
     },
+    "integrations.neuroglia": {
+        "redsched.background": "dependencies, module_name: pure; how tasks are named",
+        "redsched.tasks": "is_coroutine_function: pure",
+    },
 }
 """Module -> what it imports that is not public -> why it may."""
 READS_WALL_TIME = {
@@ -129,8 +133,8 @@ def public_only(module: str, own: str) -> list[str]:
     return private
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "cli", "demo")])
-def test_the_command_line_and_the_demo_use_the_public_api_only(module: str) -> None:
+@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "cli", "demo", "integrations")])
+def test_the_command_line_the_demo_and_the_integrations_use_the_public_api_only(module: str) -> None:
     assert public_only(module, module.split(".")[0]) == []
 
 
