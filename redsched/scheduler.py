@@ -192,6 +192,12 @@ class BackgroundTaskScheduler:
         store = await self.store()
         for shard in store.shards:
             await shard.travel()  # asks for the time: says early and clearly if Redis is not there
+        for where, policy in (await queries.read_eviction_policy(store)).items():
+            log.warning(
+                "Redis at %s has maxmemory-policy %s: when it is full it throws jobs away. Set noeviction.",
+                where,
+                policy,
+            )
         self._started = True
         try:
             if self._declared_tasks and declare.declared:

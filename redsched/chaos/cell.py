@@ -15,10 +15,11 @@ from pathlib import Path
 from redsched import BackgroundTaskScheduler, StoreError
 from redsched.chaos import ledger
 from redsched.chaos.clock import Clock
+from redsched.chaos.evidence import Evidence, Verdict
 from redsched.chaos.faults import Fault, Unavailable
 from redsched.chaos.place import Place
 from redsched.chaos.producer import LOOK_S, produce, sample_clock
-from redsched.chaos.verdict import Evidence, Verdict, judge
+from redsched.chaos.verdict import judge
 from redsched.chaos.wishes import make_wishes
 from redsched.chaos.worker import EVENTS_MAX
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def chaos(
         str | None,
         typer.Option(
             metavar="PATH",
-            help='A server program, or "embedded"; by default redis-server or valkey-server on PATH, else the embedded.',
+            help='A server program, or "embedded"; by default redis-server or valkey-server on PATH, else embedded.',
         ),
     ] = None,
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything there.")] = None,
@@ -74,8 +75,10 @@ def chaos(
     count = jobs or (SHORT_JOBS if short else 20_000)
     command = " ".join(["redsched chaos", *_without_files(sys.argv[2:])])
     report = Report(command, seed, version_of(binary), [])
+    logging.getLogger("redsched").addHandler(logging.NullHandler())  # that Redis is away is no news here
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(f"{report.versions}; seed {seed}; {count:,} jobs for each of {len(chosen)} faults")
+    kind = chosen[0]
     try:
         for kind in chosen:
             outcome = asyncio.run(

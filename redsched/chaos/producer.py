@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from redsched import (
     BackgroundTaskScheduler,
@@ -24,6 +25,7 @@ CALLERS = 8
 """How many callers submit at once: while one waits for an answer, the others go on."""
 BATCH_S = 0.02
 """What falls due within so many seconds is submitted together."""
+NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_S = 0.1
 """Between two looks at Redis' clock."""
 
@@ -60,11 +62,10 @@ async def _submit(
     began = time.monotonic()
     status = "accepted"
     try:
-        now = await scheduler.now() if any(wish.periodic or wish.kind == "at" for wish in wishes) else None
-        at_ms = 0 if now is None else round(now.timestamp() * 1000)
+        now = await scheduler.now() if any(wish.periodic or wish.kind == "at" for wish in wishes) else NO_TIME
         began = time.monotonic()
         status = "unknown"
-        await scheduler.schedule_many([wish.spec(now, at_ms) for wish in wishes])  # pyright: ignore[reportArgumentType]
+        await scheduler.schedule_many([wish.spec(now) for wish in wishes])
         status = "accepted"
     except StoreFullError:
         status = "refused"

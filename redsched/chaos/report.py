@@ -9,7 +9,7 @@ from typing import Any
 
 import redsched
 from redsched.chaos.cell import Outcome
-from redsched.chaos.verdict import COLUMNS
+from redsched.chaos.evidence import COLUMNS
 
 __all__ = ["Report", "headings", "row"]
 

@@ -1,126 +1,24 @@
 """The verdict: what was accepted, by our own list; what was done, by the ledger; and what is said of the rest.
 
-Pure. The scheduler's own word (the events stream, and what is stored) counts only for what did *not* happen, and for why
-something happened again. Every fire that was accepted must have its effect in the ledger, or a reason; every execution
-beyond the first needs a reason too, of exactly the execution before it.
+Pure. The scheduler's own word (the events stream, and what is stored) counts only for what did *not* happen, and for
+why something happened again. Every fire that was accepted must have its effect in the ledger, or a reason; every
+execution beyond the first needs a reason too, of exactly the execution before it.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from itertools import pairwise
 
 from redsched import Event
-from redsched.chaos.clock import Clock
+from redsched.chaos.evidence import Evidence, Told, Verdict, recoveries
 from redsched.chaos.ledger import Execution
-from redsched.chaos.place import Moment
 from redsched.chaos.wishes import RETRY_S, Wish
 
-__all__ = ["COLUMNS", "Evidence", "Verdict", "judge"]
-
-COLUMNS = {
-    "lost": "accepted, and neither done nor ended for a reason that is told",
-    "doubled": "executed again although nothing allowed it (of at_most_once: executed again at all)",
-    "fired twice": "two first executions of one fire time of a periodic job",
-    "instances": "more executions at once than max_instances",
-    "early": "begun before it was due, by Redis' clock",
-    "unexplained": "done though refused or never due, told as done though it was not, or never coming to an end",
-}
-"""What may not happen: column of the table -> what it means."""
+__all__ = ["judge"]
 
 SLACK_MS = 5.0
 """By how much the clocks may be misjudged."""
-ENDED = frozenset({"dead", "missed", "cancelled", "removed", "skipped", "coalesced"})
-
-
-@dataclass(slots=True)
-class Evidence:
-    """Everything that is known after a run."""
-
-    wishes: Sequence[Wish]
-    executions: Sequence[Execution]
-    events: Sequence[Event]
-    stored: Mapping[str, str]
-    """Jobs that are still there -> their state."""
-    clock: Clock
-    moments: Sequence[Moment]
-    killed: Mapping[int, float]
-    """Process id -> when it was killed."""
-
-
-@dataclass(slots=True)
-class Verdict:
-    """The account of one fault."""
-
-    accepted: int = 0
-    refused: int = 0
-    unknown: int = 0
-    """Jobs whose call failed: they may be there or not."""
-    fires: int = 0
-    """Fires of periodic jobs that were due."""
-    executions: int = 0
-    effects: int = 0
-    reasons: Counter[str] = field(default_factory=Counter[str])
-    """How fires ended that have no effect -> how many."""
-    again: int = 0
-    """Executions that were repeated for a reason: a retry, a lease that ended, a worker that left."""
-    stale: int = 0
-    """Of those, effects that came after a newer execution had begun: their fencing token is the older one."""
-    problems: dict[str, list[str]] = field(default_factory=lambda: {column: list[str]() for column in COLUMNS})
-    recoveries: list[float] = field(default_factory=list[float])
-    """Seconds from each fault to the start of each run that it hit."""
-
-    def say(self, column: str, text: str) -> None:
-        self.problems[column].append(text)
-
-
-def _ms(event: Event) -> int:
-    return round(event.fire_time.timestamp() * 1000) if event.fire_time is not None else 0
-
-
-class _Told:
-    """The events of one job, by what they explain."""
-
-    def __init__(self, events: Iterable[Event]) -> None:
-        self.recovered: dict[tuple[int, int], Event] = {}
-        self.ended: list[tuple[str, int, int, str]] = []
-        """Kind, first and last fire (0 = the job as a whole), reason."""
-        self.again: set[tuple[int, int]] = set()
-        """Fire and attempt of executions after which another one may follow."""
-        self.retried: set[tuple[int, int]] = set()
-        self.done: set[tuple[int, int]] = set()
-        self.anything = False
-        for event in events:
-            self.anything = True
-            key = (_ms(event), event.attempt or 0)
-            match event.kind:
-                case "recovered":
-                    self.recovered[key] = event
-                    self.again.add(key)
-                case "retry":
-                    self.again.add(key)
-                    self.retried.add(key)
-                case "released":
-                    self.again.add(key)
-                case "done":
-                    self.done.add(key)
-                case kind if kind in ENDED:
-                    last = key[0] if event.last_fire_time is None else round(event.last_fire_time.timestamp() * 1000)
-                    self.ended.append((kind, key[0], last, event.reason.value if event.reason else kind))
-                case _:
-                    pass
-
-    def why(self, fire_ms: int) -> str | None:
-        """Why there was no effect of this fire, if that was told."""
-        for kind, first, last, reason in self.ended:
-            if first <= fire_ms <= last:
-                return f"{kind}: {reason}" if kind != reason else kind
-        return None
-
-    def whole(self) -> str | None:
-        """Why the job as a whole ended, if that was told."""
-        return next((kind for kind, first, _, _ in self.ended if kind in ("cancelled", "removed") and not first), None)
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -135,10 +33,10 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.executions = len(evidence.executions)
     verdict.effects = sum(execution.word == "done" for execution in evidence.executions)
     for wish in evidence.wishes:
-        _Job(wish, done.pop(wish.id, []), _Told(said[wish.id]), evidence, verdict).judge()
+        _Job(wish, done.pop(wish.id, []), Told(said[wish.id]), evidence, verdict).judge()
     for job_id in done:
         verdict.say("unexplained", f"{job_id} was executed, and nobody asked for it")
-    verdict.recoveries = _recoveries(evidence)
+    verdict.recoveries = recoveries(evidence)
     return verdict
 
 
@@ -146,7 +44,7 @@ class _Job:
     """One job before the judge."""
 
     def __init__(
-        self, wish: Wish, executions: list[Execution], told: _Told, evidence: Evidence, verdict: Verdict
+        self, wish: Wish, executions: list[Execution], told: Told, evidence: Evidence, verdict: Verdict
     ) -> None:
         self.wish = wish
         self.executions = executions
@@ -195,7 +93,7 @@ class _Job:
             one.token for (fire, attempt) in self.told.recovered for one in self.by_fire.get(fire, ())
             if one.attempt == attempt
         }  # fmt: skip
-        for earlier, later in zip(executions, executions[1:], strict=False):
+        for earlier, later in pairwise(executions):
             if self.wish.at_most_once and (fire_ms, earlier.attempt) in self.told.recovered:
                 self.say("doubled", f"its fire {fire_ms} began again though at_most_once forbids it")
             elif earlier.token != later.token and ((fire_ms, earlier.attempt) in again or earlier.token in lost):
@@ -205,8 +103,8 @@ class _Job:
                 column = "fired twice" if self.wish.periodic and earlier.attempt == later.attempt == 1 else "doubled"
                 self.say(
                     column,
-                    f"its fire {fire_ms} has attempts {earlier.attempt} (token {earlier.token}, process {earlier.pid}) and "
-                    f"{later.attempt} (token {later.token}, process {later.pid}); nothing was told in between",
+                    f"its fire {fire_ms} has attempts {earlier.attempt} (token {earlier.token}, process {earlier.pid}) "
+                    f"and {later.attempt} (token {later.token}, process {later.pid}); nothing was told in between",
                 )
 
     def _too_early(self) -> None:
@@ -330,10 +228,9 @@ class _Job:
         resume = next((change for change in self.wish.changes if change.what == "resume"), None)
         if pause is None or pause.began is None or self.by_fire.get(fire_ms):
             return None
-        over = resume.ended if resume is not None and resume.ended is not None else float("inf")
-        if fire_ms > self.clock.latest_ms(over) if over != float("inf") else False:
+        if resume is not None and resume.ended is not None and fire_ms > self.clock.latest_ms(resume.ended):
             return None
-        # Due before the pause, but not begun by then: it is what the pause took away, if nothing later was begun before.
+        # Due before the pause, and not begun by then: that is what the pause took away, unless a later fire was begun.
         paused_ms = self.clock.latest_ms(pause.ended or pause.began)
         later = [fire for fire in self.by_fire if fire_ms < fire <= paused_ms]
         return None if later else "paused"
@@ -354,29 +251,3 @@ class _Job:
             most = max(most, running)
         if most > self.wish.max_instances:
             self.say("instances", f"{most} at once, and max_instances is {self.wish.max_instances}")
-
-
-def _recoveries(evidence: Evidence) -> list[float]:
-    """From each fault to the start of each run that it hit, in another process or again."""
-    starts: dict[tuple[str, int], list[Execution]] = defaultdict(list)
-    for one in evidence.executions:
-        starts[one.job_id, one.fire_ms].append(one)
-    found: list[float] = []
-    for event in evidence.events:
-        if event.kind != "recovered":
-            continue
-        after = [one for one in starts[event.job_id, _ms(event)] if one.attempt > (event.attempt or 0)]
-        if after:
-            first = min(after, key=lambda one: one.attempt)
-            hit = [m.at for m in evidence.moments if m.worker in (None, event.error) and m.at <= first.start]
-            if hit:
-                found.append(first.start - max(hit))
-    for moment in evidence.moments:
-        if moment.began is None:
-            continue
-        low, high = evidence.clock.latest_ms(moment.began), evidence.clock.latest_ms(moment.at)
-        for (_, fire_ms), executions in starts.items():
-            first_start = min(one.start for one in executions)
-            if low < fire_ms <= high and first_start > moment.at and min(one.attempt for one in executions) == 1:
-                found.append(first_start - moment.at)
-    return found

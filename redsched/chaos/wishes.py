@@ -79,13 +79,15 @@ class Wish:
     def at_most_once(self) -> bool:
         return self.options.get("delivery") == "at_most_once"
 
-    def spec(self, now: datetime, at_ms: int) -> JobSpec:
+    def spec(self, now: datetime) -> JobSpec:
         """As the scheduler takes it.
 
         Args:
-            now: the instant `at_ms`, from which `at` and the grid of periodic jobs are counted.
+            now: Redis' time, from which `at` and the grid of periodic jobs are counted; others do not look at it.
         """
-        name, task, options = f"chaos {self.kind}", TASKS[self.task], {"job_id": self.id, **self.options}
+        at_ms = round(now.timestamp() * 1000)
+        name, task = f"chaos {self.kind}", TASKS[self.task]
+        options: dict[str, Any] = {"job_id": self.id, **self.options}
         if self.periodic:
             self.run_ms = at_ms + self.delay_ms
             start, end = self.run_ms, self.run_ms + (self.fires - 1) * self.interval_ms

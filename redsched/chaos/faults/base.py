@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from redsched.chaos.evidence import COLUMNS
 from redsched.chaos.place import Layout, Place
 
-__all__ = ["Fault", "Unavailable"]
+__all__ = ["EVERYTHING", "Fault", "Unavailable"]
+
+EVERYTHING = tuple(COLUMNS)
+"""All columns: where Redis loses what it acknowledged, nothing that is built on it holds."""
 
 
 class Unavailable(Exception):  # noqa: N818 - it says what it is
@@ -29,11 +33,11 @@ class Fault(ABC):
     at_least_s: ClassVar[float] = 0.0
     """Seconds of load that it needs."""
     recovers_in_s: ClassVar[float | None] = None
-    """Within so many seconds (p99) after the fault, each run that it hit has begun elsewhere; None = no such promise."""
+    """Within so many seconds (p99) after it, each run that it hit has begun elsewhere; None = no such promise."""
     cannot_keep: ClassVar[Mapping[str, str]] = {}
     """Column of the verdict -> why nobody can keep it under this fault, and which setting removes it."""
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - most faults can be made everywhere
         """Raises Unavailable if it cannot be made here."""
 
     def place_layout(self, folder: Path) -> Layout:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -90,17 +90,17 @@ class RedisClockBack(_Faked):
     def place_layout(self, folder: Path) -> Layout:
         self._file = folder / "clock"
         self._file.write_text("+0")
-        clock: Mapping[str, str] = _environment(FAKETIME_TIMESTAMP_FILE=str(self._file), FAKETIME_NO_CACHE="1")
+        clock = _environment(FAKETIME_TIMESTAMP_FILE=str(self._file), FAKETIME_NO_CACHE="1")
+        if sys.platform == "linux":
+            # jemalloc asks for the time while it starts, before libfaketime is ready: libc's malloc goes before it.
+            clock["LD_PRELOAD"] += ":libc.so.6"
         return Layout(server_environment=clock)
 
     async def strike(self, place: Place) -> None:
-        try:
-            back = 0
-            while back < 3 and await place.pause(1.0, 1.5):
-                back += 1
-                began = time.monotonic()
-                self._file.write_text(f"-{3 * back}")
-                await asyncio.sleep(3.0)
-                place.back(began)
-        finally:
-            self._file.write_text(f"-{3 * back}")
+        for seconds in (3, 6, 9):
+            if not await place.pause(1.0, 1.5):
+                return
+            began = time.monotonic()
+            self._file.write_text(f"-{seconds}")
+            await asyncio.sleep(3.0)
+            place.back(began)

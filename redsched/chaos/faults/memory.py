@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import ClassVar
 
-from redsched.chaos.faults.base import Fault
+from redsched.chaos.faults.base import EVERYTHING, Fault
 from redsched.chaos.place import Layout, Place
 
 __all__ = ["MemoryFull", "WrongEviction"]
@@ -47,7 +47,7 @@ class WrongEviction(Fault):
         aof="no", server_args=("--maxmemory-policy", "allkeys-lru", "--maxmemory", "1gb"),
     )  # fmt: skip
     cannot_keep: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("lost", "doubled", "unexplained", "instances"),
+        EVERYTHING,
         "Redis deletes jobs to make room; `maxmemory-policy noeviction` removes it",
     )
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import ClassVar
 
-from redsched.chaos.faults.base import Fault
+from redsched.chaos.faults.base import EVERYTHING, Fault
 from redsched.chaos.place import Layout, Place
 
 __all__ = [
@@ -72,7 +72,7 @@ class PowerLossEverysec(Fault):
         "cut off before it starts again."
     )
     cannot_keep: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("lost", "doubled", "unexplained", "instances"),
+        EVERYTHING,
         "a second of acknowledged writes is gone; `appendfsync always` removes it",
     )
     sizes: list[tuple[float, dict[str, int]]]
@@ -160,7 +160,7 @@ class FailoverLosing(Fault):
     layout: ClassVar[Layout] = Layout(proxied=True, spare=True)
     at_least_s: ClassVar[float] = 8.0
     cannot_keep: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("lost", "doubled", "unexplained", "instances"),
+        EVERYTHING,
         "what the replica had not got is gone; writes that wait for the replica (WAIT) are not",
     )
 
