@@ -24,7 +24,12 @@ USES_PRIVATE = {
     "cli.events": {"redsched.logs": "the command line decides how logs look"},
     "cli.service": {"redsched.logs": "the command line decides how logs look"},
     "cli.supervisor": {"redsched.logs": "the command line decides how logs look"},
-    "cli.root": {"redsched.demo.cli": "`redsched demo` is one of its commands"},
+    "cli.root": {
+        "redsched.chaos.cli": "`redsched chaos` is one of its commands",
+        "redsched.demo.cli": "`redsched demo` is one of its commands",
+    },
+    "chaos.place": {"redsched.store.link": "what is done to a server itself: CONFIG, FAILOVER, CLIENT KILL"},
+    "chaos.servers": {"redsched.embedded": "the program of the embedded server"},
     "demo.agenda": {"redsched.store.clock": "to_ms: pure arithmetic"},
     "demo.director": {"redsched.store.clock": "from_ms, to_ms: pure arithmetic"},
     "demo.cli": {
@@ -121,8 +126,8 @@ def public_only(module: str, own: str) -> list[str]:
     return private
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "cli", "demo")])
-def test_the_command_line_and_the_demo_use_the_public_api_only(module: str) -> None:
+@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "cli", "demo", "chaos")])
+def test_the_command_line_the_demo_and_chaos_use_the_public_api_only(module: str) -> None:
     assert public_only(module, module.split(".")[0]) == []
 
 

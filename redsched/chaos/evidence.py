@@ -77,6 +77,8 @@ class Told:
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.recovered: dict[tuple[int, int], Event] = {}
+        self.lost: dict[tuple[int, int], Event] = {}
+        """Fire and attempt of executions whose lease ended: what began again, and what ended for that reason."""
         self.ended: list[tuple[str, int, int, str]] = []
         """Kind, first and last fire (0 = the job as a whole), reason."""
         self.again: set[tuple[int, int]] = set()
@@ -87,6 +89,8 @@ class Told:
         for event in events:
             self.anything = True
             key = (fire_ms_of(event), event.attempt or 0)
+            if event.kind in ("recovered", "dead", "cancelled") and event.attempt:
+                self.lost[key] = event
             match event.kind:
                 case "recovered":
                     self.recovered[key] = event

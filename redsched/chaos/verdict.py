@@ -240,7 +240,7 @@ class _Job:
         over = max((one.end or one.start for one in self.evidence.executions), default=0.0)
         for one in self.executions:
             end = one.end if one.end is not None else self.evidence.killed.get(one.pid, over)
-            lost = self.told.recovered.get((one.fire_ms, one.attempt))
+            lost = self.told.lost.get((one.fire_ms, one.attempt))
             if lost is not None:  # from then on it does not count
                 end = min(end, self.clock.at(lost.at.timestamp() * 1000))
             if end > one.start:
