@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -75,6 +76,7 @@ def chaos(
     count = jobs or (SHORT_JOBS if short else 20_000)
     command = " ".join(["redsched chaos", *_without_files(sys.argv[2:])])
     report = Report(command, seed, version_of(binary), [])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave no process behind
     logging.getLogger("redsched").addHandler(logging.NullHandler())  # that Redis is away is no news here
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(f"{report.versions}; seed {seed}; {count:,} jobs for each of {len(chosen)} faults")
