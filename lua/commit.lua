@@ -11,7 +11,7 @@
 --         rows        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
 -- Derives job run live waiting tag due idle wake
--- Reply   OK now_us outcomes; one of started skipped nothing postponed STALE for each row
+-- Reply   OK now_us outcomes tally; an outcome is one of started skipped nothing postponed STALE for each row
 -- Again   a plan whose token was used already gives its first outcome
 -- Cost    O(rows * log N)
 --
@@ -116,4 +116,4 @@ end
 in_chunks('ZADD', leases, lease_args)
 publish(worker, #claimed_ids > 0 and { 'claimed', cmsgpack.pack(claimed_ids) } or {})
 close_clock()
-return { 'OK', now_us, outcomes }
+return { 'OK', now_us, outcomes, tally() }

@@ -23,8 +23,8 @@
 --         dead_max    int    how many dead runs are kept
 --         events_max  int    entries of the stream
 -- Derives job run live waiting tag due idle wake mail worker result
--- Reply   OK now_us sleep_until_ms claims plans refused lost stop more
--- Again   the same sequence gives the same claims and refusals, from what is stored
+-- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally
+-- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally
 -- Cost    O((settled + claimed) * log N)
 --- @include clock
 --- @include event
@@ -78,4 +78,4 @@ in_chunks('ZADD', leases, lease_args)
 remember(refused)
 publish(worker, report(refused))
 close_clock()
-return { 'OK', now_us, sleep_until_ms, claims, plans, refused, lost, stop, more }
+return { 'OK', now_us, sleep_until_ms, claims, plans, refused, lost, stop, more, tally() }

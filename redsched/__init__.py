@@ -1,6 +1,8 @@
 """redsched: a Redis-native job scheduler. This module is the public API; everything else is private."""
 
+from redsched.background import BackgroundTask
 from redsched.circuit import CircuitBreakerPolicy
+from redsched.config import RedisJobStoreConfig, SchedulerConfig
 from redsched.declare import schedule_task
 from redsched.errors import (
     CircuitOpenError,
@@ -26,24 +28,31 @@ from redsched.errors import (
     TaskTimeoutError,
     UnknownTaskError,
 )
+from redsched.executors import CustomTaskExecutor
 from redsched.handle import JobHandle
+from redsched.handlers import TaskFailureHandler
+from redsched.metrics import MetricsCollector, TaskMetrics
 from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
 from redsched.policies import RetryPolicy
+from redsched.reactive import ReactiveTaskProcessor
 from redsched.running import current_scheduler
 from redsched.scheduler import BackgroundTaskScheduler
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.spec import JobSpec
+from redsched.streams import RedisStream, StreamEvent
 from redsched.worker.runs import current_run
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AnyOf",
+    "BackgroundTask",
     "BackgroundTaskScheduler",
     "CircuitBreakerPolicy",
     "CircuitOpenError",
     "ConflictingIdError",
     "CronSchedule",
+    "CustomTaskExecutor",
     "DateSchedule",
     "Delivery",
     "EncodingError",
@@ -56,10 +65,14 @@ __all__ = [
     "JobLookupError",
     "JobSpec",
     "JobView",
+    "MetricsCollector",
     "Outcome",
     "PayloadTooLargeError",
+    "ReactiveTaskProcessor",
     "Reason",
     "RecordVersionError",
+    "RedisJobStoreConfig",
+    "RedisStream",
     "RedschedError",
     "ResultTimeoutError",
     "RetryPolicy",
@@ -67,6 +80,7 @@ __all__ = [
     "RunContext",
     "RunLostError",
     "Schedule",
+    "SchedulerConfig",
     "SchedulerStateError",
     "State",
     "StoreAccessError",
@@ -74,8 +88,11 @@ __all__ = [
     "StoreFullError",
     "StoreReadOnlyError",
     "StoreUnavailableError",
+    "StreamEvent",
     "TaskExecutionResult",
     "TaskFailedError",
+    "TaskFailureHandler",
+    "TaskMetrics",
     "TaskTimeoutError",
     "UnknownTaskError",
     "__version__",

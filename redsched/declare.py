@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
 
+from redsched.background import BackgroundTask
 from redsched.errors import InvalidInputError
 from redsched.options import check_name
 from redsched.schedules import Schedule
@@ -16,17 +19,52 @@ from redsched.zones import parse_timezone
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
 
-__all__ = ["declared", "schedule_task"]
+__all__ = ["TaskFunction", "declared", "schedule_task"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
+Q = ParamSpec("Q")
+R = TypeVar("R", covariant=True)
+S = TypeVar("S")
+B = TypeVar("B", bound=BackgroundTask)
 
 declared: list[JobSpec] = []
 """Jobs of decorated functions: every scheduler of the process stores them when it starts."""
 
 
+class TaskFunction(Protocol[P, R]):
+    """A function that `@schedule_task` decorated: itself, with `job` beside it."""
+
+    __name__: str
+    __qualname__: str
+    __module__: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, here and now."""
+        ...
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec:
+        """A job of it with these arguments, for `scheduler.submit` and `schedule_many`; the type checker knows them."""
+        ...
+
+    @overload
+    def __get__(self, instance: None, owner: Any, /) -> Self: ...
+    @overload
+    def __get__(self: TaskFunction[Concatenate[S, Q], R], instance: S, owner: Any, /) -> Callable[Q, R]: ...
+
+
+class Decorator(Protocol):
+    """What `@schedule_task(…)` gives: keeps a function's signature, and a class as it is."""
+
+    @overload
+    def __call__(self, function: type[B], /) -> type[B]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+
+
 @overload
-def schedule_task(function: Callable[P, R], /) -> Callable[P, R]: ...
+def schedule_task(function: type[B], /) -> type[B]: ...  # pyright: ignore[reportOverlappingOverload]
+@overload
+def schedule_task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
 @overload
 def schedule_task(
     *,
@@ -37,7 +75,7 @@ def schedule_task(
     name: str | None = None,
     scheduler: BackgroundTaskScheduler | None = None,
     **options: Any,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+) -> Decorator: ...
 def schedule_task(
     function: Callable[..., Any] | None = None,
     /,
@@ -69,9 +107,16 @@ def schedule_task(
     >>> import redsched
     >>> @redsched.schedule_task(cron="0 8 * * *", timezone="Europe/Berlin")
     ... async def daily_inventory_check() -> None: ...
+
+    A task without a schedule is scheduled by calls; `job` takes its arguments, which the type checker knows:
+
+    >>> @redsched.schedule_task(max_attempts=3)
+    ... async def remind(order_id: str) -> None: ...
+    >>> async def order_placed(scheduler: redsched.BackgroundTaskScheduler) -> None:
+    ...     await scheduler.submit(remind.job("order-1").with_options(delay=900, tags=["order"]))
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Any) -> Any:
         when = {key: options.pop(key) for key in ("start", "end", "jitter", "dst_gap", "dst_fold") if key in options}
         registry = default_registry if scheduler is None else scheduler.registry
         if name is not None:
@@ -96,6 +141,12 @@ def schedule_task(
             (declared if scheduler is None else scheduler.declared).append(spec)
         elif when:
             raise InvalidInputError(f"{', '.join(when)} needs a schedule: cron= or interval=", field="cron")
+        if inspect.isfunction(function):
+            function.job = functools.partial(_job, function, task.name)  # pyright: ignore[reportFunctionMemberAccess]
         return function
 
     return decorate if function is None else decorate(function)
+
+
+def _job(function: Callable[..., Any], name: str, /, *args: Any, **kwargs: Any) -> JobSpec:
+    return JobSpec(name, function, args=args, kwargs=kwargs)

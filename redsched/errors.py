@@ -51,7 +51,14 @@ __all__ = [
 
 
 class RedschedError(Exception):
-    """The root: `except RedschedError` catches all that redsched raises on its own account."""
+    """The root: `except RedschedError` catches all that redsched raises on its own account.
+
+    >>> try:
+    ...     CronSchedule("61 * * * *")
+    ... except RedschedError as error:
+    ...     print(type(error).__name__)
+    InvalidScheduleError
+    """
 
     def __str__(self) -> str:
         # KeyError quotes its argument; a sentence for people should not be quoted.
@@ -59,7 +66,14 @@ class RedschedError(Exception):
 
 
 class InvalidInputError(RedschedError, ValueError):
-    """An argument is wrong. Nothing was stored. `field` names the argument."""
+    """An argument is wrong. Nothing was stored. `field` names the argument.
+
+    >>> try:
+    ...     RetryPolicy(max_attempts=0)
+    ... except InvalidInputError as error:
+    ...     print(error.field)
+    max_attempts
+    """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -67,39 +81,109 @@ class InvalidInputError(RedschedError, ValueError):
 
 
 class InvalidScheduleError(InvalidInputError):
-    """A schedule that cannot be: a broken expression or zone, a non-positive interval, or one that never fires."""
+    """A schedule that cannot be: a broken expression or zone, a non-positive interval, or one that never fires.
+
+    >>> try:
+    ...     CronSchedule("0 25 * * *")
+    ... except InvalidScheduleError as error:
+    ...     print(error.field)
+    expression
+    """
 
 
 class InvalidConfigError(InvalidInputError):
-    """A setting is wrong or unknown; the message names it, its value and what is allowed."""
+    """A setting is wrong or unknown; the message names it, its value and what is allowed.
+
+    >>> try:
+    ...     BackgroundTaskScheduler("redis://localhost", queues=[])
+    ... except InvalidConfigError as error:
+    ...     print(error.field)
+    queues
+    """
 
 
 class EncodingError(InvalidInputError):
-    """Arguments, a result or an option that msgpack cannot carry; the message says where in the value."""
+    """Arguments, a result or an option that msgpack cannot carry; the message says where in the value.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         try:
+    ...             await scheduler.schedule_immediate_task("greet", print, args=[object()])
+    ...         except EncodingError as error:
+    ...             print(error.field)
+    >>> asyncio.run(main())
+    args
+    """
 
 
 class PayloadTooLargeError(InvalidInputError):
-    """The encoded arguments exceed the limit; the message gives both sizes."""
+    """The encoded arguments exceed the limit; the message gives both sizes.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url, max_payload_bytes=1000) as scheduler:
+    ...         try:
+    ...             await scheduler.schedule_immediate_task("greet", print, args=["x" * 2000])
+    ...         except PayloadTooLargeError:
+    ...             print("too large")
+    >>> asyncio.run(main())
+    too large
+    """
 
 
 class UnknownTaskError(RedschedError, LookupError):
-    """No function is registered under that name, and none may be imported for it."""
+    """No function is registered under that name, and none may be imported for it.
+
+    >>> issubclass(UnknownTaskError, LookupError)
+    True
+    """
 
 
 class ConflictingIdError(RedschedError, KeyError):
-    """A job of that id is there already, and `replace_existing` was not asked for (APScheduler's name)."""
+    """A job of that id is there already, and `replace_existing` was not asked for (APScheduler's name).
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         await scheduler.schedule_delayed_task("greet", print, 60, job_id="one")
+    ...         try:
+    ...             await scheduler.schedule_delayed_task("greet", print, 60, job_id="one")
+    ...         except ConflictingIdError:
+    ...             print("taken")
+    >>> asyncio.run(main())
+    taken
+    """
 
 
 class JobLookupError(RedschedError, KeyError):
-    """There is no job of that id (APScheduler's name)."""
+    """There is no job of that id (APScheduler's name).
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         try:
+    ...             await scheduler.pause_job("nobody")
+    ...         except JobLookupError as error:
+    ...             print(error)
+    >>> asyncio.run(main())
+    there is no job of the id 'nobody': it has ended, was removed, or never was
+    """
 
 
 class RecordVersionError(RedschedError):
-    """A record in Redis was written by a newer redsched than this one: upgrade this process."""
+    """A record in Redis was written by a newer redsched than this one: upgrade this process.
+
+    >>> issubclass(RecordVersionError, RedschedError)
+    True
+    """
 
 
 class StoreError(RedschedError):
-    """Redis did not do what was asked. The four kinds below say what to do about it."""
+    """Redis did not do what was asked. The four kinds below say what to do about it.
+
+    >>> async def remind(scheduler: BackgroundTaskScheduler) -> None:
+    ...     try:
+    ...         await scheduler.schedule_immediate_task("greet", print, args=["hello"], job_id="greeting-1")
+    ...     except StoreError as error:  # unavailable, full, read-only, or no access
+    ...         print(f"not stored: {error}")
+    """
 
 
 class StoreUnavailableError(StoreError):
@@ -107,25 +191,59 @@ class StoreUnavailableError(StoreError):
 
     It was tried for `retry_for` seconds. The request may have been carried out all the same: trying again is safe
     with a `job_id` of your own, while without one it may add a second job.
+
+    >>> async def main() -> None:
+    ...     try:
+    ...         await BackgroundTaskScheduler("redis://127.0.0.1:1", retry_for=0).start()
+    ...     except StoreUnavailableError:
+    ...         print("no answer")
+    >>> asyncio.run(main())
+    no answer
     """
 
 
 class StoreFullError(StoreError):
-    """Redis is out of memory and refuses writes. Nothing was stored."""
+    """Redis is out of memory and refuses writes. Nothing was stored.
+
+    >>> issubclass(StoreFullError, StoreError)
+    True
+    """
 
 
 class StoreReadOnlyError(StoreError):
-    """This server takes no writes: a replica, or a primary that lost its replicas."""
+    """This server takes no writes: a replica, or a primary that lost its replicas.
+
+    >>> issubclass(StoreReadOnlyError, StoreError)
+    True
+    """
 
 
 class StoreAccessError(StoreError):
-    """Wrong credentials, or a user whose ACL does not allow what was asked."""
+    """Wrong credentials, or a user whose ACL does not allow what was asked.
+
+    >>> issubclass(StoreAccessError, StoreError)
+    True
+    """
 
 
 class CircuitOpenError(RedschedError):
     """A circuit breaker is open: nothing was called. `retry_after` says for how many seconds.
 
     A run in which it is raised is postponed for so long, without using an attempt.
+
+    >>> async def main() -> None:
+    ...     circuit = CircuitBreakerPolicy(failure_threshold=1, recovery_timeout=60, name="example")
+    ...     async with BackgroundTaskScheduler(url):
+    ...         for _ in range(2):
+    ...             try:
+    ...                 await circuit.apply(asyncio.sleep)("soon")
+    ...             except CircuitOpenError as error:
+    ...                 print(f"again in {error.retry_after:.0f} s")
+    ...             except TypeError:
+    ...                 print("failed")
+    >>> asyncio.run(main())
+    failed
+    again in 60 s
     """
 
     def __init__(self, message: str, *, retry_after: float) -> None:
@@ -134,15 +252,34 @@ class CircuitOpenError(RedschedError):
 
 
 class RunLostError(RedschedError):
-    """This worker's lease on the run ended, and Redis refused its fencing token."""
+    """This worker's lease on the run ended, and Redis refused its fencing token.
+
+    >>> async def bake() -> None:
+    ...     try:
+    ...         await redsched.current_run().report_progress("half done")
+    ...     except RunLostError:
+    ...         return  # another worker has this run now: leave it alone
+    """
 
 
 class TaskTimeoutError(RedschedError, TimeoutError):
-    """The task ran longer than its `timeout` and was cancelled."""
+    """The task ran longer than its `timeout` and was cancelled.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         handle = await scheduler.schedule_immediate_task("nap", asyncio.sleep, args=[60], timeout=0.01)
+    ...         print((await handle.result(timeout=10)).error_type)
+    >>> asyncio.run(main())
+    TaskTimeoutError
+    """
 
 
 class TaskFailedError(RedschedError):
-    """A run failed in another process. `error_type` is the name of the exception's class there."""
+    """A run failed in another process. `error_type` is the name of the exception's class there.
+
+    >>> TaskFailedError("no basil", error_type="LookupError").error_type
+    'LookupError'
+    """
 
     def __init__(self, message: str, *, error_type: str = "Exception", traceback: str = "") -> None:
         super().__init__(message)
@@ -151,12 +288,34 @@ class TaskFailedError(RedschedError):
 
 
 class RunCancelledError(RedschedError):
-    """The run that was waited for was cancelled, or its job was removed."""
+    """The run that was waited for was cancelled, or its job was removed.
+
+    >>> issubclass(RunCancelledError, RedschedError)
+    True
+    """
 
 
 class ResultTimeoutError(RedschedError, TimeoutError):
-    """The run did not finish within the time that was given to wait; it goes on."""
+    """The run did not finish within the time that was given to wait; it goes on.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         handle = await scheduler.schedule_delayed_task("greet", print, delay_minutes=5)
+    ...         try:
+    ...             await handle.result(timeout=0.01)
+    ...         except ResultTimeoutError:
+    ...             print("not yet")
+    >>> asyncio.run(main())
+    not yet
+    """
 
 
 class SchedulerStateError(RedschedError):
-    """The scheduler is not in a state for this call: not started, already started, or shut down."""
+    """The scheduler is not in a state for this call: not started, already started, or shut down.
+
+    >>> try:
+    ...     redsched.current_run()
+    ... except SchedulerStateError as error:
+    ...     print(error)
+    current_run() is for code that runs as a task of redsched
+    """

@@ -89,8 +89,10 @@ def _decode_entries(entries: Sequence[Any]) -> Iterator[Event]:
             yield from decode_entry(entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
-async def history(store: Store, *, limit: int = 1000, job_id: str | None = None) -> list[Event]:
-    """The newest events, oldest first: `limit` of them at most, of one job or of all."""
+async def history(
+    store: Store, *, limit: int = 1000, job_id: str | None = None, kinds: frozenset[str] | None = None
+) -> list[Event]:
+    """The newest events, oldest first: `limit` of them at most, of one job or of all, of some kinds or of all."""
     shards = [store.shard(job_id)] if job_id else store.shards
     found: list[Event] = []
     for shard in shards:
@@ -101,7 +103,11 @@ async def history(store: Store, *, limit: int = 1000, job_id: str | None = None)
             if not entries:
                 break
             for entry in entries:
-                events = [e for e in _decode_entries([entry]) if job_id is None or e.job_id == job_id]
+                events = [
+                    event
+                    for event in _decode_entries([entry])
+                    if (job_id is None or event.job_id == job_id) and (kinds is None or event.kind in kinds)
+                ]
                 newest_first.extend(reversed(events))
             before = "(" + entries[-1][0].decode()
         found.extend(reversed(newest_first))

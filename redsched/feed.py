@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -27,7 +28,7 @@ class EventFeed:
         self._store = store
         self._listeners: dict[Listener, frozenset[str] | None] = {}
         self._reader: asyncio.Task[None] | None = None
-        self._callbacks: set[asyncio.Task[None]] = set()
+        self._callbacks: set[asyncio.Future[None]] = set()
         self._starting = asyncio.Lock()
         self._name = f"events:{new_id()}"
 
@@ -57,15 +58,15 @@ class EventFeed:
                     log.exception("the listener %r raised", listener)
                     continue
                 if inspect.isawaitable(outcome):
-                    task = asyncio.ensure_future(self._guard(outcome, listener))
+                    # Of the coroutine itself: one that is cancelled before its first step must not be left behind.
+                    task = asyncio.ensure_future(outcome)
                     self._callbacks.add(task)
-                    task.add_done_callback(self._callbacks.discard)
+                    task.add_done_callback(functools.partial(self._called, listener))
 
-    async def _guard(self, outcome: Awaitable[None], listener: Listener) -> None:
-        try:
-            await outcome
-        except Exception:
-            log.exception("the listener %r raised", listener)
+    def _called(self, listener: Listener, task: asyncio.Future[None]) -> None:
+        self._callbacks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the listener %r raised", listener, exc_info=error)
 
     async def close(self) -> None:
         """Stop reading."""

@@ -14,7 +14,15 @@ __all__ = ["JobHandle"]
 
 
 class JobHandle:
-    """A job that was accepted: its id, and what can be done with it."""
+    """A job that was accepted: its id, and what can be done with it.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         handle = await scheduler.schedule_delayed_task("greet", print, delay_minutes=15, args=["hello"])
+    ...         print((await handle.get()).state, await handle.cancel(), await handle.get())
+    >>> asyncio.run(main())
+    scheduled True None
+    """
 
     __slots__ = ("_scheduler", "id", "name", "status")
 

@@ -15,7 +15,7 @@ from redsched.errors import InvalidInputError, InvalidScheduleError, JobLookupEr
 from redsched.handle import JobHandle
 from redsched.job import Job
 from redsched.model import JobView, State
-from redsched.options import JobOptions, check_id, check_name, check_queue, check_tags
+from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags
 from redsched.plan import first_fires
 from redsched.schedules import DateSchedule, Schedule
 from redsched.spec import Draft, Interval, JobSpec, check_arguments, schedule_of
@@ -61,12 +61,20 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
         task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
         owned = owned or task.is_local
         drafts.append(
-            spec.definition(task, scheduler.options, scheduler.timezone, local_queue, scheduler.max_payload_bytes)
+            spec.definition(
+                task,
+                scheduler.options,
+                scheduler.timezone,
+                local_queue,
+                scheduler.max_payload_bytes,
+                scheduler.executors,
+            )
         )
     ids = [draft.definition.id for draft in drafts]
     if len(drafts) > 1 and len(set(ids)) < len(ids):
         twice = next(job_id for job_id in ids if ids.count(job_id) > 1)
         raise InvalidInputError(f"the job_id {twice!r} is given twice in one call", field="job_id")
+    await store.agree()
     statuses: dict[str, str] = {}
     by_id = {draft.definition.id: draft for draft in drafts}
     groups = store.by_shard(ids)
@@ -287,6 +295,8 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
 
     def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
         options: JobOptions = job.options.with_values(option_changes)
+        if "executor" in option_changes:
+            check_executor(options.executor, scheduler.executors)
         if changes.get("max_runs") is not None and job.schedule is None:
             raise InvalidInputError("max_runs is for periodic jobs; this one runs once", field="max_runs")
         payload = job.record.payload

@@ -19,7 +19,11 @@ __all__ = ["Delivery", "Event", "JobView", "Outcome", "Reason", "RunContext", "S
 
 
 class State(StrEnum):
-    """Where a job is."""
+    """Where a job is.
+
+    >>> State.PAUSED == "paused", [state.value for state in State]
+    (True, ['scheduled', 'running', 'paused', 'dead'])
+    """
 
     SCHEDULED = "scheduled"
     """Waiting for its next run time (or for the next attempt of a run)."""
@@ -32,7 +36,11 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a claim of a run ended."""
+    """How a claim of a run ended.
+
+    >>> Outcome.DONE == "done", [outcome.value for outcome in Outcome][:3]
+    (True, ['done', 'retry', 'dead'])
+    """
 
     DONE = "done"
     """The task returned."""
@@ -51,7 +59,11 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why something did not run, or ended as it did: a closed list (promise 7)."""
+    """Why something did not run, or ended as it did: a closed list (promise 7).
+
+    >>> Reason("misfire") is Reason.MISFIRE
+    True
+    """
 
     MISFIRE = "misfire"
     """Later than misfire_grace_time."""
@@ -77,6 +89,10 @@ class Reason(StrEnum):
     """A worker without the lease tried to settle; Redis refused."""
     UNKNOWN_TASK = "unknown_task"
     """The worker that claimed it knows no task of that name; left to others."""
+    UNKNOWN_EXECUTOR = "unknown_executor"
+    """The worker that claimed it has no executor of that name; left to others."""
+    EXECUTOR_SKIPPED = "executor_skipped"
+    """A custom executor said that it skipped the task."""
     CIRCUIT_OPEN = "circuit_open"
     """A circuit breaker holds its calls back; it is tried again when the circuit lets it."""
     PROCESS_GONE = "process_gone"
@@ -100,7 +116,11 @@ class Reason(StrEnum):
 
 
 class Delivery(StrEnum):
-    """What happens to a run whose worker died."""
+    """What happens to a run whose worker died.
+
+    >>> Delivery("at_most_once") is Delivery.AT_MOST_ONCE
+    True
+    """
 
     AT_LEAST_ONCE = "at_least_once"
     """It is started again elsewhere after the lease."""
@@ -110,7 +130,16 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as it was when it was read. All times are aware datetimes in the job's zone."""
+    """A job as it was when it was read. All times are aware datetimes in the job's zone.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         await scheduler.schedule_cron("greet", print, "0 8 * * *", args=["hello"], timezone="Europe/Berlin")
+    ...         [job] = await scheduler.get_jobs(state="scheduled")
+    ...         print(job.task, job.args, job.schedule, job.next_run_time.hour)
+    >>> asyncio.run(main())
+    builtins.print ('hello',) cron 0 8 * * * (Europe/Berlin) 8
+    """
 
     id: str
     name: str
@@ -149,7 +178,16 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class TaskExecutionResult:
-    """How a run ended, as `await handle.result()` gives it and as history shows it."""
+    """How a run ended, as `await handle.result()` gives it and as history shows it.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         handle = await scheduler.schedule_immediate_task("sum", sum, args=[[1, 2, 3]])
+    ...         result = await handle.result(timeout=10)
+    ...         print(result.success, result.result, result.attempt)
+    >>> asyncio.run(main())
+    True 6 1
+    """
 
     job_id: str
     task_name: str
@@ -171,7 +209,17 @@ class TaskExecutionResult:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One transition of one job, with its reason: what listeners get and `redsched events` prints."""
+    """One transition of one job, with its reason: what listeners get and `redsched events` prints.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         handle = await scheduler.schedule_immediate_task("greet", print, args=["hello"])
+    ...         await handle.result(timeout=10)
+    ...         print(*[event.kind for event in await scheduler.get_history(handle.id)])
+    >>> asyncio.run(main())
+    hello
+    scheduled claimed done
+    """
 
     kind: str
     """scheduled, replaced, claimed, done, retry, dead, missed, coalesced, skipped, recovered, released, postponed,
@@ -198,7 +246,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What a running task can know of its run: see `redsched.current_run()`."""
+    """What a running task can know of its run: see `redsched.current_run()`.
+
+    >>> async def tell() -> str:
+    ...     run = redsched.current_run().context
+    ...     return f"{run.name}, attempt {run.attempt}, tags {run.tags}"
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         handle = await scheduler.schedule_immediate_task("tell", tell, tags=["example"])
+    ...         print((await handle.result(timeout=10)).result)
+    >>> asyncio.run(main())
+    tell, attempt 1, tags ('example',)
+    """
 
     job_id: str
     run_id: str

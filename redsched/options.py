@@ -15,14 +15,13 @@ from typing import Any
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.errors import InvalidConfigError, InvalidInputError
 from redsched.model import Delivery
-from redsched.policies import RetryPolicy
+from redsched.policies import MAX_COUNT, RetryPolicy
 
-__all__ = ["JobOptions", "check_id", "check_queue", "check_settings", "check_tags", "seconds_to_ms"]
+__all__ = ["JobOptions", "check_executor", "check_id", "check_queue", "check_settings", "check_tags", "seconds_to_ms"]
 
 MAX_NAME_LENGTH = 512
 MAX_TAGS = 64
 DEFAULT_MAX_RECOVERIES = 3
-EXECUTORS = frozenset({"default", "threadpool", "processpool"})
 
 
 def seconds_to_ms(value: float | timedelta, field: str, *, minimum_ms: int = 0) -> int:
@@ -50,8 +49,8 @@ def seconds_to_ms(value: float | timedelta, field: str, *, minimum_ms: int = 0) 
 
 
 def _positive_int(value: Any, field: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidInputError(f"{field} is {value!r}; it must be an int of 1 or more", field=field)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_COUNT:
+        raise InvalidInputError(f"{field} is {value!r}; it must be an int from 1 to {MAX_COUNT}", field=field)
     return value
 
 
@@ -99,6 +98,20 @@ def check_tags(value: Any, field: str = "tags") -> tuple[str, ...]:
     if len(tags) > MAX_TAGS:
         raise InvalidInputError(f"{field} has {len(tags)} tags; at most {MAX_TAGS} are allowed", field=field)
     return tags
+
+
+def check_executor(value: str, known: Iterable[str]) -> None:
+    """A job's executor is one that the scheduler knows of.
+
+    Raises:
+        InvalidInputError: it is not.
+    """
+    if value not in known:
+        raise InvalidInputError(
+            f"executor is {value!r}; this scheduler knows of {', '.join(sorted(known))}. One that only other processes "
+            f"have is named by executors={{{value!r}: None}}",
+            field="executor",
+        )
 
 
 def check_settings(
@@ -189,16 +202,13 @@ class JobOptions:
                             f"{where}delivery is {value!r}; it must be {allowed}", field=name
                         ) from None
                 case "executor":
-                    if not isinstance(value, str) or value not in EXECUTORS:
-                        known = ", ".join(sorted(EXECUTORS))
-                        raise InvalidInputError(f"{where}executor is {value!r}; it must be one of {known}", field=name)
-                    changes[name] = value
+                    changes[name] = _text(value, f"{where}{name}")
                 case "result_ttl":
                     changes["result_ttl_ms"] = seconds_to_ms(value, f"{where}{name}")
                 case "max_recoveries":
-                    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
                         raise InvalidInputError(
-                            f"{where}{name} is {value!r}; it must be an int of 0 or more", field=name
+                            f"{where}{name} is {value!r}; it must be an int from 0 to {MAX_COUNT}", field=name
                         )
                     changes[name] = value
                 case "max_runs":

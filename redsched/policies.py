@@ -17,6 +17,9 @@ from redsched.errors import CircuitOpenError, InvalidInputError
 
 __all__ = ["RetryPolicy", "class_names", "from_instance", "is_one_of", "short_name"]
 
+MAX_COUNT = 2**31 - 1
+"""The largest number of attempts, instances, runs, …: what every counter on the way can hold."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -103,9 +106,10 @@ class RetryPolicy:
     """`retry_on` by name, as it is stored; set by redsched."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+        attempts: Any = self.max_attempts
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MAX_COUNT:
             raise InvalidInputError(
-                f"max_attempts is {self.max_attempts!r}; it must be an int of 1 or more", field="max_attempts"
+                f"max_attempts is {attempts!r}; it must be an int from 1 to {MAX_COUNT}", field="max_attempts"
             )
         for name, low in (("backoff_factor", 1.0), ("max_delay", 0.0), ("initial_delay", 0.0), ("jitter", 0.0)):
             value = getattr(self, name)

@@ -16,7 +16,7 @@ from redsched.model import Event, Outcome, TaskExecutionResult
 from redsched.store import queries
 from redsched.store.store import Store
 
-__all__ = ["FINAL", "wait_for_result"]
+__all__ = ["FINAL", "past_results", "wait_for_result"]
 
 FINAL = frozenset({"done", "dead", "missed", "cancelled", "removed", "skipped"})
 """Kinds of events after which a run gets no further attempt."""
@@ -36,7 +36,7 @@ async def wait_for_result(store: Store, feed: EventFeed, job_id: str, seconds: f
         stored = (await queries.read_jobs(store, [job_id])).get(job_id)
         state = stored.fields.get("state") if stored is not None else None
         if stored is None or state == b"dead":
-            past = [event for event in await history(store, job_id=job_id) if event.kind in FINAL]
+            past = await history(store, limit=1, job_id=job_id, kinds=FINAL)
             if past:
                 return await _result_of(store, past[-1])
             if stored is None and not ended.done():
@@ -48,6 +48,12 @@ async def wait_for_result(store: Store, feed: EventFeed, job_id: str, seconds: f
         return await _result_of(store, event)
     finally:
         feed.remove(watch)
+
+
+async def past_results(store: Store, job_id: str | None, limit: int) -> list[TaskExecutionResult]:
+    """See `BackgroundTaskScheduler.get_results`."""
+    past = await history(store, limit=limit, job_id=job_id, kinds=FINAL)
+    return [await _result_of(store, event) for event in past]
 
 
 async def _result_of(store: Store, event: Event) -> TaskExecutionResult:

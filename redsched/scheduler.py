@@ -10,25 +10,32 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from redsched import declare, jobs, running
+from redsched.background import ServiceProvider
 from redsched.codec import MAX_PAYLOAD_BYTES
+from redsched.config import SchedulerConfig
 from redsched.embedded import EmbeddedServer, resolve
 from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
 from redsched.events import history
+from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.feed import EventFeed, Listener
 from redsched.handle import JobHandle
+from redsched.handlers import Handlers, TaskFailureHandler
 from redsched.ids import new_id
+from redsched.metrics import TaskMetrics
 from redsched.model import Event, JobView, State, TaskExecutionResult
 from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
-from redsched.results import wait_for_result
+from redsched.results import past_results, wait_for_result
 from redsched.schedules import Schedule
 from redsched.spec import JobSpec, ScheduleOptions
+from redsched.standard import standard
 from redsched.store import queries
 from redsched.store.clock import from_ms
 from redsched.store.store import Store
 from redsched.store.transitions import Limits
-from redsched.tasks import ServiceProvider, Task, TaskRegistry, default_registry
+from redsched.tasks import Task, TaskRegistry, default_registry
 from redsched.times import delay_ms
 from redsched.worker.executors import Executors
+from redsched.worker.tally import Tally
 from redsched.worker.worker import Worker
 from redsched.zones import parse_timezone
 
@@ -58,6 +65,9 @@ class BackgroundTaskScheduler:
         concurrency: how many runs this process' worker holds at once.
         threads: how many plain functions run at once, each in a thread.
         processes: how many functions with executor="processpool" run at once, each in a child process.
+        executors: further executors by name, or other ones in the place of `default` and `processpool`:
+            `{"type": "threadpool" or "processpool", "max_workers": …}`, a `CustomTaskExecutor`, or None for one that
+            only other processes have.
         lease: seconds after which a run whose worker gave no sign of life is given to another.
         shards: into how many hash tags the jobs are spread. Every process of a prefix must name the same number.
         max_catch_up: with coalesce=False, how many overdue fires of one job are run at most.
@@ -69,6 +79,9 @@ class BackgroundTaskScheduler:
         events_max: entries of the events stream; one carries a batch of up to 250 transitions.
         max_payload_bytes: the largest arguments of a job, encoded.
         retry_for: seconds for which a call is sent again while Redis does not answer.
+        connection_pool_size: how many connections this process opens at most; a worker holds three for each shard.
+        health_check_interval: seconds after which an unused connection is tried before it is used; 0 = not.
+        lock_prefix: names the key of the leases. Every process of a prefix must name the same.
         redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
 
     Raises:
@@ -86,6 +99,7 @@ class BackgroundTaskScheduler:
         concurrency: int = 100,
         threads: int = 20,
         processes: int = 2,
+        executors: Mapping[str, Any] | None = None,
         lease: float | timedelta = 30.0,
         shards: int = 1,
         max_catch_up: int = 1000,
@@ -98,6 +112,9 @@ class BackgroundTaskScheduler:
         events_max: int = 10_000,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         retry_for: float = 10.0,
+        connection_pool_size: int = 50,
+        health_check_interval: float = 0.0,
+        lock_prefix: str | None = None,
         redis_options: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(redis_url, str) or "://" not in redis_url:
@@ -106,7 +123,8 @@ class BackgroundTaskScheduler:
             )
         check_settings(
             queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
-            max_payload_bytes=max_payload_bytes, shutdown_grace=shutdown_grace, retry_for=retry_for,
+            max_payload_bytes=max_payload_bytes, connection_pool_size=connection_pool_size,
+            shutdown_grace=shutdown_grace, retry_for=retry_for,
             job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
             service_provider=service_provider,
         )  # fmt: skip
@@ -136,13 +154,19 @@ class BackgroundTaskScheduler:
         self._store: Store | None = None
         self._store_settings: dict[str, Any] = {
             "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
+            "max_connections": connection_pool_size, "lock_prefix": lock_prefix,
+            "health_check_interval": seconds_to_ms(health_check_interval, "health_check_interval") / 1000,
         }  # fmt: skip
         if not redis_url.startswith("embedded:"):
             self._store = Store(redis_url, job_store_prefix, **self._store_settings)
         self._opening = asyncio.Lock()
-        self._executors = Executors(threads, processes)
+        self._executors = Executors(threads, processes, executors)
+        self._handlers = Handlers()
+        self._metrics = TaskMetrics()
+        self._tally = Tally()
         self._worker_settings: dict[str, Any] = {
             "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
+            "handlers": self._handlers, "tally": self._tally,
         }  # fmt: skip
         self._feed: EventFeed | None = None
         self._listeners: list[tuple[Listener, Sequence[str] | None]] = []
@@ -151,6 +175,15 @@ class BackgroundTaskScheduler:
         self._listening: asyncio.Task[EventFeed] | None = None  # kept, or the loop would forget it
         self._started = False
         running.schedulers[self.id] = self
+
+    @classmethod
+    def from_config(cls, config: SchedulerConfig) -> Self:
+        """A scheduler with the settings of a configuration object.
+
+        Raises:
+            InvalidConfigError: a setting is wrong; the message names it.
+        """
+        return cls(**config.settings())
 
     def __repr__(self) -> str:
         state = "running" if self.running else "not running"
@@ -190,16 +223,15 @@ class BackgroundTaskScheduler:
         if self._started:
             raise SchedulerStateError("the scheduler was started already")
         store = await self.store()
-        for shard in store.shards:
-            await shard.travel()  # asks for the time: says early and clearly if Redis is not there
-        for where, policy in (await queries.read_eviction_policy(store)).items():
-            log.warning(
-                "Redis at %s has maxmemory-policy %s: when it is full it throws jobs away. Set noeviction.",
-                where,
-                policy,
-            )
         self._started = True
         try:
+            await store.agree()
+            for shard in store.shards:
+                await shard.travel()  # asks for the time: says early and clearly if Redis is not there
+            for where, policy in (await queries.read_eviction_policy(store)).items():
+                log.warning(
+                    "Redis at %s has maxmemory-policy %s: when full it throws jobs away; set noeviction", where, policy
+                )
             if self._declared_tasks and declare.declared:
                 await self.schedule_many(declare.declared)
             if self.declared:
@@ -260,6 +292,7 @@ class BackgroundTaskScheduler:
         """
         if self._store is None:
             raise SchedulerStateError("the store is not open yet: await scheduler.store() first")
+        self._store.check_pool()
         return Worker(self._store, self.registry, worker_id=self.id, **self._worker_settings)
 
     async def shutdown(self, wait: bool = True, *, grace: float | None = None) -> None:
@@ -279,6 +312,7 @@ class BackgroundTaskScheduler:
             stopping.cancel()
             serving, self._serving, self._worker = self._serving, None, None
             await asyncio.wait((serving,))
+        await self._executors.close(kill=True)
         if self._feed is not None:
             await self._feed.close()
             self._feed = None
@@ -311,6 +345,19 @@ class BackgroundTaskScheduler:
     def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
         """Let this process' worker call methods of this instance's class on this instance."""
         self.registry.bind(instance, kind)
+
+    @property
+    def executors(self) -> frozenset[str]:
+        """The names that the option `executor` of a job may have."""
+        return self._executors.names
+
+    def add_executor(self, name: str, executor: CustomTaskExecutor | Mapping[str, Any] | None) -> None:
+        """One more executor, as in the setting `executors`. Before `start`, or no run of it is under way.
+
+        Raises:
+            InvalidConfigError: it is no executor.
+        """
+        self._executors.add(name, check_executors({name: executor})[name])
 
     # -- scheduling -----------------------------------------------------------------------------------------------
 
@@ -422,10 +469,19 @@ class BackgroundTaskScheduler:
 
         Raises: as `schedule_immediate_task`.
         """
-        return await jobs.schedule_many(self, list(specs))
+        handles = await jobs.schedule_many(self, list(specs))
+        self._metrics.increment("jobs_scheduled_total", sum(handle.status != "kept" for handle in handles))
+        return handles
+
+    async def submit(self, spec: JobSpec) -> JobHandle:
+        """Store one job, as `JobSpec` describes it; `task.job(…)` of a decorated task makes one with typed arguments.
+
+        Raises: as `schedule_immediate_task`.
+        """
+        return await self._schedule(spec)
 
     async def _schedule(self, spec: JobSpec) -> JobHandle:
-        return (await jobs.schedule_many(self, [spec]))[0]
+        return (await self.schedule_many([spec]))[0]
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 
@@ -576,6 +632,18 @@ class BackgroundTaskScheduler:
         if self._feed is not None:
             self._feed.remove(listener)
 
+    def add_failure_handler(self, handler: TaskFailureHandler) -> None:
+        """Tell it how each run of this process' worker ends.
+
+        Raises:
+            InvalidInputError: it is no `TaskFailureHandler`.
+        """
+        self._handlers.add(handler)
+
+    def remove_failure_handler(self, handler: TaskFailureHandler) -> None:
+        """Tell it no more."""
+        self._handlers.remove(handler)
+
     async def _ensure_feed(self) -> EventFeed:
         if self._feed is None:
             self._feed = EventFeed(await self.store())
@@ -587,6 +655,24 @@ class BackgroundTaskScheduler:
     async def get_history(self, job_id: str | None = None, *, limit: int = 1000) -> list[Event]:
         """The newest events, oldest first: of one job, or of all."""
         return await history(await self.store(), limit=limit, job_id=job_id)
+
+    @property
+    def metrics(self) -> TaskMetrics:
+        """What this process has counted so far: the standard set of docs/guide/metrics.md, without what only Redis
+        knows. Add metrics of your own to it as you like.
+        """
+        self._tally.fold(self._metrics)
+        return self._metrics
+
+    async def collect_metrics(self) -> TaskMetrics:
+        """The standard set, with what Redis knows of the queues, as it is now. It is what Prometheus gets."""
+        return await standard(self)
+
+    async def get_results(self, job_id: str | None = None, *, limit: int = 100) -> list[TaskExecutionResult]:
+        """How the newest runs ended, oldest first: of one job, or of all. What a task returned is there for as long as
+        `result_ttl` says, the rest for as long as the events are kept.
+        """
+        return await past_results(await self.store(), job_id, limit)
 
     async def get_workers(self) -> dict[str, dict[str, Any]]:
         """The workers that gave a sign of life lately: what they serve, by their ids."""

@@ -5,17 +5,17 @@ Every `schedule_…` method of the scheduler makes one; `schedule_many` takes a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
+from redsched import origin
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.codec import pack_payload
 from redsched.errors import InvalidInputError, InvalidScheduleError
-from redsched.ids import new_id
 from redsched.job import Definition
-from redsched.options import JobOptions, check_id, check_name, check_queue, check_tags, seconds_to_ms
+from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags, seconds_to_ms
 from redsched.policies import RetryPolicy
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.tasks import Task
@@ -58,6 +58,22 @@ class ScheduleOptions(TypedDict, total=False):
     """A periodic job ends after so many runs."""
     next_run_time: datetime | None
     """An explicit first run, whatever the schedule says; None = added paused."""
+
+
+class SpecOptions(ScheduleOptions, total=False):
+    """What `JobSpec` takes besides its task: see there."""
+
+    name: str
+    run_at: datetime | str | None
+    delay: float | timedelta | None
+    cron: str | None
+    interval: float | timedelta | None
+    schedule: Schedule | Sequence[Schedule] | None
+    start: datetime | str | None
+    end: datetime | str | None
+    jitter: float | timedelta | None
+    dst_gap: str
+    dst_fold: str
 
 
 _JOB_WORDS = frozenset({"args", "kwargs", "tags", "job_id", "queue", "replace_existing", "timezone", "next_run_time"})
@@ -128,13 +144,20 @@ class JobSpec:
         ):  # fmt: skip
             object.__setattr__(self, attribute, value)
 
-    def with_options(self, **options: Any) -> JobSpec:
-        """The same job with further options."""
-        spec = replace_spec(self)
-        object.__setattr__(spec, "options", {**self.options, **options})
-        return spec
+    def with_options(self, **changes: Unpack[SpecOptions]) -> JobSpec:
+        """The same job with other options, another time, or another name.
 
-    def definition(self, task: Task, defaults: JobOptions, zone: str, queue: str, payload_limit: int) -> Draft:
+        >>> import redsched
+        >>> redsched.JobSpec("report", print).with_options(delay=60, tags=["daily"]).delay
+        60
+        """
+        own = {name: getattr(self, name) for name in JobSpec.__slots__ if name != "options"}
+        values: dict[str, Any] = {**own, **self.options, **changes}
+        return JobSpec(**values)
+
+    def definition(
+        self, task: Task, defaults: JobOptions, zone: str, queue: str, payload_limit: int, executors: Iterable[str]
+    ) -> Draft:
         """Check everything that can be checked without Redis' time.
 
         Raises:
@@ -143,6 +166,7 @@ class JobSpec:
         given = {**task.defaults, **self.options}
         zone = parse_timezone(given.get("timezone"), zone)
         options = defaults.with_values({k: v for k, v in given.items() if k not in _JOB_WORDS})
+        check_executor(options.executor, executors)
         name = check_name(self.name)
         args, kwargs = check_arguments(given.get("args", ()), given.get("kwargs", {}))
         when = schedule_of(
@@ -154,7 +178,7 @@ class JobSpec:
         paused = "next_run_time" in given and given["next_run_time"] is None
         explicit = given.get("next_run_time")
         definition = Definition(
-            id=new_id() if job_id is None else check_id(job_id),
+            id=origin.job_id() if job_id is None else check_id(job_id),
             mode=mode,
             name=name,
             task=task.name,
@@ -180,12 +204,6 @@ class JobSpec:
                 "a one-shot job that is added paused needs its time: pass run_at as well", field="next_run_time"
             )
         return Draft(definition, when if isinstance(when, Interval) else None)
-
-
-def replace_spec(spec: JobSpec) -> JobSpec:
-    """A copy."""
-    values = {name: getattr(spec, name) for name in JobSpec.__slots__ if name != "options"}
-    return JobSpec(**values, **spec.options)
 
 
 @dataclass(slots=True)

@@ -13,21 +13,21 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from types import MethodType
-from typing import Any, Protocol
+from typing import Any
 
+from redsched.background import (
+    BackgroundTask,
+    ServiceContainer,
+    ServiceProvider,
+    defined,
+    dependencies,
+    module_name,
+    task_name_of,
+)
 from redsched.errors import InvalidInputError
 
-__all__ = ["Task", "TaskRegistry", "default_registry", "module_name"]
-
-
-class ServiceProvider(Protocol):
-    """Where the instances of classes come from, for their methods as tasks (a dependency injection container)."""
-
-    def get_service(self, type_: type[Any]) -> Any:
-        """The instance of this class, or None."""
-        ...
+__all__ = ["Task", "TaskRegistry", "default_registry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,6 @@ class Task:
     """For a method: the class whose bound instance it is called on."""
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Options of its jobs, where a call gives none."""
-
-
-def module_name(module: str) -> str:
-    """A module's importable name; for `__main__` the name under which another process would import it."""
-    if module != "__main__":
-        return module
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name != "__main__":
-        return str(spec.name).removesuffix(".__main__")
-    path = getattr(main, "__file__", None)
-    return PurePath(path).stem if path else "__main__"
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,7 +97,8 @@ class TaskRegistry:
             if known.is_local:
                 self._uses[known.name] = self._uses.get(known.name, 0) + 1
             return known
-        task = self._describe(function, name, defaults or {}, owner_id)
+        describe = self._describe_class if _is_background_task(function) else self._describe
+        task = describe(function, name, defaults or {}, owner_id)
         present = self._tasks.get(task.name)
         if present is not None and present.function is not task.function and not _reloaded(present, task):
             raise InvalidInputError(
@@ -141,20 +130,18 @@ class TaskRegistry:
         if task is None and self._parent is not None:
             task = self._parent.find(name)
         if task is None:
-            task = self._bound(name)
+            task = self._bound(name) or self._defined(name)
         if task is None and self.packages:
             task = self._import(name)
         if task is not None and task.owner is not None and not task.is_local:
-            instance = self._instance(task.owner)
-            if instance is None:
-                return None
-            return Task(task.name, MethodType(task.function, instance), task.is_async, False, None, task.defaults)
+            function = self._method(task.owner, task.function)
+            return function and Task(task.name, function, task.is_async, False, None, task.defaults)
         return task
 
     def names(self) -> list[str]:
         """Every name that `find` knows without importing."""
         inherited = self._parent.names() if self._parent else []
-        return sorted({*inherited, *self._tasks})
+        return sorted({*inherited, *self._tasks, *defined})
 
     def tasks(self) -> Iterable[Task]:
         """The tasks registered here."""
@@ -176,9 +163,10 @@ class TaskRegistry:
         if isinstance(function, MethodType) and not isinstance(function.__self__, type):
             instance, plain = function.__self__, function.__func__
             kind: type[Any] = type(instance)
-            if self._instance(kind) is None and "<locals>" not in kind.__qualname__:
+            contained = self._container(kind) is not None
+            if not contained and self._instance(kind) is None and "<locals>" not in kind.__qualname__:
                 self.bind(instance)
-            if self._instance(kind) is instance and "<locals>" not in kind.__qualname__:
+            if (contained or self._instance(kind) is instance) and "<locals>" not in kind.__qualname__:
                 path = f"{module_name(kind.__module__)}.{kind.__qualname__}.{function.__name__}"
                 return Task(name or path, plain, is_async, False, kind, defaults)
         bare = _unwrap(function)
@@ -203,6 +191,51 @@ class TaskRegistry:
         self._locals += 1
         return Task(f"local:{owner_id}:{path}#{self._locals}", function, is_async, True, None, defaults)
 
+    def _describe_class(self, given: Any, name: str | None, defaults: Mapping[str, Any], owner_id: str | None) -> Task:
+        """A class-based task, given as the class or as an instance."""
+        kind: type[BackgroundTask] = given if isinstance(given, type) else type(given)
+        if inspect.isabstract(kind):
+            raise InvalidInputError(f"{kind.__qualname__} has no execute method: it cannot be a task", field="task")
+        name = name or task_name_of(kind)
+        is_async = is_coroutine_function(kind.execute)
+        own = given is not kind and self._container(kind) is None
+        if own and self._instance(kind) is None:
+            self.bind(given)
+        if "<locals>" in name or (own and self._instance(kind) is not given):
+            # Of this process only: an instance beside the bound one, or of a class that no other process can find.
+            needs = dependencies(kind, self._the_provider()) if given is kind else {}
+            if needs is None:
+                raise InvalidInputError(f"{name}: pass an instance, its constructor needs arguments", field="task")
+            instance = kind(**needs) if given is kind else given
+            return self._describe(instance.execute, None, defaults, owner_id)
+        return Task(name, kind.execute, is_async, False, kind, defaults)
+
+    def _method(self, kind: type[Any], function: Callable[..., Any]) -> Callable[..., Any] | None:
+        """A function of a class as a method of the instance to use; None if there is none."""
+        if (container := self._container(kind)) is not None:
+            return container.method(kind, function)
+        instance = self._instance(kind)
+        if instance is not None:
+            return MethodType(function, instance)
+        if not issubclass(kind, BackgroundTask):
+            return None
+        if isinstance(self.provider, ServiceContainer):
+            return self.provider.method(kind, function)
+        needs = dependencies(kind, self._the_provider())
+        return None if needs is None else lambda *args, **kwargs: function(kind(**needs), *args, **kwargs)
+
+    def _container(self, kind: type[Any]) -> ServiceContainer | None:
+        """The container that has instances of this class for each run, unless one instance was bound."""
+        container = self.provider if isinstance(self.provider, ServiceContainer) else None
+        return container if container and kind not in self._instances and container.contains(kind) else None
+
+    def _the_provider(self) -> ServiceProvider | None:
+        return self.provider or (self._parent._the_provider() if self._parent else None)
+
+    def _defined(self, name: str) -> Task | None:
+        kind = defined.get(name)
+        return None if kind is None or inspect.isabstract(kind) else self.register(kind)
+
     def _instance(self, kind: type[Any]) -> Any:
         instance = self._instances.get(kind)
         if instance is None and self.provider is not None:
@@ -212,8 +245,13 @@ class TaskRegistry:
         return instance
 
     def _bound(self, name: str) -> Task | None:
-        """The method of that path, of a class that has a bound instance."""
-        for kind in self._instances:
+        """The method of that path, of a class that has a bound instance or is in the container."""
+        kinds = list(self._instances)
+        owner, _, attribute = name.rpartition(".")
+        if isinstance(self.provider, ServiceContainer) and not attribute.startswith("_"):
+            found = self.provider.find_class(owner)
+            kinds += [] if found is None else [found]
+        for kind in kinds:
             path = f"{module_name(kind.__module__)}.{kind.__qualname__}."
             if name.startswith(path) and "<locals>" not in path:
                 function = inspect.getattr_static(kind, name.removeprefix(path), None)
@@ -235,6 +273,10 @@ class TaskRegistry:
         if not inspect.isfunction(target) or f"{target.__module__}.{target.__qualname__}" != name:
             return None  # only what is defined there: not what that module imported for itself
         return self.register(target)
+
+
+def _is_background_task(given: Any) -> bool:
+    return isinstance(given, BackgroundTask) or (isinstance(given, type) and issubclass(given, BackgroundTask))
 
 
 def _class_of(function: Callable[..., Any]) -> type[Any] | None:

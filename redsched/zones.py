@@ -7,8 +7,8 @@ time is an instant plus the offset of its zone, and one that exists twice, or ne
 A zone is a list of **stretches**, spans of instants with one offset. Two neighbours overlap in local time (a *fold*:
 the clock is set back) or leave a hole (a *gap*: it is set forward). `pieces` turns the stretches of a year into what a
 schedule has to walk: spans of local time, each with the offset at which it counts, or, for a gap, the one instant it
-counts at. Schedules know nothing else about zones, so the rule of design.md, section 3, is in `cut_into_pieces` and
-nowhere else.
+counts at. Schedules know nothing else about zones, so the rule for DST (docs/guide/schedules.md) is in
+`cut_into_pieces` and nowhere else.
 
 The transitions come from `zoneinfo`, by bisecting the offset between days. In the whole of the tz database, no two real
 changes of an offset are closer than 95 hours (Africa/Freetown, 1939), so a look each day misses none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import doctest
 import importlib
 import inspect
@@ -10,17 +11,18 @@ import pkgutil
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
+import redis
 
 import redsched
 import redsched.errors
 import redsched.testing
+from redsched import declare, running
 
 PUBLIC = [name for name in redsched.__all__ if not name.startswith("__")]
 CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(redsched, name))]
-NEEDS_SERVER: set[str] = set()
-"""Modules whose examples need a server."""
 
 
 def test_all_is_sorted_and_names_nothing_twice() -> None:
@@ -89,9 +91,25 @@ def test_every_all_names_what_there_is(module: str) -> None:
     assert [name for name in getattr(loaded, "__all__", ()) if not hasattr(loaded, name)] == []
 
 
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_an_example(name: str) -> None:
+    assert ">>> " in (inspect.getdoc(getattr(redsched, name)) or "")
+
+
 MODULES_OF_API = sorted({getattr(redsched, n).__module__ for n in PUBLIC} | {"redsched", "redsched.testing"})
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES_OF_API if m not in NEEDS_SERVER])
-def test_the_examples_in_docstrings_are_true(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS).failed == 0
+@pytest.mark.parametrize("module", MODULES_OF_API)
+def test_the_examples_in_docstrings_are_true(
+    module: str, redsched_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each starts with an empty server at `url`, and with every public name at hand."""
+    monkeypatch.setattr(declare, "declared", [])
+    monkeypatch.setattr(running, "schedulers", WeakValueDictionary())
+    loaded = importlib.import_module(module)
+    url = f"{redsched_url}?db=9"
+    names = {"asyncio": asyncio, "redsched": redsched, **{name: getattr(redsched, name) for name in PUBLIC}}
+    for example in doctest.DocTestFinder().find(loaded, extraglobs={**names, "url": url}):
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0, example.name

@@ -1,8 +1,8 @@
 -- event: collect transitions with their reasons, and append them to `events` as few entries as possible.
 -- Needs   events, call, now_ms, events_max
--- Gives   event(), publish()
+-- Gives   event(), publish(), tally()
 -- Why     Two stream entries for each run would halve the throughput; one entry carries a batch.
-local moved = {}
+local moved, tallied = {}, {}
 
 -- One transition. `first_ms`..`last_ms` is a span of fires where `count` is not 1.
 local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail)
@@ -10,6 +10,17 @@ local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail
     kind, id, reason or false, tonumber(first_ms) or false, tonumber(last_ms) or false, count or false,
     attempt or false, detail or false,
   }
+  local word = reason and kind .. ' ' .. reason or kind
+  tallied[word] = (tallied[word] or 0) + (count or 1)
+end
+
+-- How many transitions of each kind and reason there were, for the caller's metrics: a flat list.
+local function tally()
+  local flat = {}
+  for word, count in pairs(tallied) do
+    flat[#flat + 1], flat[#flat + 2] = word, count
+  end
+  return flat
 end
 
 -- Append what was collected, and the given fields (a flat list) with the first entry.

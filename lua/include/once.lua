@@ -4,6 +4,7 @@
 -- Why     A client cannot know whether a request whose reply was lost was carried out. The reply is kept until
 --         the client confirms that it got it (with its next request), or for ten minutes. A copy that the network
 --         brings after that does nothing: nobody waits for its reply.
+--         Requests of an event of a stream (client `event/<ms>/…`) are not confirmed, and remembered for so long.
 local client, sequence = string.match(request, '^(.+):(%d+)$')
 local requests_key = prefix .. 'requests:' .. client
 local seen = call('HMGET', requests_key, sequence, 'confirmed')
@@ -25,6 +26,6 @@ local function answer(reply)
     end
   end
   call('HSET', requests_key, sequence, cmsgpack.pack(reply), 'confirmed', math.max(below, confirmed_before or 0))
-  call('PEXPIRE', requests_key, 600000)
+  call('PEXPIRE', requests_key, string.match(client, '^event/(%d+)/') or 600000)
   return reply
 end

@@ -50,7 +50,7 @@ local function replayed(wanted)
     end
   end
   close_clock()
-  return { 'OK', now_us, now_ms, claims, plans, last[3], {}, {}, 1 }
+  return { 'OK', now_us, now_ms, claims, plans, last[3], {}, {}, 1, {} }
 end
 
 -- The fire after the next one of periodic jobs, found by their worker while it ran them: flat rows of four.

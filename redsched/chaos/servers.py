@@ -55,7 +55,7 @@ def answers(port: int) -> bool:
     # Not with a client of redis-py: that tries again by itself, for a long time.
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
         connection.sendall(b"PING\r\n")
-        return connection.recv(64).startswith(b"+PONG")
+        return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
     return False
 
 
@@ -98,14 +98,16 @@ class LocalServer:
         args: further options, as on its command line.
         aof: how its data is kept: "no", or what `appendfsync` is.
         binary: the program; None = what `find_server` finds.
+        port: a port of the caller's choice.
         environment: added to this process' own.
     """
 
     def __init__(
-        self, *args: str, aof: Aof = "no", binary: str | None = None, environment: Mapping[str, str] | None = None
-    ) -> None:
+        self, *args: str, aof: Aof = "no", binary: str | None = None, port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.binary = binary or find_server()
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix="redsched-server-"))
         self.environment = dict(environment or {})

@@ -19,10 +19,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from redsched import BackgroundTaskScheduler, RedschedError, StoreAccessError, StoreError
+from redsched import BackgroundTaskScheduler, InvalidConfigError, RedschedError, StoreAccessError, StoreError
 from redsched.cli.exits import ExitCode, exit_code_of
 from redsched.cli.stopping import Stop
 from redsched.cli.target import load
@@ -55,6 +56,8 @@ class Settings:
     log_level: str = "info"
     uvloop: bool = True
     """Whether uvloop is used where it is installed."""
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
     def to_json(self) -> bytes:
         """One line, for a child process."""
@@ -140,11 +143,24 @@ async def serve(settings: Settings, stop: Stop, ready: Callable[[float], None]) 
             queues=settings.queues or None,
             concurrency=settings.concurrency,
         )
-        await _serve(scheduler, settings, stop, ready)
+        with _metrics(scheduler, settings):
+            await _serve(scheduler, settings, stop, ready)
     except RedschedError as error:
         log.critical("%s", error)
         return exit_code_of(error)
     return ExitCode.OK
+
+
+def _metrics(scheduler: BackgroundTaskScheduler, settings: Settings) -> AbstractContextManager[None]:
+    if settings.metrics_port is None:
+        return contextlib.nullcontext()
+    try:
+        from redsched.integrations import prometheus
+    except ImportError as error:
+        raise InvalidConfigError(f"--metrics-port: {error}", field="metrics_port") from None
+    serving = prometheus.serve(scheduler, settings.metrics_port, settings.metrics_host)
+    log.info("metrics are at http://%s:%d/metrics", settings.metrics_host, settings.metrics_port)
+    return serving
 
 
 async def _serve(

@@ -8,6 +8,7 @@ is wrong with the target is said once.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import platform
 import signal
@@ -109,10 +110,15 @@ class _Supervisor:
             )  # fmt: skip
         ours.setblocking(False)
         child = self.children[slot] = _Child(process, ours)
-        child.tell(self.settings.to_json() + b"\n")
+        child.tell(self._settings(slot).to_json() + b"\n")
         if self.stop.asked.is_set():
             child.tell(NOW if self.stop.urged.is_set() else DRAIN)
         return child
+
+    def _settings(self, slot: int) -> Settings:
+        """Those of one child: each has a port of its own for its metrics."""
+        port = self.settings.metrics_port
+        return self.settings if port is None else dataclasses.replace(self.settings, metrics_port=port + slot - 1)
 
     async def _listen(self, child: _Child) -> None:
         """Hear from a child that it serves."""

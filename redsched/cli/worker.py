@@ -56,6 +56,16 @@ def worker(
     log_format: Annotated[LogFormat, typer.Option("--log-format", help="How the log looks.")] = LogFormat.TEXT,
     log_level: Annotated[LogLevel, typer.Option("--log-level", help="The lowest level to log.")] = LogLevel.INFO,
     uvloop: Annotated[bool, typer.Option("--uvloop/--no-uvloop", help="Use uvloop if it is installed.")] = True,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=1,
+            max=65535,
+            help="Serve Prometheus' metrics at this port; with --processes, each process at the next one.",
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option("--metrics-host", help="The address to serve them at.")] = "127.0.0.1",
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
@@ -75,5 +85,7 @@ def worker(
         log_format="json" if log_format is LogFormat.JSON else "text",
         log_level=log_level.value,
         uvloop=uvloop,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
     )
     raise typer.Exit(service.run(settings) if processes == 1 else supervisor.run(settings, processes))

@@ -20,7 +20,13 @@ _UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1000, "
 
 
 class Schedule(ABC):
-    """A set of fire times. All arguments and results are ms since the epoch (UTC)."""
+    """A set of fire times. All arguments and results are ms since the epoch (UTC).
+
+    >>> isinstance(CronSchedule("@daily"), Schedule)
+    True
+    >>> CronSchedule("@daily", timezone="Asia/Kolkata").describe()
+    'cron @daily (Asia/Kolkata)'
+    """
 
     __slots__ = ()
 

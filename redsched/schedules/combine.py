@@ -20,6 +20,11 @@ class AnyOf(Schedule):
     `timezone` is that of its first schedule. An explicit next_run_time is one more fire, and changes none of them. A
     date in it that is past does not fire late: unlike a lone DateSchedule, it could not be told from one that has
     fired.
+
+    >>> from datetime import UTC, datetime
+    >>> weekend = AnyOf((CronSchedule("0 9 * * sat"), CronSchedule("30 10 * * sun")))
+    >>> datetime.fromtimestamp(weekend.next(0) / 1000, UTC).strftime("%a %H:%M")
+    'Sat 09:00'
     """
 
     schedules: tuple[Schedule, ...]

@@ -129,6 +129,11 @@ class CronSchedule(BasedSchedule):
 
     A schedule with a `*` in minute or hour follows the clock literally, nothing in a gap and both times in a fold; the
     two settings do not apply to it.
+
+    >>> from datetime import UTC, datetime
+    >>> schedule = CronSchedule("0 8 * * mon-fri", timezone="Europe/Berlin")
+    >>> datetime.fromtimestamp(schedule.next(0) / 1000, UTC).isoformat()
+    '1970-01-01T07:00:00+00:00'
     """
 
     expression: str

@@ -15,6 +15,10 @@ class DateSchedule(Schedule):
 
     anchor_ms is an explicit next_run_time; it takes the place of run_ms, as APScheduler's date trigger has no second
     fire.
+
+    >>> schedule = DateSchedule(1_000)
+    >>> schedule.next(0), schedule.next(1_000)
+    (1000, None)
     """
 
     run_ms: int

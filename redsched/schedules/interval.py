@@ -18,6 +18,10 @@ class IntervalSchedule(BasedSchedule):
 
     anchor_ms is an explicit next_run_time: the grid then starts there instead of at start_ms (APScheduler), and the
     anchor itself, which somebody chose, is not jittered.
+
+    >>> schedule = IntervalSchedule(interval_ms=60_000, start_ms=30_000)
+    >>> schedule.first(0), schedule.next(30_000), schedule.last(200_000)
+    (30000, 90000, 150000)
     """
 
     interval_ms: int

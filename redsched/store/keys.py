@@ -38,12 +38,12 @@ class Keys:
 
     __slots__ = ("clock", "dead", "events", "leases", "shard", "tag", "workers")
 
-    def __init__(self, prefix: str, shard: int = 0) -> None:
+    def __init__(self, prefix: str, shard: int = 0, lock_prefix: str | None = None) -> None:
         self.shard = shard
         self.tag = f"{{{prefix}:{shard}}}:"
         self.clock = f"{self.tag}clock"
         self.events = f"{self.tag}events"
-        self.leases = f"{self.tag}leases"
+        self.leases = f"{self.tag}{lock_prefix}:leases" if lock_prefix else f"{self.tag}leases"
         self.dead = f"{self.tag}dead"
         self.workers = f"{self.tag}workers"
 

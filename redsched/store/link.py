@@ -90,11 +90,21 @@ def _translate(error: BaseException, where: str) -> RedschedError:
 class Link:
     """Connections to one server. Made without I/O; connects when first used, and again after `close()`."""
 
-    def __init__(self, url: str, options: Mapping[str, Any] | None = None, *, max_connections: int = 50) -> None:
+    def __init__(
+        self,
+        url: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        max_connections: int = 50,
+        health_check_interval: float = 0.0,
+    ) -> None:
+        self.max_connections = max_connections
+        self._checks_health = health_check_interval > 0
         try:
             self._pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=max_connections,
+                health_check_interval=health_check_interval,
                 timeout=SOCKET_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
                 retry_on_error=[],
@@ -128,7 +138,7 @@ class Link:
             await self._pool.release(connection)
 
     async def _exchange(self, connection: AbstractConnection, command: Sequence[Any], timeout: float | None) -> Any:
-        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
+        await connection.send_packed_command(connection.pack_command(*command), check_health=self._checks_health)
         if timeout is None:
             return await connection.read_response()
         return await connection.read_response(timeout=timeout, disconnect_on_error=True)

@@ -108,6 +108,23 @@ async def read_eviction_policy(store: Store) -> dict[str, str]:
     return found
 
 
+async def read_queues(store: Store, queues: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """How many jobs and attempts each of these queues has that are due, and that are scheduled for later."""
+    found: dict[str, tuple[int, int]] = dict.fromkeys(queues, (0, 0))
+    for shard in store.shards:
+        now_ms = await shard.travel()
+        for queue, (due, later) in found.items():
+            total = await shard.link.command("ZCARD", shard.keys.due(queue))
+            ready = await shard.link.command("ZCOUNT", shard.keys.due(queue), "-inf", now_ms)
+            found[queue] = (due + ready, later + total - ready)
+    return found
+
+
+async def count_dead(store: Store) -> int:
+    """How many dead runs are kept."""
+    return sum([await shard.link.command("ZCARD", shard.keys.dead) for shard in store.shards])
+
+
 async def read_result(store: Store, job_id: str, run_id: str) -> bytes | None:
     """What a run returned, if it is still kept."""
     shard = store.shard(job_id)
@@ -124,6 +141,7 @@ async def clear(store: Store) -> int:
             if not key.startswith(kept):
                 jobs += key.startswith(shard.keys.tag + "job:")
                 doomed.append(key)
+        await shard.link.command("HDEL", shard.keys.clock, "shards", "lock_prefix")
         for start in range(0, len(doomed), 500):
             await shard.link.command("UNLINK", *doomed[start : start + 500])
     return jobs

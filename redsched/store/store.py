@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from redsched.errors import InvalidConfigError
+from redsched.options import check_queue
 from redsched.store.keys import shard_of
 from redsched.store.link import Link, Resend
 from redsched.store.transitions import Limits, Shard
@@ -25,6 +26,8 @@ class Store:
         limits: Limits | None = None,
         options: Mapping[str, Any] | None = None,
         max_connections: int = 50,
+        health_check_interval: float = 0.0,
+        lock_prefix: str | None = None,
         retry_for: float = 10.0,
     ) -> None:
         if not isinstance(prefix, str) or not prefix or any(c in prefix for c in "{}") or not prefix.isprintable():
@@ -34,11 +37,51 @@ class Store:
         if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= 1024:
             raise InvalidConfigError(f"shards is {shards!r}; it must be an int from 1 to 1024", field="shards")
         self.prefix = prefix
-        self.link = Link(redis_url, options, max_connections=max_connections)
+        if lock_prefix is not None:
+            check_queue(lock_prefix, "lock_prefix")
+        self.link = Link(
+            redis_url, options, max_connections=max_connections, health_check_interval=health_check_interval
+        )
         self.limits = limits or Limits()
-        self.shards = [Shard(self.link, prefix, number, self.limits) for number in range(shards)]
+        self.lock_prefix = lock_prefix
+        self._agreed = False
+        self.shards = [Shard(self.link, prefix, number, self.limits, lock_prefix) for number in range(shards)]
         for shard in self.shards:
             shard.resend = Resend(retry_for)
+
+    def check_pool(self) -> None:
+        """See that a worker has the connections that it holds: three for each shard, and some for its tasks.
+
+        Raises:
+            InvalidConfigError: the pool is too small.
+        """
+        least = 3 * len(self.shards) + 2
+        if self.link.max_connections < least:
+            shards = "1 shard" if len(self.shards) == 1 else f"{len(self.shards)} shards"
+            raise InvalidConfigError(
+                f"connection_pool_size is {self.link.max_connections}; a worker of {shards} needs at least {least}",
+                field="connection_pool_size",
+            )
+
+    async def agree(self) -> None:
+        """See that all processes of the prefix have the same shards and lock_prefix; the first one says which.
+
+        Raises:
+            InvalidConfigError: this one has others: it would not find what they stored.
+        """
+        if self._agreed:
+            return
+        link, key = self.link, self.shards[0].keys.clock
+        for name, mine in (("shards", str(len(self.shards))), ("lock_prefix", self.lock_prefix or "")):
+            await link.command("HSETNX", key, name, mine)
+            theirs = (await link.command("HGET", key, name)).decode()
+            if theirs != mine:
+                raise InvalidConfigError(
+                    f"{name} is {mine!r}, but the jobs of the prefix {self.prefix!r} are stored with {theirs!r}: every "
+                    "process of a prefix needs the same. To change it, clear_all_jobs() first.",
+                    field=name,
+                )
+        self._agreed = True
 
     def shard(self, job_id: str) -> Shard:
         """Where a job of this id lives."""

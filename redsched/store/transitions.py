@@ -15,6 +15,7 @@ import msgpack
 from redsched.codec import pack_result
 from redsched.errors import ConflictingIdError, JobLookupError, StoreError
 from redsched.ids import new_id
+from redsched.origin import Origin, current_origin
 from redsched.store.clock import StoreClock
 from redsched.store.keys import Keys
 from redsched.store.link import Link, Resend
@@ -65,6 +66,8 @@ class PollReply:
     lost: list[bytes]
     stop: list[bytes]
     more: bool
+    tally: list[Any]
+    """What else happened: kind and reason, how often; flat."""
 
 
 def _pack(value: Any) -> bytes:
@@ -75,9 +78,9 @@ def _pack(value: Any) -> bytes:
 class Shard:
     """One hash tag's worth of keys, and the scripts on them."""
 
-    def __init__(self, link: Link, prefix: str, number: int, limits: Limits) -> None:
+    def __init__(self, link: Link, prefix: str, number: int, limits: Limits, lock_prefix: str | None = None) -> None:
         self.link = link
-        self.keys = Keys(prefix, number)
+        self.keys = Keys(prefix, number, lock_prefix)
         self.limits = limits
         self.clock = StoreClock()
         self.resend = Resend(10.0)
@@ -112,6 +115,9 @@ class Shard:
 
     async def _request_call(self, name: str, **args: str | int | bytes) -> list[Any]:
         """A client's call: sent again with the same number until it is answered, and carried out once."""
+        origin = current_origin.get()
+        if origin is not None:
+            return await self._event_call(origin, name, **args)
         self._request += 1
         number = self._request
         self._under_way.add(number)
@@ -127,6 +133,17 @@ class Shard:
             )
         finally:
             self._under_way.discard(number)
+
+    async def _event_call(self, origin: Origin, name: str, **args: str | int | bytes) -> list[Any]:
+        """A request for an event that may be handled again: never confirmed, so that it is answered alike then."""
+        request = f"{origin.client}:{origin.next_request()}"
+        try:
+            return await self._call(
+                name, None, None, request=request, confirmed=0, events_max=self.limits.events_max, **args
+            )
+        except ClockMovedError:
+            origin.take_back()
+            raise
 
     async def schedule(self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "") -> list[str]:
         """Add, replace or keep a batch of jobs, all or none. Returns `added`, `kept` or `replaced` for each.
@@ -163,10 +180,10 @@ class Shard:
             dead_max=limits.dead_max,
             events_max=limits.events_max,
         )
-        return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]))
+        return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]), reply[9])
 
-    async def commit(self, worker: str, rows: Sequence[Any], *, resend: Resend) -> list[str]:
-        """Store plans. Returns started, skipped, nothing, postponed or STALE for each."""
+    async def commit(self, worker: str, rows: Sequence[Any], *, resend: Resend) -> tuple[list[str], list[Any]]:
+        """Store plans. Returns started, skipped, nothing, postponed or STALE for each, and a tally as `poll`."""
         reply = await self._call(
             "commit",
             self._hold,
@@ -176,7 +193,7 @@ class Shard:
             rows=_pack(rows),
             events_max=self.limits.events_max,
         )
-        return [outcome.decode() for outcome in reply[2]]
+        return [outcome.decode() for outcome in reply[2]], reply[3]
 
     async def cancel(self, *, ids: Sequence[str] = (), tag: str = "", how: str = "cancel") -> list[str]:
         """End jobs by id, or all of a tag. Returns the ids that were there."""

@@ -1,37 +1,151 @@
-"""How a task is called: on the event loop, in a thread, or in a child process.
+"""How a task is called: on the event loop, in a thread, in a child process, or by an executor of the user's.
 
-A coroutine function runs on the event loop, a plain function in a thread, and any function of a job with
-`executor="processpool"` in a child process, which gets the task's name and the same msgpack bytes.
+A coroutine function runs on the event loop, a plain function in a thread; any function of a job whose executor is a
+process pool runs in a child process, which gets the task's name and the same msgpack bytes.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from redsched.codec import unpack_payload, unpack_result
-from redsched.errors import InvalidConfigError
+from redsched.errors import InvalidConfigError, TaskFailedError
+from redsched.executors import CustomTaskExecutor, check_executors
+from redsched.tasks import Task
 from redsched.worker.processes import ProcessPool, target_of
 from redsched.worker.runs import Run
 
-__all__ = ["Executors"]
+__all__ = ["Executors", "Skipped"]
+
+
+class Skipped:
+    """What a run came to that its executor skipped."""
+
+    __slots__ = ("result", "why")
+
+    def __init__(self, result: Mapping[str, Any]) -> None:
+        self.result = result
+        self.why = f"skipped: {result.get('reason', 'its executor did not say why')}"
+
+
+class _Threads:
+    """Coroutine functions on the event loop, others in one of so many threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def call(self, run: Run) -> Any:
+        task = run.task
+        assert task is not None
+        args, kwargs = unpack_payload(run.job.record.payload)
+        if task.is_async:
+            return await task.function(*args, **kwargs)
+        return await self.in_thread(task.function, *args, **kwargs)
+
+    async def in_thread(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._size)
+        # A thread cannot be stopped: on a timeout or a cancellation its result is given up, and it runs out.
+        call = functools.partial(function, *args, **kwargs)
+        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
+
+    async def close(self, *, kill: bool) -> None:
+        pass
+
+
+class _Processes:
+    """Child processes, started when they are first needed."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pool: ProcessPool | None = None
+
+    async def call(self, run: Run) -> Any:
+        assert run.task is not None
+        if self._pool is None:
+            self._pool = ProcessPool(self._size)
+        return unpack_result(await self._pool.run(target_of(run.task.function), run.job.record.payload))
+
+    async def close(self, *, kill: bool) -> None:
+        if self._pool is not None:
+            await self._pool.aclose(kill=kill)
+            self._pool = None
+
+
+class _Custom:
+    """An executor of the user's, and what its answers mean."""
+
+    def __init__(self, executor: CustomTaskExecutor, threads: _Threads) -> None:
+        self._executor = executor
+        self._threads = threads
+
+    async def call(self, run: Run) -> Any:
+        assert run.task is not None
+        args, kwargs = unpack_payload(run.job.record.payload)
+        answer = await self._executor.execute_task(self._awaitable(run.task), *args, **kwargs)
+        status = answer.get("status") if isinstance(answer, dict) else None
+        if status == "failed":
+            raise TaskFailedError(str(answer.get("error", "its executor says so")))
+        if status == "skipped":
+            return Skipped(answer)
+        return answer.get("result") if status == "completed" else answer
+
+    def _awaitable(self, task: Task) -> Callable[..., Awaitable[Any]]:
+        return task.function if task.is_async else functools.partial(self._threads.in_thread, task.function)
+
+    async def close(self, *, kill: bool) -> None:
+        pass
 
 
 class Executors:
-    """The executors of one worker, by name."""
+    """The executors of one scheduler, by name. `default`, `threadpool` and `processpool` are always there.
 
-    def __init__(self, threads: int = 20, processes: int = 2) -> None:
+    Args:
+        threads: the size of the thread pool; `executors` may say otherwise.
+        processes: the size of the process pool; `executors` may say otherwise.
+        executors: see `check_executors`.
+    """
+
+    def __init__(self, threads: int = 20, processes: int = 2, executors: Mapping[str, Any] | None = None) -> None:
         for name, value in (("threads", threads), ("processes", processes)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidConfigError(f"{name} is {value!r}; it must be an int of 1 or more", field=name)
-        self._threads = threads
-        self._processes = processes
-        self._limiter: anyio.CapacityLimiter | None = None
-        self._pool: ProcessPool | None = None
+        self._sizes = {"threadpool": threads, "processpool": processes}
+        self._threads = _Threads(threads)
+        self._by_name: dict[str, _Threads | _Processes | _Custom] = {
+            "default": self._threads, "threadpool": self._threads, "processpool": _Processes(processes),
+        }  # fmt: skip
+        self._elsewhere: set[str] = set()
+        for name, value in check_executors({} if executors is None else executors).items():
+            self.add(name, value)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a job may name: those that are here, and those that others are said to have."""
+        return frozenset(self._by_name) | self._elsewhere
+
+    def add(self, name: str, value: Any) -> None:
+        """One more, or another in the place of one. What it is was checked.
+
+        A thread pool under the name `default` is that of all jobs that name none.
+        """
+        if value is None:
+            self._elsewhere.add(name)
+        elif isinstance(value, CustomTaskExecutor):
+            self._by_name[name] = _Custom(value, self._threads)
+        else:
+            kind = value.get("type", "threadpool")
+            size = value.get("max_workers", self._sizes[kind])
+            self._by_name[name] = _Threads(size) if kind == "threadpool" else _Processes(size)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
 
     async def call(self, run: Run) -> Any:
         """Call the run's task with its arguments, and give what it returns.
@@ -40,26 +154,9 @@ class Executors:
             EncodingError: the stored arguments cannot be decoded.
             Exception: whatever the task raises.
         """
-        task = run.task
-        assert task is not None
-        if run.job.options.executor == "processpool":
-            if self._pool is None:
-                self._pool = ProcessPool(self._processes)
-            return unpack_result(await self._pool.run(target_of(task.function), run.job.record.payload))
-        args, kwargs = unpack_payload(run.job.record.payload)
-        if task.is_async:
-            return await task.function(*args, **kwargs)
-        return await self._in_thread(task.function, args, kwargs)
-
-    async def _in_thread(self, function: Any, args: list[Any], kwargs: Mapping[str, Any]) -> Any:
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._threads)
-        # A thread cannot be stopped: on a timeout or a cancellation its result is given up, and it runs out.
-        call = functools.partial(function, *args, **kwargs)
-        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
+        return await self._by_name[run.job.options.executor].call(run)
 
     async def close(self, *, kill: bool = False) -> None:
         """Stop the children."""
-        if self._pool is not None:
-            await self._pool.aclose(kill=kill)
-            self._pool = None
+        for executor in set(self._by_name.values()):
+            await executor.close(kill=kill)

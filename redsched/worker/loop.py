@@ -28,6 +28,7 @@ from redsched.options import JobOptions
 from redsched.plan import is_misfire, plan
 from redsched.store.link import Resend
 from redsched.store.transitions import PollReply, PollRequest, Shard
+from redsched.worker.executors import Skipped
 from redsched.worker.runs import Run, current
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ class ShardLoop:
             reply = await self.shard.poll(self.worker.id, self.worker.packed_queues, request, resend=FOREVER)
         finally:
             self.worker.reserved -= request.capacity
+        self.worker.tally.settled(request.settled, reply.refused)
+        if reply.tally:
+            self.worker.tally.moved(reply.tally)
         for run_id in reply.lost:
             self._stop(run_id.decode(), "lost")
         for run_id in reply.stop:
@@ -232,6 +236,9 @@ class ShardLoop:
         if task is None:
             self._postpone(run, Reason.UNKNOWN_TASK, f"worker {self.worker.id} knows no task {run.job.record.task!r}")
             return
+        if run.job.options.executor not in self.worker.executors:
+            self._postpone(run, Reason.UNKNOWN_EXECUTOR, self._no_executor(run.job))
+            return
         if self.worker.giving_back:
             self._settle(run, Outcome.RELEASED, Reason.SHUTDOWN)
             return
@@ -249,6 +256,9 @@ class ShardLoop:
         else:
             run.waiter = asyncio.create_task(self._execute_batch(run))
         run.waiter.add_done_callback(functools.partial(self._ended, run))
+
+    def _no_executor(self, job: Job) -> str:
+        return f"worker {self.worker.id} has no executor {job.options.executor!r}"
 
     # -- execution ----------------------------------------------------------------------------------------------
 
@@ -321,7 +331,11 @@ class ShardLoop:
             run.attempt, run.begun = 1, False
 
     def _done(self, run: Run, result: Any, late_ms: int) -> None:
-        error = None
+        if self.worker.handlers:
+            self.worker.handlers.succeeded(run, result, time.monotonic() - run.started)
+        error = reason = None
+        if type(result) is Skipped:
+            reason, error, result = Reason.EXECUTOR_SKIPPED, _clean(result.why), result.result
         ttl_ms = run.job.options.result_ttl_ms
         if result is not None and ttl_ms > 0:
             try:
@@ -331,7 +345,7 @@ class ShardLoop:
             else:
                 run_id = run.id if run.batch is None else f"{run.job.id}@{run.fire_ms}"
                 self._results += [run_id, data, ttl_ms]
-        self._finish(run, Outcome.DONE, None, late_ms=late_ms, error=error)
+        self._finish(run, Outcome.DONE, reason, late_ms=late_ms, error=error)
 
     def _failed(self, run: Run, error: BaseException, late_ms: int) -> None:
         text = _text(error)
@@ -339,7 +353,10 @@ class ShardLoop:
         reason = Reason.TIMEOUT if isinstance(error, TaskTimeoutError) else Reason.TASK_FAILED
         if isinstance(error, EncodingError) and error.field == "payload":
             reason, retry = Reason.UNREADABLE, None  # another attempt would find the same bytes
-        if retry is not None and run.attempt < retry.max_attempts and retry.retries(error):
+        again = retry is not None and run.attempt < retry.max_attempts and retry.retries(error)
+        if self.worker.handlers:
+            self.worker.handlers.failed(run, error, time.monotonic() - run.started, will_retry=again)
+        if retry is not None and again:
             delay = retry.delay(run.attempt)
             log.info("job %r (%s) failed in attempt %d: %s; again in %.1f s", run.job.record.name, run.job.id,
                      run.attempt, text, delay)  # fmt: skip
@@ -431,7 +448,8 @@ class ShardLoop:
             commit, job = self._plan_one(row)
             commits.append(commit)
             jobs.append(job)
-        outcomes = await self.shard.commit(self.worker.id, commits, resend=FOREVER)
+        outcomes, tally = await self.shard.commit(self.worker.id, commits, resend=FOREVER)
+        self.worker.tally.moved(tally)
         for commit, job, outcome in zip(commits, jobs, outcomes, strict=True):
             if outcome == "started" and job is not None:
                 fires: list[int] = commit[2]
@@ -458,6 +476,9 @@ class ShardLoop:
                 self.worker.id, job.record.task, name,
             )  # fmt: skip
             postponed = [_postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value]
+        elif job.options.executor not in self.worker.executors:
+            self.worker.say_once(f"unknown_executor:{job.options.executor}", "%s", self._no_executor(job))
+            postponed = [_postponement_ms(times), times + 1, Reason.UNKNOWN_EXECUTOR.value]
         made = plan(job, self.clock.now_ms(), running=running, max_catch_up=self.worker.max_catch_up)
         following = -1 if made.next_run_time is None else made.following or 0
         fires = list(made.fires)

@@ -129,6 +129,17 @@ def current_run() -> CurrentRun:
 
     Raises:
         SchedulerStateError: it is called outside a task.
+
+    >>> async def bake() -> int:
+    ...     run = current_run()
+    ...     await run.report_progress({"percent": 50})
+    ...     return run.attempt
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         handle = await scheduler.schedule_immediate_task("bake", bake)
+    ...         print((await handle.result(timeout=10)).result)
+    >>> asyncio.run(main())
+    1
     """
     try:
         return CurrentRun(current.get())

@@ -18,11 +18,13 @@ import anyio
 import msgpack
 
 from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
+from redsched.handlers import Handlers
 from redsched.options import check_queue
 from redsched.store.store import Store
 from redsched.tasks import TaskRegistry
 from redsched.worker.executors import Executors
 from redsched.worker.loop import ShardLoop
+from redsched.worker.tally import Tally
 
 __all__ = ["Worker"]
 
@@ -45,6 +47,8 @@ class Worker:
         concurrency: int = 100,
         executors: Executors | None = None,
         max_catch_up: int = 1000,
+        handlers: Handlers | None = None,
+        tally: Tally | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise InvalidConfigError(
@@ -57,6 +61,8 @@ class Worker:
         self.concurrency = concurrency
         self.executors = executors or Executors()
         self.max_catch_up = max_catch_up
+        self.handlers = handlers or Handlers()
+        self.tally = tally or Tally()
         self.stopping = False
         self.giving_back = False
         """The grace time is over: what a poll still brings is given back at once."""
@@ -153,6 +159,7 @@ class Worker:
 
     async def _leave(self) -> None:
         await self.executors.close(kill=True)
+        await self.handlers.drain(STUBBORN_S)
         for loop in self.loops:
             try:
                 keep = any(task.is_local for task in self.registry.tasks())
@@ -207,5 +214,6 @@ class Worker:
                     started += len(runs)
                     await asyncio.wait(runs)
                 await loop.flush()
+                await self.handlers.drain(STUBBORN_S)
             if started == before:
                 return started

@@ -69,6 +69,8 @@ WRONG_OPTIONS: list[tuple[str, Any]] = [
     ("timeout", 0), ("timeout", -5), ("timeout", math.nan), ("timeout", "5"), ("timeout", 10**400),
     ("timeout", 0.0001),
     ("max_attempts", 0), ("max_attempts", -1), ("max_attempts", None), ("max_attempts", 2.5), ("max_attempts", True),
+    ("max_attempts", 2**64), ("max_instances", 2**64), ("max_recoveries", 2**63), ("max_runs", 2**31),
+    ("circuit_breaker", "payments"), ("circuit_breaker", 5),
     ("retry", 3), ("retry", "always"), ("retry", {"max_attempts": 3}),
     ("delivery", "exactly_once"), ("delivery", None), ("delivery", 1), ("delivery", []),
     ("timezone", "Europe/Berlni"), ("timezone", 5), ("timezone", ""), ("timezone", "../etc/passwd"),

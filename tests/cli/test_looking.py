@@ -65,12 +65,17 @@ async def test_following_shows_the_past_then_what_happens_until_ctrl_c(redsched_
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None
-    async with asyncio.timeout(15):
-        assert json.loads(await process.stdout.readline())["kind"] == "scheduled"
-        await redsched_kit.run_due()
-        following = [json.loads(await process.stdout.readline())["kind"] for _ in range(2)]
-        process.send_signal(signal.SIGINT)
-        assert await process.wait() == 0
+    try:
+        async with asyncio.timeout(15):
+            assert json.loads(await process.stdout.readline())["kind"] == "scheduled"
+            await redsched_kit.run_due()
+            following = [json.loads(await process.stdout.readline())["kind"] for _ in range(2)]
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert following == ["claimed", "done"]
 
 

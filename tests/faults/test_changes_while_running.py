@@ -301,7 +301,6 @@ async def test_a_claim_whose_reply_comes_after_the_stop_is_run_in_the_grace_time
 ) -> None:
     scheduler = make(redsched_url)
     scheduler.register(effect)
-    await scheduler.start()
     shard = (await scheduler.store()).shards[0]
     poll, claimed, go_on = shard.poll, asyncio.Event(), asyncio.Event()
 
@@ -313,6 +312,7 @@ async def test_a_claim_whose_reply_comes_after_the_stop_is_run_in_the_grace_time
         return reply
 
     shard.poll = slow_reply  # type: ignore[method-assign]
+    await scheduler.start()
     handle = await scheduler.schedule_immediate_task("effect", effect, args=["late"])
     await claimed.wait()
     stopping = asyncio.create_task(scheduler.shutdown(grace=grace))

@@ -78,8 +78,8 @@ async def test_a_plan_made_from_a_lost_claim_is_refused(raw: Raw) -> None:
     plan = [[now], now + 3_600_000, -1, False, False, False, False, False]
     from tests.store.raw import ONCE
 
-    assert await raw.shard.commit("stale", [["each", stale[1], *plan]], resend=ONCE) == ["STALE"]
-    assert await raw.shard.commit("other", [["each", fresh[1], *plan]], resend=ONCE) == ["started"]
+    assert await raw.shard.commit("stale", [["each", stale[1], *plan]], resend=ONCE) == (["STALE"], [])
+    assert await raw.shard.commit("other", [["each", fresh[1], *plan]], resend=ONCE) == (["started"], [])
 
 
 async def test_tokens_grow_from_run_to_run_and_are_in_the_tasks_context(redsched_kit: Kit) -> None:

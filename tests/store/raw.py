@@ -189,7 +189,7 @@ class RawWorker:
         self, job_id: str, fence: int, fires: list[int], next_ms: int = 0, after_ms: int = -1, **more: Any
     ) -> str:
         spans = [more.get(name, False) for name in ("missed", "coalesced", "cut", "error", "postpone")]
-        (outcome,) = await self.raw.shard.commit(
+        (outcome,), _ = await self.raw.shard.commit(
             self.name, [[job_id, fence, fires, next_ms, after_ms, *spans]], resend=ONCE
         )
         return outcome

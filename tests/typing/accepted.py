@@ -16,6 +16,16 @@ def plain(number: int) -> str:
     return str(number)
 
 
+class Oven:
+    @redsched.schedule_task
+    async def heat(self, degrees: int) -> float:
+        return float(degrees)
+
+
+class Notify(redsched.BackgroundTask):
+    async def execute(self, order_id: str) -> None: ...
+
+
 async def use(scheduler: redsched.BackgroundTaskScheduler) -> None:
     assert_type(await daily("monday"), int)
     assert_type(plain(1), str)
@@ -26,3 +36,10 @@ async def use(scheduler: redsched.BackgroundTaskScheduler) -> None:
     await scheduler.schedule("c", plain, [redsched.CronSchedule("0 8 * * *"), redsched.DateSchedule(1)])
     assert_type(await scheduler.get_job(handle.id), redsched.JobView | None)
     assert_type(redsched.current_run().attempt, int)
+    assert_type(daily.job("monday"), redsched.JobSpec)
+    assert_type(await scheduler.submit(daily.job(day="monday").with_options(delay=60)), redsched.JobHandle)
+    assert_type(await Oven().heat(200), float)
+    await scheduler.schedule_immediate_task("d", Oven().heat, args=[200])
+    await scheduler.schedule_immediate_task("e", Notify, args=["order-1"])
+    await scheduler.schedule_immediate_task("f", Notify(), args=["order-1"], retry=redsched.RetryPolicy())
+    assert_type(await scheduler.get_results(), list[redsched.TaskExecutionResult])

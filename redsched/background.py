@@ -1,0 +1,125 @@
+"""`BackgroundTask`: a task as a class, for those who prefer it to a function."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+__all__ = [
+    "BackgroundTask",
+    "ServiceContainer",
+    "ServiceProvider",
+    "defined",
+    "dependencies",
+    "module_name",
+    "task_name_of",
+]
+
+defined: dict[str, type[BackgroundTask]] = {}
+"""Every class-based task of this process, by its name."""
+
+
+class ServiceProvider(Protocol):
+    """Where the instances of classes come from (a dependency injection container)."""
+
+    def get_service(self, type_: type[Any]) -> Any:
+        """The instance of this class, or None."""
+        ...
+
+
+@runtime_checkable
+class ServiceContainer(ServiceProvider, Protocol):
+    """A provider that knows its classes by name, and has an instance for each run."""
+
+    def find_class(self, path: str) -> type[Any] | None:
+        """The class of that path (`module.Class`) whose public methods may run as tasks, or None."""
+        ...
+
+    def contains(self, kind: type[Any]) -> bool:
+        """Whether methods of this class may run as tasks."""
+        ...
+
+    def method(self, kind: type[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of a class, to be called without the instance: each call gets its own.
+
+        The class is one that it contains, or a `BackgroundTask`.
+        """
+        ...
+
+
+def module_name(module: str) -> str:
+    """A module's importable name; for `__main__` the name under which another process would import it."""
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return str(spec.name).removesuffix(".__main__")
+    path = getattr(main, "__file__", None)
+    return PurePath(path).stem if path else "__main__"
+
+
+class BackgroundTask(ABC):
+    """A task with dependencies: they come in by the constructor, the arguments of a run by `execute`.
+
+    Schedule the class (or an instance). The worker takes the instance that was bound or passed, or that the
+    scheduler's `service_provider` has; else it makes one for each run, with what the provider has for the
+    annotations of the constructor. Defining a class of a module makes it known, as `@schedule_task` does.
+
+    >>> import redsched
+    >>> class SendReminder(redsched.BackgroundTask):
+    ...     def __init__(self, greeting: str = "start preparing") -> None:
+    ...         self.greeting = greeting
+    ...     async def execute(self, order_id: str) -> None:
+    ...         print(self.greeting, order_id)
+    >>> async def remind(scheduler: redsched.BackgroundTaskScheduler) -> None:
+    ...     await scheduler.schedule_delayed_task("reminder", SendReminder, delay_minutes=15, args=["order-1"])
+    """
+
+    task_name: ClassVar[str | None] = None
+    """The task's name, in place of `module.Class`."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "<locals>" not in cls.__qualname__ or cls.task_name is not None:
+            defined[task_name_of(cls)] = cls
+
+    @abstractmethod
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the work: a coroutine function, or a plain one (which runs in a thread)."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`execute`: so that an instance can be scheduled as a function can."""
+        return self.execute(*args, **kwargs)
+
+
+def task_name_of(kind: type[BackgroundTask]) -> str:
+    """The name by which workers know it."""
+    return kind.__dict__.get("task_name") or f"{module_name(kind.__module__)}.{kind.__qualname__}"
+
+
+def dependencies(kind: type[Any], provider: ServiceProvider | None) -> Mapping[str, Any] | None:
+    """What to call the class with: for each parameter what the provider has of its annotation.
+
+    None if a parameter without a default cannot be had.
+    """
+    found: dict[str, Any] = {}
+    try:
+        hints = typing.get_type_hints(kind.__init__)
+    except Exception:  # an annotation that names what is only imported for type checkers
+        hints = {}
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        hint = hints.get(name)
+        service = provider.get_service(hint) if provider is not None and isinstance(hint, type) else None
+        if service is not None:
+            found[name] = service
+        elif parameter.default is parameter.empty:
+            return None
+    return found

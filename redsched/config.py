@@ -1,0 +1,269 @@
+"""Configuration as objects: from code, from environment variables, from a TOML file.
+
+The field names and nesting are those of the specification ("Redis Job Store Configuration"). Here they are checked
+by type; what the values may be is checked where they are used, when the scheduler is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+from redsched.errors import InvalidConfigError
+
+__all__ = ["RedisJobStoreConfig", "SchedulerConfig"]
+
+_OTHER_VARIABLES = frozenset({"REDSCHED_TEST_URL", "REDSCHED_REQUIRE_CONTAINERS", "REDSCHED_PYTHON"})
+"""Environment variables of redsched that are no settings of a scheduler."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisJobStoreConfig:
+    """Where the jobs are, and how that Redis is used.
+
+    >>> store = RedisJobStoreConfig(host="redis://localhost:6379", db=1, password="secret", distributed_lock_timeout=60)
+    >>> store.url
+    'redis://:secret@localhost:6379/1'
+    >>> "secret" in repr(store)
+    False
+    """
+
+    host: str = "localhost"
+    """A URL (`redis://`, `rediss://`, `unix://`, `embedded://`), or the name of a host."""
+    port: int | None = None
+    """6379, if neither this nor the URL says otherwise."""
+    db: int | None = None
+    """The number of the database."""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    job_store_prefix: str = "redsched"
+    """What all keys start with."""
+    connection_pool_size: int = 50
+    """Connections of one process at most. A worker holds three for each shard."""
+    health_check_interval: float = 0.0
+    """Seconds: a connection that was not used for so long is tried before it is used. 0 = not."""
+    job_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Options of jobs that give none; they go before the `job_defaults` of the scheduler."""
+    distributed_lock_timeout: float = 30.0
+    """Seconds: the lease of a run."""
+    lock_prefix: str | None = None
+    """Names the key of the leases. Every process of a `job_store_prefix` must have the same."""
+    redis_options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """Further options of redis-py's connections, such as ssl_ca_certs."""
+
+    @property
+    def url(self) -> str:
+        """All of it as one URL, with the password."""
+        host = self.host if "://" in self.host else f"redis://{self.host}"
+        parts = urlsplit(host)
+        if parts.scheme == "embedded":
+            return host
+        if parts.scheme == "unix":
+            given = {"username": self.username, "password": self.password, "db": self.db}
+            query = urlencode({name: value for name, value in given.items() if value is not None})
+            return f"{host}{'&' if parts.query else '?'}{query}" if query else host
+        user, at, address = parts.netloc.rpartition("@")
+        if self.username is not None or self.password is not None:
+            user, at = f"{quote(self.username or '', safe='')}:{quote(self.password or '', safe='')}", "@"
+        if self.port is not None:
+            address = re.sub(r":\d+$", "", address) + f":{self.port}"
+        path = parts.path if self.db is None else f"/{self.db}"
+        return urlunsplit((parts.scheme, user + at + address, path, parts.query, ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """All settings of a scheduler: `BackgroundTaskScheduler.from_config(config)`. See there for what they mean.
+
+    >>> config = SchedulerConfig(
+    ...     job_stores={"redis": RedisJobStoreConfig(host="redis://localhost:6379")},
+    ...     executors={"processpool": {"type": "processpool", "max_workers": 5}},
+    ...     timezone="Europe/Berlin",
+    ... )
+    >>> str(BackgroundTaskScheduler.from_config(config).timezone)
+    'Europe/Berlin'
+    """
+
+    job_stores: Mapping[str, RedisJobStoreConfig] = field(default_factory=dict[str, RedisJobStoreConfig])
+    """One store, under any name; none = Redis on this machine."""
+    executors: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    job_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    timezone: str = "UTC"
+    queues: Sequence[str] = ("default",)
+    concurrency: int = 100
+    shards: int = 1
+    max_catch_up: int = 1000
+    shutdown_grace: float = 30.0
+    task_packages: Sequence[str] = ()
+    declared_tasks: bool = True
+    dead_max: int = 10_000
+    dead_age: float = 7 * 86_400.0
+    events_max: int = 10_000
+    max_payload_bytes: int = 262_144
+    retry_for: float = 10.0
+
+    def __post_init__(self) -> None:
+        stores: Any = self.job_stores
+        if not isinstance(stores, Mapping) or len(stores) > 1:
+            raise InvalidConfigError(f"job_stores is {stores!r}; pass a dict with one store", field="job_stores")
+        for name, store in stores.items():
+            if not isinstance(store, RedisJobStoreConfig):
+                raise InvalidConfigError(
+                    f"job_stores: {name!r} is {store!r}; pass a RedisJobStoreConfig", field="job_stores"
+                )
+
+    @property
+    def store(self) -> RedisJobStoreConfig:
+        """The one job store."""
+        return next(iter(self.job_stores.values()), RedisJobStoreConfig())
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `BackgroundTaskScheduler`."""
+        store = self.store
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "job_stores"}
+        return {
+            **own,
+            "redis_url": store.url,
+            "job_store_prefix": store.job_store_prefix,
+            "job_defaults": {**self.job_defaults, **store.job_defaults},
+            "lease": store.distributed_lock_timeout,
+            "lock_prefix": store.lock_prefix,
+            "connection_pool_size": store.connection_pool_size,
+            "health_check_interval": store.health_check_interval,
+            "redis_options": store.redis_options,
+        }
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> SchedulerConfig:
+        """Read a TOML file: this class' fields at its top, or in the table `[tool.redsched]`; the job store in
+        `[job_stores.redis]`.
+
+        Raises:
+            InvalidConfigError: it cannot be read, or a field is unknown or of the wrong type; the message names it.
+        """
+        try:
+            data = tomllib.loads(Path(path).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidConfigError(f"{path}: {error}", field="path") from None
+        return _scheduler(data.get("tool", {}).get("redsched", data), str(path))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> SchedulerConfig:
+        """Read environment variables: `REDSCHED_URL` and `REDSCHED_PREFIX` (the store's host and job_store_prefix), and
+        `REDSCHED_` with a field's name, of this class or of the store. Two underscores lead into a table:
+        `REDSCHED_JOB_DEFAULTS__COALESCE=false`, `REDSCHED_EXECUTORS__PROCESSPOOL__MAX_WORKERS=5`. A list is written
+        with commas.
+
+        Raises:
+            InvalidConfigError: a variable is unknown or of the wrong type; the message names it.
+        """
+        environ = os.environ if environ is None else environ
+        data: dict[str, Any] = {}
+        store: dict[str, Any] = {}
+        stores_own = {f.name for f in dataclasses.fields(RedisJobStoreConfig)} - {"job_defaults"}
+        for variable, text in environ.items():
+            if not variable.startswith("REDSCHED_") or variable in _OTHER_VARIABLES:
+                continue
+            path = variable.removeprefix("REDSCHED_").lower().split("__")
+            path[0] = {"url": "host", "prefix": "job_store_prefix"}.get(path[0], path[0])
+            table = store if path[0] in stores_own else data
+            for name in path[:-1]:
+                table = table.setdefault(name, {})
+            table[path[-1]] = _Text(text, variable)
+        if store:
+            data["job_stores"] = {"redis": store}
+        return _scheduler(data, "the environment")
+
+
+class _Text(str):
+    """The value of an environment variable: text that may mean a number."""
+
+    __slots__ = ("variable",)
+    variable: str
+
+    def __new__(cls, text: str, variable: str) -> _Text:
+        made = super().__new__(cls, text)
+        made.variable = variable
+        return made
+
+    def plain(self) -> bool | int | float | str | None:
+        """What the text means where no type says it."""
+        if self.lower() in ("true", "false"):
+            return self.lower() == "true"
+        for kind in (int, float):
+            try:
+                return kind(self)
+            except ValueError:
+                continue
+        return None if self.lower() in ("", "none", "null") else str(self)
+
+
+def _scheduler(data: Mapping[str, Any], where: str) -> SchedulerConfig:
+    values = _fields(SchedulerConfig, data, where)
+    stores: Any = values.get("job_stores", {})
+    values["job_stores"] = {
+        name: RedisJobStoreConfig(
+            **_fields(RedisJobStoreConfig, _table(store, name, where), f"{where}: job_stores.{name}")
+        )
+        for name, store in stores.items()
+    }
+    try:
+        return SchedulerConfig(**values)
+    except InvalidConfigError as error:
+        raise InvalidConfigError(f"{where}: {error}", field=error.field) from None
+
+
+def _table(value: Any, name: str, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidConfigError(f"{where}: {name} is {value!r}; it must be a table", field=name)
+    return value
+
+
+def _fields(kind: type[Any], data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a class from a table, by their types."""
+    known = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        place = f"{where} ({value.variable})" if isinstance(value, _Text) else where
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise InvalidConfigError(f"{place}: {name!r} is not a setting; {hint}", field=name)
+        values[name] = _value(value, known[name], name, place)
+    return values
+
+
+def _value(value: Any, wanted: str, name: str, where: str) -> Any:
+    """A value as a field's type wants it. From the environment everything is text."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "str": str, "int": int, "float": (int, float), "bool": bool, "Mapping": Mapping, "Sequence": (list, tuple),
+    }  # fmt: skip
+    kind = wanted.partition("[")[0].partition(" |")[0]
+    if isinstance(value, _Text):
+        if kind == "str":
+            return str(value)
+        value = [part.strip() for part in value.split(",") if part.strip()] if kind == "Sequence" else value.plain()
+    if isinstance(value, Mapping) and kind == "Mapping":
+        inside = {key: _plain(table) if isinstance(table, Mapping) else table for key, table in value.items()}
+        return value if name == "job_stores" else _plain(inside)
+    if value is None and wanted.endswith("| None"):
+        return None
+    if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
+        words = {"Mapping": "a table", "Sequence": "a list", "str": "text", "bool": "true or false", "int": "an int"}
+        word = words.get(kind, "a number")
+        shown = "***" if name == "password" else repr(value)
+        raise InvalidConfigError(f"{where}: {name} is {shown}; it must be {word}", field=name)
+    return value
+
+
+def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with values in the place of the environment's texts."""
+    return {name: value.plain() if isinstance(value, _Text) else value for name, value in table.items()}

@@ -1,0 +1,33 @@
+"""The standard set of metrics: what the process has counted, and what is read of its worker and of Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redsched.metrics import TaskMetrics
+from redsched.store import queries
+
+if TYPE_CHECKING:
+    from redsched.scheduler import BackgroundTaskScheduler
+
+__all__ = ["standard"]
+
+
+async def standard(scheduler: BackgroundTaskScheduler) -> TaskMetrics:
+    """See `BackgroundTaskScheduler.collect_metrics`."""
+    store = await scheduler.store()
+    worker = scheduler.worker
+    served = {str(queue) for info in (await queries.read_workers(store)).values() for queue in info.get("queues", ())}
+    waiting = await queries.read_queues(store, served | set(worker.queues[:-1] if worker else ()))
+    dead = await queries.count_dead(store)
+    metrics = scheduler.metrics
+    if worker is not None:
+        metrics.set_gauge("runs_active", worker.holding)
+        metrics.set_gauge("runs_capacity", worker.concurrency)
+        metrics.increment("leases_lost_total", worker.lost - metrics.get_counter("leases_lost_total"))
+    metrics.forget("queue_jobs")  # one that nobody serves any more
+    for queue, (due, later) in waiting.items():
+        metrics.set_gauge("queue_jobs", due, queue=queue, state="due")
+        metrics.set_gauge("queue_jobs", later, queue=queue, state="scheduled")
+    metrics.set_gauge("dead_runs", dead)
+    return metrics

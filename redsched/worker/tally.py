@@ -1,0 +1,87 @@
+"""What a worker counts: each settled run, and each transition that its polls made. Cheap, since every run passes here.
+
+Rows are counted a batch at a time by `Counter`, in C: milliseconds and all. What they mean as metrics is worked out
+when somebody looks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+from redsched.metrics import TaskMetrics
+
+__all__ = ["Tally"]
+
+MOST = 20_000
+"""Different milliseconds and tasks that are kept before they are folded into the histograms' buckets."""
+
+_OUTCOME = itemgetter(2, 7)
+_LATENESS = itemgetter(7, 5)
+_DURATION = itemgetter(7, 6)
+_RAN = frozenset({"done", "retry", "dead"})
+
+
+class Tally:
+    """Counts since the last `fold`."""
+
+    def __init__(self) -> None:
+        self._outcomes: Counter[tuple[str, str]] = Counter()
+        self._lateness: Counter[tuple[str, int]] = Counter()
+        self._duration: Counter[tuple[str, int]] = Counter()
+        self._moved: Counter[str] = Counter()
+        self._metrics = TaskMetrics()
+
+    def settled(self, rows: Sequence[Any], refused: Sequence[bytes]) -> None:
+        """Rows of `lua/include/settle.lua` that Redis took, apart from those that it refused."""
+        if not rows:
+            return
+        if refused:
+            no = {run_id.decode() for run_id in refused}
+            rows = [row for row in rows if row[0] not in no]
+        self._outcomes.update(map(_OUTCOME, rows))
+        ran = [row for row in rows if row[2] in _RAN]
+        self._lateness.update(map(_LATENESS, ran))
+        self._duration.update(map(_DURATION, ran))
+        if len(self._lateness) + len(self._duration) > MOST:
+            self.fold(self._metrics)
+
+    def moved(self, tally: Sequence[Any]) -> None:
+        """What else a script did: the flat list of its reply."""
+        for index in range(0, len(tally), 2):
+            self._moved[tally[index].decode()] += int(tally[index + 1])
+
+    def fold(self, metrics: TaskMetrics) -> None:
+        """Add what was counted to metrics, and count from zero."""
+        if metrics is not self._metrics:
+            metrics.take(self._metrics)
+        for (outcome, task), count in self._outcomes.items():
+            metrics.increment("runs_total", count, outcome=outcome, task=_task(task))
+            if outcome == "missed":
+                metrics.increment("fires_not_run_total", count, reason="misfire")
+        for name, counter in (("run_lateness_seconds", self._lateness), ("run_duration_seconds", self._duration)):
+            for (task, milliseconds), count in counter.items():
+                metrics.observe(name, milliseconds / 1000, count, task=_task(task))
+            counter.clear()
+        for word, count in self._moved.items():
+            kind, _, reason = word.partition(" ")
+            match kind:
+                case "recovered":
+                    metrics.increment("leases_recovered_total", count)
+                case "refused":
+                    metrics.increment("settles_refused_total", count)
+                case "missed" | "coalesced" | "skipped":
+                    metrics.increment("fires_not_run_total", count, reason=reason)
+                case "dead":
+                    metrics.increment("runs_buried_total", count, reason=reason)
+                case _:
+                    pass
+        self._outcomes.clear()
+        self._moved.clear()
+
+
+def _task(name: str) -> str:
+    """A task as a label: closures of one process are too many to be told apart."""
+    return "local" if name.startswith("local:") else name

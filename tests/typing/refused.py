@@ -1,0 +1,53 @@
+"""What the type checker must refuse: each line with the comment `refused` is an error, and no other is."""
+# pyright: basic
+
+import redsched
+
+
+@redsched.schedule_task(max_attempts=3)
+async def remind(order_id: str, minutes: int = 5) -> bool:
+    return bool(order_id)
+
+
+@redsched.schedule_task
+def bake(number: int) -> str:
+    return str(number)
+
+
+class Oven:
+    @redsched.schedule_task
+    async def heat(self, degrees: int) -> None: ...
+
+
+class Notify(redsched.BackgroundTask):
+    async def execute(self, order_id: str) -> None: ...
+
+
+async def use(scheduler: redsched.BackgroundTaskScheduler, oven: Oven) -> None:
+    await remind(5)  # refused
+    await remind("order-1", minutes="five")  # refused
+    await remind("order-1", hours=5)  # refused
+    remind.job(5)  # refused
+    remind.job()  # refused
+    remind.job("order-1", hours=5)  # refused
+    remind.job("order-1").with_options(tags=5)  # refused
+    remind.job("order-1").with_options(tag=["x"])  # refused
+    bake("1")  # refused
+    bake.job("1")  # refused
+    await oven.heat("hot")  # refused
+    await scheduler.schedule_immediate_task("a", "print")  # refused
+    await scheduler.schedule_immediate_task("a", remind, argz=["x"])  # refused
+    await scheduler.schedule_immediate_task("a", remind, tags=7)  # refused
+    await scheduler.schedule_delayed_task("a", remind, delay_minutes="5")  # refused
+    await scheduler.schedule_delayed_task("a", remind, delay_minutes=5, retry=3)  # refused
+    await scheduler.schedule_at("a", remind)  # refused
+    await scheduler.schedule_cron("a", remind, cron=5)  # refused
+    await scheduler.schedule_interval("a", remind, seconds="5")  # refused
+    await scheduler.submit(remind)  # refused
+    await scheduler.schedule_many([remind])  # refused
+    scheduler.add_failure_handler(print)  # refused
+    redsched.RetryPolicy(max_attempts="3")  # refused
+    redsched.CircuitBreakerPolicy(failure_on=ValueError)  # refused
+    handle = await scheduler.submit(remind.job("order-1"))
+    print((await handle.result()).nothing)  # refused
+    redsched.BackgroundTask()  # refused
