@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Execution", "Ledger", "Word", "executions", "read"]
+__all__ = ["Execution", "Ledger", "Word", "busy", "executions", "read"]
+
+TAIL_BYTES = 200_000
+"""How much of the ledger's end `busy` looks at."""
 
 Word = Literal["start", "done", "raised", "stopped"]
 
@@ -72,6 +75,23 @@ def read(path: Path) -> list[Line]:
         word, job_id, fire_ms, attempt, token, pid, at_us = line.split("\t")
         lines.append(Line(word, job_id, int(fire_ms), int(attempt), int(token), int(pid), int(at_us) / 1e6))
     return lines
+
+
+def busy(path: Path) -> set[int]:
+    """The processes that are in the middle of an execution just now, as far as the newest lines say."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        lines = file.read().decode().splitlines()[size > TAIL_BYTES :]
+    under_way: dict[tuple[str, ...], int] = {}
+    for line in lines:
+        word, job_id, fire_ms, _, token, pid, _ = line.split("\t")
+        key = (job_id, fire_ms, token, pid)
+        if word == "start":
+            under_way[key] = int(pid)
+        else:
+            under_way.pop(key, None)
+    return set(under_way.values())
 
 
 def executions(lines: Iterable[Line]) -> list[Execution]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from redsched.chaos import ledger
 from redsched.chaos.fleet import Fleet, Member
 from redsched.chaos.proxy import FaultProxy
 from redsched.chaos.servers import Aof, LocalServer
@@ -168,6 +169,17 @@ class Place:
         """Let the load go on undisturbed for a while. False: so little is left of it that no fault should follow."""
         await asyncio.sleep(min(self.rng.uniform(shortest, longest), max(0.0, self.left)))
         return self.left > 0.5
+
+    async def victim(self) -> Member:
+        """A worker that is in the middle of something; after a second without one, any."""
+        until = time.monotonic() + 1.0
+        while True:
+            working = self.fleet.working
+            busy = ledger.busy(self.ledger)
+            chosen = [member for member in working if member.pid in busy]
+            if chosen or time.monotonic() > until:
+                return self.rng.choice(chosen or working)
+            await asyncio.sleep(0.01)
 
     def hit(self, member: Member) -> None:
         """Note that something was done to a worker just now."""

@@ -55,7 +55,7 @@ class _WorkerClock(_Faked):
 
     async def strike(self, place: Place) -> None:
         while await place.pause(1.0, 2.0):
-            member = place.rng.choice(place.fleet.working)
+            member = await place.victim()
             place.hit(member)
             await place.fleet.kill(member)
             await place.replace(member)

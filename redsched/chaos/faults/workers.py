@@ -26,11 +26,12 @@ class WorkerKill(Fault):
 
     name = "worker-kill"
     shows = "A worker gets SIGKILL every second or two, in the middle of its runs; they start elsewhere."
+    at_least_s: ClassVar[float] = 4.0
     recovers_in_s: ClassVar[float | None] = LEASE_S + 1
 
     async def strike(self, place: Place) -> None:
         while await place.pause(0.7, 1.5):
-            member = place.rng.choice(place.fleet.working)
+            member = await place.victim()
             place.hit(member)
             await place.fleet.kill(member)
             await place.replace(member)
@@ -49,7 +50,7 @@ class WorkerStop(Fault):
 
     async def strike(self, place: Place) -> None:
         while await place.pause(0.2, 1.0):
-            member = place.rng.choice(place.fleet.working)
+            member = await place.victim()
             place.hit(member)
             place.fleet.freeze(member)
             try:
@@ -66,6 +67,6 @@ class WorkerLeave(Fault):
 
     async def strike(self, place: Place) -> None:
         while await place.pause(0.3, 0.8):
-            member = place.rng.choice(place.fleet.working)
+            member = await place.victim()
             await place.fleet.ask_to_leave(member)
             await place.replace(member)
