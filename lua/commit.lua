@@ -63,7 +63,7 @@ local function commit(row)
   local outcome = 'nothing'
   span('coalesced', id, 'coalesced', row[7])
   span('missed', id, 'max_catch_up', row[8])
-  if (#fires > 0 or row[6]) and live_count(id) >= (tonumber(job.max_instances) or 1) then
+  if (#fires > 0 or row[6]) and is_full(id, job) then
     skip(id, fires, row[6])
     outcome = 'skipped'
   else

@@ -228,6 +228,10 @@ class BackgroundTaskScheduler:
             await store.agree()
             for shard in store.shards:
                 await shard.travel()  # asks for the time: says early and clearly if Redis is not there
+            for where, policy in (await queries.read_eviction_policy(store)).items():
+                log.warning(
+                    "Redis at %s has maxmemory-policy %s: when full it throws jobs away; set noeviction", where, policy
+                )
             if self._declared_tasks and declare.declared:
                 await self.schedule_many(declare.declared)
             if self.declared:

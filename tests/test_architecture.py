@@ -27,7 +27,12 @@ USES_PRIVATE = {
         "redsched.integrations.prometheus": "an integration is public, where its package is installed",
     },
     "cli.supervisor": {"redsched.logs": "the command line decides how logs look"},
-    "cli.root": {"redsched.demo.cli": "`redsched demo` is one of its commands"},
+    "cli.root": {
+        "redsched.chaos.cli": "`redsched chaos` is one of its commands",
+        "redsched.demo.cli": "`redsched demo` is one of its commands",
+    },
+    "chaos.place": {"redsched.store.link": "what is done to a server itself: CONFIG, FAILOVER, CLIENT KILL"},
+    "chaos.servers": {"redsched.embedded": "the program of the embedded server"},
     "demo.agenda": {"redsched.store.clock": "to_ms: pure arithmetic"},
     "demo.director": {"redsched.store.clock": "from_ms, to_ms: pure arithmetic"},
     "demo.cli": {
@@ -61,7 +66,7 @@ LONGER_LUA = {
     "commit": (95, "each outcome of a plan, in the order in which they are looked at"),
     "include/claim": (160, "one function for each kind of due entry"),
     "include/replay": (75, "reads back exactly the rows that claim makes"),
-    "include/settle": (135, "one branch for each verb"),
+    "include/settle": (142, "one branch for each verb"),
     "modify": (105, "one branch for each `when`"),
     "schedule": (130, "one branch for each mode"),
 }
@@ -133,8 +138,8 @@ def public_only(module: str, own: str) -> list[str]:
     return private
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "cli", "demo", "integrations")])
-def test_the_command_line_the_demo_and_the_integrations_use_the_public_api_only(module: str) -> None:
+@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "cli", "demo", "integrations", "chaos")])
+def test_what_stands_on_the_public_api_uses_nothing_else(module: str) -> None:
     assert public_only(module, module.split(".")[0]) == []
 
 

@@ -39,7 +39,7 @@ local function claim_periodic(id, job, queue, due, remove)
     return
   end
   local fire_ms = tonumber(job.next_ms)
-  if live_count(id) >= (tonumber(job.max_instances) or 1) then
+  if is_full(id, job) then
     event('skipped', id, 'max_instances', fire_ms, fire_ms, 1)
   else
     local fence = next_fence()
@@ -74,7 +74,7 @@ end
 -- A further attempt of a run that has its own hash (a retry, a recovered or a requeued run).
 local function claim_waiting(run_id, own, queue, due, remove)
   local run = to_table(call('HGETALL', run_key(run_id)))
-  local job = call('HMGET', job_key(own), 'record', 'max_instances', 'fence')
+  local job = call('HMGET', job_key(own), 'record', 'max_instances', 'fence', 'blocked')
   local record = run.record or job[1]
   if not record or not run.fire_ms then
     call('DEL', run_key(run_id))
@@ -85,7 +85,13 @@ local function claim_waiting(run_id, own, queue, due, remove)
   end
   if (job[3] and 1 or 0) + live_count(own) >= (tonumber(job[2]) or 1) then
     call('ZADD', due, now_ms + 1000, run_id)
+    if job[1] then
+      call('HSET', job_key(own), 'blocked', run_id, 'blocked_ms', now_ms + 3000)
+    end
     return
+  end
+  if job[4] == run_id then
+    call('HDEL', job_key(own), 'blocked', 'blocked_ms')
   end
   local fence = next_fence()
   call('SREM', prefix .. 'waiting:' .. own, run_id)

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from redsched import RedschedError, __version__
+from redsched.chaos import cli as chaos
 from redsched.cli import events, jobs, output, upcoming, worker, workers
 from redsched.cli.exits import ExitCode, exit_code_of
 from redsched.cli.session import DEFAULT_PREFIX, DEFAULT_URL, Place
@@ -98,4 +99,5 @@ def build() -> typer.Typer:
     app.command("next")(upcoming.upcoming)
     app.command("workers")(workers.workers)
     demo.register(app)
+    chaos.register(app)
     return app

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgpack
 
+from redsched.errors import StoreAccessError
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
-__all__ = ["StoredJob", "find_ids", "read_dead", "read_jobs", "read_workers"]
+__all__ = ["StoredJob", "find_ids", "read_dead", "read_eviction_policy", "read_jobs", "read_workers"]
 
 
 @dataclass(slots=True)
@@ -88,6 +89,23 @@ async def read_workers(store: Store) -> dict[str, dict[str, Any]]:
                 entry = workers.setdefault(worker_id, msgpack.unpackb(info, raw=False))
                 entry["seen_ms"] = max(entry.get("seen_ms", 0), int(float(flat[index + 1])))
     return workers
+
+
+async def read_eviction_policy(store: Store) -> dict[str, str]:
+    """Servers that may throw keys away to make room -> their maxmemory-policy. Empty where none does, or none tells."""
+    found: dict[str, str] = {}
+    for shard in store.shards:
+        if shard.link.where in found:
+            continue
+        try:
+            info = (await shard.link.command("INFO", "memory")).decode(errors="replace")
+        except StoreAccessError:
+            continue  # a user with few rights need not know
+        values = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+        policy = values.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction" and values.get("maxmemory", "0") != "0":
+            found[shard.link.where] = policy
+    return found
 
 
 async def read_queues(store: Store, queues: Iterable[str]) -> dict[str, tuple[int, int]]:

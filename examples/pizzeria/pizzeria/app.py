@@ -1,4 +1,4 @@
-"""The wiring, and the web application: `uvicorn pizzeria.app:app`. Its worker: `redsched worker pizzeria.app:scheduler`."""
+"""The wiring, and the web application: `uvicorn pizzeria.app:app`. Worker: `redsched worker pizzeria.app:scheduler`."""
 
 from typing import Annotated, Any
 
