@@ -2,6 +2,9 @@
 
 Pure. A record is what Redis keeps of a job; its payload (arguments) is a byte string inside the record, so
 that it can be handed on to another process, checked or sealed without being decoded.
+
+What is read may have been put there by anybody who can write to Redis. The scripts send no record that is too long
+(`lua/include/readable.lua`); here nothing is made of bytes that claim more than they hold, or that nest too deep.
 """
 
 from __future__ import annotations
@@ -16,12 +19,26 @@ from typing import Any, NoReturn, cast
 import msgpack
 
 from redsched.errors import EncodingError, PayloadTooLargeError, RecordVersionError
+from redsched.nesting import MAX_NESTING, is_too_deep, may_nest_deep, walk_over
 
-__all__ = ["MAX_PAYLOAD_BYTES", "Record", "pack_payload", "pack_result", "unpack_payload", "unpack_result"]
+__all__ = [
+    "MAX_PAYLOAD_BYTES",
+    "RECORD_OVERHEAD_BYTES",
+    "Record",
+    "pack_payload",
+    "pack_result",
+    "unpack_foreign",
+    "unpack_payload",
+    "unpack_result",
+]
 
 RECORD_VERSION = 1
 MAX_PAYLOAD_BYTES = 256 * 1024
 """Arguments of one job. Redis holds every pending job in memory; larger data belongs in a store of its own."""
+RECORD_OVERHEAD_BYTES = 1024 * 1024
+"""By how much a record may be longer than the largest arguments: room for tags, schedule and options."""
+MAX_FOREIGN_BYTES = 16 * 1024 * 1024
+"""Of what workers tell of themselves, and of one field of an event."""
 
 _DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL = 1, 2, 3, 4, 5, 6
 
@@ -69,8 +86,32 @@ def _pack(value: Any) -> bytes:
     return cast("bytes", msgpack.packb(value, default=_encode_extension, use_bin_type=True))
 
 
-def _unpack(data: bytes) -> Any:
-    return msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_decode_extension)
+def _unpack(data: bytes, unicode_errors: str = "strict") -> Any:
+    suspect = len(data) > MAX_NESTING and may_nest_deep(data)
+    if suspect:
+        walk_over(data)
+    value = msgpack.unpackb(
+        data, raw=False, strict_map_key=False, ext_hook=_decode_extension, unicode_errors=unicode_errors
+    )
+    if suspect and is_too_deep(value):
+        raise EncodingError(f"lists and maps are nested more than {MAX_NESTING} deep", field="payload")
+    return value
+
+
+def unpack_foreign(data: bytes) -> Any:
+    """Decode what another process told of itself (heartbeat, event, progress), with odd text replaced.
+
+    Raises:
+        EncodingError: it is no msgpack, too long, or nested too deep.
+    """
+    if len(data) > MAX_FOREIGN_BYTES:
+        raise EncodingError(f"{len(data):,} bytes are stored where at most {MAX_FOREIGN_BYTES:,} are read")
+    try:
+        return _unpack(data, "replace")
+    except EncodingError:
+        raise
+    except Exception as error:
+        raise EncodingError(f"what is stored cannot be decoded: {type(error).__name__}: {error}") from error
 
 
 def _refuse(what: str, value: Any, error: Exception) -> NoReturn:
@@ -89,8 +130,8 @@ def _find_unencodable(value: Any, path: str) -> str | None:
     def walk(value: Any, path: str, depth: int) -> str | None:
         nonlocal seen
         seen += 1
-        if depth > 100 or seen > 10_000:
-            return f"{path}: nested too deep, or in itself"
+        if depth > MAX_NESTING or seen > 10_000:
+            return f"{path}: nested more than {MAX_NESTING} deep, or in itself"
         if isinstance(value, Mapping):
             for key, item in cast("Mapping[Any, Any]", value).items():
                 if found := walk(key, f"{path} key {key!r}", depth + 1) or walk(item, f"{path}[{key!r}]", depth + 1):
@@ -123,6 +164,8 @@ def pack_payload(args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int =
         if found := _find_unencodable(list(args), "args"):
             _refuse("args", list(args), EncodingError(found))
         _refuse("kwargs", dict(kwargs), error)
+    if may_nest_deep(payload) and is_too_deep((args, kwargs)):
+        raise EncodingError(f"the arguments are nested more than {MAX_NESTING} deep", field="args")
     if len(payload) > limit:
         raise PayloadTooLargeError(
             f"the arguments take {len(payload):,} bytes encoded, above the limit of {limit:,}. "
@@ -157,14 +200,25 @@ def pack_result(value: Any, *, limit: int = MAX_PAYLOAD_BYTES) -> bytes:
         data = _pack(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         _refuse("result", value, error)
+    if may_nest_deep(data) and is_too_deep(value):
+        raise EncodingError(f"the result is nested more than {MAX_NESTING} deep", field="result")
     if len(data) > limit:
         raise PayloadTooLargeError(f"the result takes {len(data):,} bytes encoded, above the limit of {limit:,}.")
     return data
 
 
 def unpack_result(data: bytes) -> Any:
-    """Decode what `pack_result` made."""
-    return _unpack(data)
+    """Decode what `pack_result` made.
+
+    Raises:
+        EncodingError: the bytes are something else.
+    """
+    try:
+        return _unpack(data)
+    except EncodingError:
+        raise
+    except Exception as error:
+        raise EncodingError(f"the result cannot be decoded: {type(error).__name__}: {error}", field="result") from error
 
 
 @dataclass(slots=True)
@@ -186,13 +240,18 @@ class Record:
         return _pack((RECORD_VERSION, self.task, name, self.payload, self.options or None))
 
     @classmethod
-    def unpack(cls, data: bytes) -> Record:
-        """Read a record of this or an older version.
+    def unpack(cls, data: bytes | int) -> Record:
+        """Read a record of this or an older version. In place of one that is too long, the scripts give its length.
 
         Raises:
             RecordVersionError: it was written by a newer redsched.
-            EncodingError: it is not a record.
+            EncodingError: it is not a record, or too long.
         """
+        if isinstance(data, int):
+            raise EncodingError(
+                f"the stored record takes {data:,} bytes, more than this process reads; "
+                "max_payload_bytes must be the same for all that schedule and run the jobs of a prefix"
+            )
         try:
             fields = _unpack(data)
             version = fields[0]
@@ -206,4 +265,12 @@ class Record:
             _, task, name, payload, options = fields
         except ValueError as error:
             raise EncodingError(f"the stored record has {len(fields)} fields instead of 5") from error
-        return cls(task, task if name is None else name, payload, options or {})
+        if name is None:
+            name = task
+        if options is None:
+            options = {}
+        if not (
+            isinstance(task, str) and isinstance(name, str) and isinstance(payload, bytes) and isinstance(options, dict)
+        ):
+            raise EncodingError("the stored record has fields of other types than a record's")
+        return cls(task, name, payload, cast("dict[str, Any]", options))

@@ -14,7 +14,8 @@ RedschedError
 │   ├── StoreUnavailableError           no answer: down, unreachable, timed out, failing over
 │   ├── StoreFullError                  out of memory (maxmemory with noeviction)
 │   ├── StoreReadOnlyError              a replica, or a primary that refuses writes
-│   └── StoreAccessError                wrong password, or an ACL that forbids the command
+│   ├── StoreAccessError                wrong password, or an ACL that forbids the command
+│   └── StoreReplyError                 a reply that is longer than anything redsched stores
 ├── CircuitOpenError                    a circuit breaker holds calls back
 ├── RunLostError                        this worker no longer holds the run: its fencing token was refused
 ├── TaskTimeoutError (TimeoutError)     the task ran longer than its `timeout`
@@ -43,6 +44,7 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "StoreReadOnlyError",
+    "StoreReplyError",
     "StoreUnavailableError",
     "TaskFailedError",
     "TaskTimeoutError",
@@ -176,12 +178,12 @@ class RecordVersionError(RedschedError):
 
 
 class StoreError(RedschedError):
-    """Redis did not do what was asked. The four kinds below say what to do about it.
+    """Redis did not do what was asked. The kinds below say what to do about it.
 
     >>> async def remind(scheduler: BackgroundTaskScheduler) -> None:
     ...     try:
     ...         await scheduler.schedule_immediate_task("greet", print, args=["hello"], job_id="greeting-1")
-    ...     except StoreError as error:  # unavailable, full, read-only, or no access
+    ...     except StoreError as error:  # unavailable, full, read-only, no access, …
     ...         print(f"not stored: {error}")
     """
 
@@ -249,6 +251,17 @@ class CircuitOpenError(RedschedError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class StoreReplyError(StoreError):
+    """Redis began a reply that is longer than anything redsched stores, and it was not read to its end.
+
+    >>> async def look(scheduler: BackgroundTaskScheduler) -> None:
+    ...     try:
+    ...         print(await scheduler.get_history())
+    ...     except StoreReplyError:
+    ...         print("somebody else writes to this prefix")
+    """
 
 
 class RunLostError(RedschedError):

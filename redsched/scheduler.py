@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 
 from redsched import declare, jobs, running
 from redsched.background import ServiceProvider
-from redsched.codec import MAX_PAYLOAD_BYTES
+from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
 from redsched.config import SchedulerConfig
 from redsched.embedded import EmbeddedServer, resolve
 from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
@@ -77,7 +77,8 @@ class BackgroundTaskScheduler:
         declared_tasks: whether `start` stores the jobs of functions decorated with `@schedule_task`.
         dead_max, dead_age: how many dead runs are kept, and for how long (seconds).
         events_max: entries of the events stream; one carries a batch of up to 250 transitions.
-        max_payload_bytes: the largest arguments of a job, encoded.
+        max_payload_bytes: the largest arguments of a job, encoded. A worker reads no record that is much longer (it
+            ends dead): let all processes of a prefix name the same.
         retry_for: seconds for which a call is sent again while Redis does not answer.
         connection_pool_size: how many connections this process opens at most; a worker holds three for each shard.
         health_check_interval: seconds after which an unused connection is tried before it is used; 0 = not.
@@ -136,6 +137,7 @@ class BackgroundTaskScheduler:
             dead_age_ms=seconds_to_ms(dead_age, "dead_age"),
             dead_max=dead_max,
             events_max=events_max,
+            record_max=max_payload_bytes + RECORD_OVERHEAD_BYTES,
         )
         self.id = new_id()
         """This process' part of the fleet: the id of its worker, and of its own queue."""

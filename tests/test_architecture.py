@@ -16,7 +16,7 @@ from redsched.store.scripts import lua_folder
 ROOT = Path(redsched.__file__).parent
 LUA = Path(str(lua_folder()))
 PURE = (
-    "model", "errors", "codec", "options", "ids", "zones", "plan", "job", "times", "spec", "schedules",
+    "model", "errors", "nesting", "codec", "options", "ids", "zones", "plan", "job", "times", "spec", "schedules",
 )  # fmt: skip
 """Modules and packages that compute, and do nothing else."""
 
@@ -55,7 +55,7 @@ LONGER_LUA = {
     "circuit": (75, "the three states of a circuit side by side"),
     "cancel": (75, "a job, its waiting runs and its live ones, ended as one"),
     "commit": (95, "each outcome of a plan, in the order in which they are looked at"),
-    "include/claim": (160, "one function for each kind of due entry"),
+    "include/claim": (170, "one function for each kind of due entry"),
     "include/replay": (75, "reads back exactly the rows that claim makes"),
     "include/settle": (135, "one branch for each verb"),
     "modify": (105, "one branch for each `when`"),

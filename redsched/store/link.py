@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 import redis.exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -25,6 +25,7 @@ from redsched.errors import (
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
+    StoreReplyError,
     StoreUnavailableError,
 )
 from redsched.store.scripts import Script
@@ -35,6 +36,35 @@ log = logging.getLogger("redsched.store")
 
 SOCKET_TIMEOUT_S: Final = 10.0
 """How long a command may take before the connection counts as broken. A script takes milliseconds."""
+
+MAX_REPLY_BYTES: Final = 128 * 1024 * 1024
+"""The longest reply that is read. The scripts bound theirs at some 20 MB; this is for all that they cannot bound,
+such as an entry that somebody else put into the events."""
+
+
+class _BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
+    """redis-py's parser of replies, for those that are not endless."""
+
+    _received = 0
+
+    async def read_response(self, *args: Any, **how: Any) -> Any:
+        self._received = 0
+        return await super().read_response(*args, **how)
+
+    def _count(self, length: int) -> None:
+        self._received += length
+        if self._received > MAX_REPLY_BYTES:
+            raise StoreReplyError(f"Redis began a reply of more than {MAX_REPLY_BYTES:,} bytes; the rest was not read")
+
+    async def read_from_socket(self) -> Any:  # of the parser on hiredis
+        before = self._reader.len()
+        told = await super().read_from_socket()
+        self._count(self._reader.len() - before)
+        return told
+
+    async def _read(self, length: int) -> bytes:  # of the parser in Python
+        self._count(length)
+        return await super()._read(length)
 
 
 class Resend:
@@ -110,6 +140,7 @@ class Link:
                 retry_on_error=[],
                 protocol=2,
                 decode_responses=False,
+                parser_class=_BoundedParser,
                 **{"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": 5.0, **(options or {})},
             )
         except (ValueError, TypeError, redis_errors.RedisError) as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import msgpack
-
+from redsched.codec import unpack_foreign
+from redsched.errors import EncodingError
+from redsched.schedules import MAX_MS
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
@@ -42,36 +44,46 @@ async def read_dead(store: Store, limit: int = 1000) -> list[StoredJob]:
     for shard in store.shards:
         ids = await shard.link.command("ZRANGE", shard.keys.dead, 0, limit - 1, "REV")
         if ids:
-            found += [_stored(row) for row in await shard.inspect([run_id.decode() for run_id in ids])]
+            found += [_stored(row) for row in await shard.inspect([run_id.decode(errors="replace") for run_id in ids])]
     return found
 
 
 def _stored(row: list[Any]) -> StoredJob:
     job_id, flat, due, running, waiting = row
-    fields = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-    due_ms = None if due is None else int(float(due))
-    if "periodic" in fields and "next_ms" in fields:
-        due_ms = int(fields["next_ms"])  # while a plan is made, the score is only when another may plan
-    return StoredJob(job_id.decode(), fields, due_ms, running, waiting)
+    fields = {flat[i].decode(errors="replace"): flat[i + 1] for i in range(0, len(flat), 2)}
+    due_ms = None if due is None else int(min(float(due), MAX_MS))
+    if "periodic" in fields and fields.get("next_ms", b"").isdigit():
+        # While a plan is made, the score is only when another may plan.
+        due_ms = int(min(float(fields["next_ms"]), MAX_MS))
+    return StoredJob(job_id.decode(errors="replace"), fields, due_ms, running, waiting)
 
 
 async def find_ids(store: Store, *, tag: str | None = None) -> AsyncIterator[str]:
     """The ids of all jobs, or of those with a tag."""
     for shard in store.shards:
         if tag is not None:
-            for member in await shard.link.command("SMEMBERS", shard.keys.tagged(tag)):
-                yield member.decode()
+            async for member in _walk(shard, "SSCAN", shard.keys.tagged(tag)):
+                with contextlib.suppress(UnicodeDecodeError):  # not ours
+                    yield member.decode()
         else:
             async for key in _scan(shard, "job:"):
-                yield key[len(shard.keys.tag) + 4 :]
+                with contextlib.suppress(UnicodeDecodeError):
+                    yield key.decode()[len(shard.keys.tag) + 4 :]
 
 
-async def _scan(shard: Shard, kind: str) -> AsyncIterator[str]:
+async def _scan(shard: Shard, kind: str) -> AsyncIterator[bytes]:
+    async for key in _walk(shard, "SCAN", "MATCH", shard.keys.every(kind)):
+        yield key
+
+
+async def _walk(shard: Shard, command: str, *which: str) -> AsyncIterator[bytes]:
+    """What a SCAN of some kind finds, a thousand at a time; what changes meanwhile may come twice."""
     cursor: Any = 0
+    key, options = (which[:1], which[1:]) if command == "SSCAN" else ((), which)
     while True:
-        cursor, keys = await shard.link.command("SCAN", cursor, "MATCH", shard.keys.every(kind), "COUNT", 1000)
-        for key in keys:
-            yield key.decode()
+        cursor, found = await shard.link.command(command, *key, cursor, *options, "COUNT", 1000)
+        for name in found:
+            yield name
         if int(cursor) == 0:
             return
 
@@ -82,10 +94,13 @@ async def read_workers(store: Store) -> dict[str, dict[str, Any]]:
     for shard in store.shards:
         flat = await shard.link.command("ZRANGE", shard.keys.workers, 0, -1, "WITHSCORES")
         for index in range(0, len(flat), 2):
-            worker_id = flat[index].decode()
+            worker_id = flat[index].decode(errors="replace")
             info = await shard.link.command("HGET", shard.keys.worker(worker_id), "info")
-            if info is not None:
-                entry = workers.setdefault(worker_id, msgpack.unpackb(info, raw=False))
+            told: Any = None
+            with contextlib.suppress(EncodingError):
+                told = unpack_foreign(info) if info is not None else None
+            if isinstance(told, dict):
+                entry = workers.setdefault(worker_id, cast("dict[str, Any]", told))
                 entry["seen_ms"] = max(entry.get("seen_ms", 0), int(float(flat[index + 1])))
     return workers
 
@@ -108,20 +123,21 @@ async def count_dead(store: Store) -> int:
 
 
 async def read_result(store: Store, job_id: str, run_id: str) -> bytes | None:
-    """What a run returned, if it is still kept."""
+    """What a run returned, if it is still kept. Of what is too long, the beginning: it cannot be decoded."""
     shard = store.shard(job_id)
-    return await shard.link.command("GET", shard.keys.result(run_id))
+    longest = store.limits.record_max
+    return await shard.link.command("GETRANGE", shard.keys.result(run_id), 0, longest) or None
 
 
 async def clear(store: Store) -> int:
     """Remove every job, run, result and event. The clock and the workers stay. Returns how many jobs there were."""
     jobs = 0
     for shard in store.shards:
-        kept = tuple(shard.keys.tag + kind for kind in ("clock", "workers", "worker:", "requests:"))
-        doomed: list[str] = []
+        kept = tuple((shard.keys.tag + kind).encode() for kind in ("clock", "workers", "worker:", "requests:"))
+        doomed: list[bytes] = []
         async for key in _scan(shard, ""):
             if not key.startswith(kept):
-                jobs += key.startswith(shard.keys.tag + "job:")
+                jobs += key.startswith((shard.keys.tag + "job:").encode())
                 doomed.append(key)
         await shard.link.command("HDEL", shard.keys.clock, "shards", "lock_prefix")
         for start in range(0, len(doomed), 500):

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgpack
 
-from redsched.codec import pack_result
+from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES, pack_result
 from redsched.errors import ConflictingIdError, JobLookupError, StoreError
 from redsched.ids import new_id
 from redsched.origin import Origin, current_origin
@@ -39,6 +39,8 @@ class Limits:
     dead_age_ms: int = 7 * 86_400_000
     dead_max: int = 10_000
     events_max: int = 10_000
+    record_max: int = MAX_PAYLOAD_BYTES + RECORD_OVERHEAD_BYTES
+    """Bytes; a longer record is not read."""
 
 
 @dataclass(slots=True)
@@ -71,8 +73,9 @@ class PollReply:
 
 
 def _pack(value: Any) -> bytes:
-    # use_bin_type=False: Lua's cmsgpack reads the old raw type, in which text and bytes are one.
-    return cast("bytes", msgpack.packb(value, use_bin_type=False))
+    # use_bin_type=False: Lua's cmsgpack reads the old raw type, in which text and bytes are one. An id that somebody
+    # else put into Redis may be no UTF-8: it goes back as it came.
+    return cast("bytes", msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"))
 
 
 class Shard:
@@ -179,6 +182,7 @@ class Shard:
             dead_age_ms=limits.dead_age_ms,
             dead_max=limits.dead_max,
             events_max=limits.events_max,
+            record_max=limits.record_max,
         )
         return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]), reply[9])
 
@@ -269,8 +273,12 @@ class Shard:
 
     async def inspect(self, ids: Sequence[str]) -> list[list[Any]]:
         """Read jobs or runs. Rows: id, fields (flat), due or None, running, waiting."""
-        reply = await self._call("inspect", ids=_pack(list(ids)))
-        return reply[2]
+        left, found = list(ids), []
+        while left:
+            reply = await self._call("inspect", ids=_pack(left), record_max=self.limits.record_max)
+            found += reply[2]
+            left = left[max(1, reply[3]) :]
+        return found
 
     def _found(self, reply: Sequence[Any], job_id: str) -> None:
         if reply[0] == b"NOTFOUND":

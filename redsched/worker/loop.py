@@ -26,6 +26,7 @@ from redsched.job import Job
 from redsched.model import Outcome, Reason
 from redsched.options import JobOptions
 from redsched.plan import is_misfire, plan
+from redsched.schedules import MAX_MS
 from redsched.store.link import Resend
 from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.worker.executors import Skipped
@@ -192,20 +193,25 @@ class ShardLoop:
             # A token may have been lost with the connection: look.
             self.wake()
             return None
-        return None if reply is None else reply[1].decode()
+        return None if reply is None else reply[1].decode(errors="replace")
 
     # -- claims -------------------------------------------------------------------------------------------------
 
     def _accept(self, row: list[Any]) -> None:
         """A claimed run: start it, or say at once why not."""
-        run_id, fence, attempt, fire_ms, record, queue, fires, following_of, version, postponed, begun = row
-        name = run_id.decode()
+        name = row[0].decode(errors="surrogateescape")
         job_id = _job_of(name)
+        fence, attempt, fire_ms, postponed, queue = row[1], 1, 0, 0, "default"
         try:
-            job = Job.decode(job_id, record, queue=queue.decode(), version=version)
+            _, _, attempt, fire_ms, record, queue, fires, following_of, version, postponed, begun = row
+            queue = queue.decode()
+            if not 0 <= fire_ms <= MAX_MS:
+                raise EncodingError(f"its fire time is {fire_ms} ms since the epoch")
+            job = Job.decode(job_id, record, queue=queue, version=version)
         except Exception as error:  # whatever is stored there must not end the worker
             job = Job(job_id, Record("?", "?", b"", {}), JobOptions(), None)
-            run = Run(name, fence, attempt, fire_ms, queue.decode(), job, self.worker.id)
+            fire_ms = fire_ms if isinstance(fire_ms, int) and 0 <= fire_ms <= MAX_MS else 0
+            run = Run(name, fence, attempt, fire_ms, str(queue), job, self.worker.id)
             run.postponed = postponed
             if isinstance(error, RecordVersionError):
                 self._postpone(run, Reason.UNREADABLE, str(error))  # a newer worker can run it
@@ -460,16 +466,18 @@ class ShardLoop:
 
     def _plan_one(self, row: list[Any]) -> tuple[list[Any], Job | None]:
         job_id, fence, next_ms, version, running, runs_left, record, queue, times = row
-        name = job_id.decode()
+        name = job_id.decode(errors="surrogateescape")
         postponed = False
         try:
+            if not 0 <= next_ms <= MAX_MS:
+                raise EncodingError(f"its next fire time is {next_ms} ms since the epoch")
             job = Job.decode(name, record, queue=queue.decode(), version=version, next_run_time=next_ms)
         except RecordVersionError as error:
             self.worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
             later = [_postponement_ms(times), times + 1, Reason.UNREADABLE.value]
             return [name, fence, [], 0, 0, False, False, False, False, later], None
         except Exception as error:
-            return [name, fence, [], 0, 0, False, False, False, _text(error), False], None
+            return [name, fence, [], 0, 0, False, False, False, _text(error), False, Reason.UNREADABLE.value], None
         if self.worker.registry.find(job.record.task) is None:
             self.worker.say_once(
                 f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",

@@ -117,7 +117,7 @@ LOOP.append(LOOP)
         ([-(2**63) - 1], {}, "args[0]: int"),
         (["\ud800"], {}, "args[0]: str"),
         ([{Thing: 1}], {}, "args[0] key"),
-        ([LOOP], {}, "nested too deep, or in itself"),
+        ([LOOP], {}, "nested more than 100 deep, or in itself"),
         ([lambda: None], {}, "args[0]: function"),
         ([1j], {}, "args[0]: complex"),
     ],
