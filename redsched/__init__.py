@@ -27,7 +27,9 @@ from redsched.errors import (
     StoreUnavailableError,
     TaskFailedError,
     TaskTimeoutError,
+    UnknownKeyError,
     UnknownTaskError,
+    UntrustedRecordError,
 )
 from redsched.executors import CustomTaskExecutor
 from redsched.handle import JobHandle
@@ -39,6 +41,7 @@ from redsched.reactive import ReactiveTaskProcessor
 from redsched.running import current_scheduler
 from redsched.scheduler import BackgroundTaskScheduler
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
+from redsched.sealing import PayloadSecurity
 from redsched.spec import JobSpec
 from redsched.streams import RedisStream, StreamEvent
 from redsched.worker.runs import current_run
@@ -68,6 +71,7 @@ __all__ = [
     "JobView",
     "MetricsCollector",
     "Outcome",
+    "PayloadSecurity",
     "PayloadTooLargeError",
     "ReactiveTaskProcessor",
     "Reason",
@@ -96,7 +100,9 @@ __all__ = [
     "TaskFailureHandler",
     "TaskMetrics",
     "TaskTimeoutError",
+    "UnknownKeyError",
     "UnknownTaskError",
+    "UntrustedRecordError",
     "__version__",
     "current_run",
     "current_scheduler",

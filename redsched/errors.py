@@ -10,6 +10,8 @@ RedschedError
 ├── ConflictingIdError (KeyError)       a job of that id is there already
 ├── JobLookupError (KeyError)           no job of that id
 ├── RecordVersionError                  a record written by a newer redsched
+├── UnknownKeyError                     sealed with a payload key that this process does not have
+├── UntrustedRecordError                not signed by one of our payload keys, or for another job
 ├── StoreError                          Redis did not do what was asked
 │   ├── StoreUnavailableError           no answer: down, unreachable, timed out, failing over
 │   ├── StoreFullError                  out of memory (maxmemory with noeviction)
@@ -48,7 +50,9 @@ __all__ = [
     "StoreUnavailableError",
     "TaskFailedError",
     "TaskTimeoutError",
+    "UnknownKeyError",
     "UnknownTaskError",
+    "UntrustedRecordError",
 ]
 
 
@@ -174,6 +178,28 @@ class RecordVersionError(RedschedError):
 
     >>> issubclass(RecordVersionError, RedschedError)
     True
+    """
+
+
+class UnknownKeyError(RedschedError):
+    """A record or result was sealed with a payload key that this process does not have: see `PayloadSecurity`.
+
+    >>> async def look(handle: JobHandle) -> None:
+    ...     try:
+    ...         print((await handle.result()).result)
+    ...     except UnknownKeyError:
+    ...         print("encrypted; ask a process that has the key")
+    """
+
+
+class UntrustedRecordError(RedschedError):
+    """A record or result is not signed by one of our payload keys, was changed since, or is another job's.
+
+    >>> async def look(handle: JobHandle) -> None:
+    ...     try:
+    ...         print((await handle.result()).result)
+    ...     except UntrustedRecordError:
+    ...         print("somebody else wrote this result")
     """
 
 

@@ -14,6 +14,7 @@ import anyio
 
 from redsched.codec import unpack_foreign as _unpack
 from redsched.errors import StoreError, StoreReplyError
+from redsched.ids import job_of
 from redsched.model import Event, Reason
 from redsched.schedules import MAX_MS
 from redsched.store.clock import from_ms
@@ -25,11 +26,6 @@ COUNT = 100
 """Entries read at once: each may carry 250 transitions, with their errors."""
 
 __all__ = ["decode_entry", "history", "last_ids", "pump"]
-
-
-def _job_of(run_id: str) -> str:
-    head, separator, tail = run_id.rpartition("@")
-    return head if separator and head and tail.isdigit() else run_id
 
 
 def _reason(value: Any) -> Reason | None:
@@ -53,7 +49,7 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
         if run_id not in refused:
             yield Event(
                 kind=verb,
-                job_id=_job_of(run_id),
+                job_id=job_of(run_id),
                 at=at,
                 reason=_reason(reason),
                 fire_time=_instant(fire_ms),
@@ -83,7 +79,7 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
     for job_id in _unpack(fields[b"scheduled"]) if b"scheduled" in fields else ():
         yield Event(kind="scheduled", job_id=job_id, at=at, worker=None, stream_id=stream_id)
     for run_id in _unpack(fields[b"claimed"]) if b"claimed" in fields else ():
-        job_id = _job_of(run_id)
+        job_id = job_of(run_id)
         fire = _instant(int(run_id[len(job_id) + 1 :])) if job_id != run_id else None
         yield Event(kind="claimed", job_id=job_id, at=at, fire_time=fire, worker=by, stream_id=stream_id)
 

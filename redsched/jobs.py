@@ -6,12 +6,23 @@ read, and Redis stores it only if that is still the version: else it is computed
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from redsched.codec import Record, pack_payload, unpack_payload
-from redsched.errors import InvalidInputError, InvalidScheduleError, JobLookupError, StoreError
+from redsched.errors import (
+    EncodingError,
+    InvalidInputError,
+    InvalidScheduleError,
+    JobLookupError,
+    RecordVersionError,
+    StoreError,
+    UnknownKeyError,
+    UntrustedRecordError,
+)
 from redsched.handle import JobHandle
 from redsched.job import Job
 from redsched.model import JobView, State
@@ -30,7 +41,9 @@ from redsched.zones import parse_timezone
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
 
-__all__ = ["cancel", "get_dead", "get_job", "get_jobs", "modify", "remove", "requeue", "reschedule", "resume"]
+__all__ = ["cancel", "get_dead", "get_job", "get_jobs", "modify", "remove", "requeue", "reschedule", "reseal", "resume"]
+
+log = logging.getLogger("redsched")
 
 BATCH = 1000
 """Jobs stored by one call of the script: about 15 ms of Redis' time."""
@@ -70,6 +83,7 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
                 scheduler.executors,
             )
         )
+        drafts[-1].definition.sealer = store.sealer
     ids = [draft.definition.id for draft in drafts]
     if len(drafts) > 1 and len(set(ids)) < len(ids):
         twice = next(job_id for job_id in ids if ids.count(job_id) > 1)
@@ -129,7 +143,7 @@ async def _read(store: Store, job_id: str) -> StoredJob:
 async def get_job(store: Store, job_id: str) -> JobView | None:
     """See `BackgroundTaskScheduler.get_job`."""
     try:
-        return view_of(await _read(store, job_id))
+        return view_of(await _read(store, job_id), store.sealer)
     except JobLookupError:
         return None
 
@@ -145,7 +159,7 @@ async def get_jobs(
             known = ", ".join(s.value for s in State)
             raise InvalidInputError(f"state is {state!r}; it must be one of {known}", field="state") from None
     ids = [job_id async for job_id in queries.find_ids(store, tag=tag)]
-    found = [view_of(stored) for stored in (await queries.read_jobs(store, dict.fromkeys(ids))).values()]
+    found = [view_of(stored, store.sealer) for stored in (await queries.read_jobs(store, dict.fromkeys(ids))).values()]
     chosen = [v for v in found if (queue is None or v.queue == queue) and (state is None or v.state is state)]
     return sorted(
         chosen, key=lambda v: (v.next_run_time is None, v.next_run_time and v.next_run_time.timestamp(), v.id)
@@ -154,7 +168,7 @@ async def get_jobs(
 
 async def get_dead(store: Store, limit: int) -> list[JobView]:
     """See `BackgroundTaskScheduler.get_dead`."""
-    return [view_of(stored) for stored in await queries.read_dead(store, limit)]
+    return [view_of(stored, store.sealer) for stored in await queries.read_dead(store, limit)]
 
 
 # -- end ------------------------------------------------------------------------------------------------------------
@@ -212,7 +226,7 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
     for _ in range(TRIES):
         stored = await _read(store, job_id)
         version = int(stored.fields.get("version", b"0"))
-        job = Job.decode(job_id, stored.fields["record"], version=version)
+        job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
         now_ms = await _instant(shard)
         try:
             if await shard.modify(job_id, version, compute(job, stored, now_ms), assumed_ms=now_ms):
@@ -236,11 +250,13 @@ async def resume(store: Store, job_id: str) -> JobView | None:
             when: Any = "saved" if "paused_ms" in stored.fields else False
             return {"kind": "resumed", "when": when}
         schedule = job.schedule.unbased()
-        record = _with_schedule(job, schedule)
-        return {"kind": "resumed", "when": _from_now(schedule, job_id, now_ms), "record": record.pack()}
+        change: dict[str, Any] = {"kind": "resumed", "when": _from_now(schedule, job_id, now_ms)}
+        if schedule != job.schedule:
+            change["record"] = _with_schedule(job, schedule).pack(job_id, store.sealer)
+        return change
 
     stored = await _change(store, job_id, compute)
-    return None if stored is None else view_of(stored)
+    return None if stored is None else view_of(stored, store.sealer)
 
 
 def _with_schedule(job: Job, schedule: Schedule | None, timezone: str | None = None) -> Record:
@@ -250,7 +266,7 @@ def _with_schedule(job: Job, schedule: Schedule | None, timezone: str | None = N
     zone = timezone or job.timezone
     if zone != "UTC":
         options["timezone"] = zone
-    return Record(job.record.task, job.record.name, job.record.payload, options)
+    return replace(job.record, options=options)
 
 
 async def reschedule(
@@ -271,7 +287,7 @@ async def reschedule(
         if isinstance(made, DateSchedule):
             record = _with_schedule(job, None, zone)
             return {
-                "kind": "modified", "when": [made.run_ms, 0], "record": record.pack(),
+                "kind": "modified", "when": [made.run_ms, 0], "record": record.pack(job_id, store.sealer),
                 "unset": ["periodic", "declared", "runs_left"],
             }  # fmt: skip
         assert isinstance(made, Schedule)
@@ -279,10 +295,16 @@ async def reschedule(
         if due == "end":
             raise InvalidScheduleError(f"the schedule ({made.describe()}) never fires from now on", field="schedule")
         record = _with_schedule(job, made, zone)
-        return {"kind": "modified", "when": due, "record": record.pack(), "set": ["periodic", 1], "unset": ["declared"]}
+        return {
+            "kind": "modified",
+            "when": due,
+            "record": record.pack(job_id, store.sealer),
+            "set": ["periodic", 1],
+            "unset": ["declared"],
+        }
 
     stored = await _change(store, job_id, compute)
-    return None if stored is None else view_of(stored)
+    return None if stored is None else view_of(stored, store.sealer)
 
 
 async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mapping[str, Any]) -> JobView:
@@ -300,6 +322,8 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         if changes.get("max_runs") is not None and job.schedule is None:
             raise InvalidInputError("max_runs is for periodic jobs; this one runs once", field="max_runs")
         payload = job.record.payload
+        if job.record.locked:
+            raise UnknownKeyError(f"job {job_id!r} is {job.record.locked}, and this process has no keys to change it")
         if "args" in changes or "kwargs" in changes:
             limit = scheduler.max_payload_bytes
             args, kwargs = unpack_payload(payload)
@@ -327,9 +351,10 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         tags = check_tags(changes["tags"]) if "tags" in changes else job.tags
         if tags:
             wire["tags"] = tags
-        record = Record(task, check_name(changes.get("name", job.record.name)), payload, wire)
+        name = check_name(changes.get("name", job.record.name))
+        record = replace(job.record, task=task, name=name, payload=payload, options=wire)
         change: dict[str, Any] = {
-            "kind": "modified", "when": when, "record": record.pack(), "set": options.hash_fields(),
+            "kind": "modified", "when": when, "record": record.pack(job_id, store.sealer), "set": options.hash_fields(),
             "unset": [n for n in ("max_instances", "max_recoveries", "delivery", "declared") if n in stored.fields],
         }  # fmt: skip
         if "max_runs" in changes and changes["max_runs"] is None:
@@ -343,4 +368,27 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
     stored = await _change(store, job_id, compute)
     if stored is None:
         raise JobLookupError(f"job {job_id!r} has ended meanwhile")
-    return view_of(stored)
+    return view_of(stored, store.sealer)
+
+
+async def reseal(store: Store) -> int:
+    """See `BackgroundTaskScheduler.reseal_jobs`."""
+    sealer = store.sealer
+    if sealer is None:
+        raise InvalidInputError("reseal_jobs needs payload_security: there is no key to seal with", field="keys")
+    sealed = 0
+
+    def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
+        return {"kind": "modified", "when": False, "record": job.record.pack(job.id, sealer)}
+
+    async for job_id in queries.find_ids(store):
+        try:
+            stored = await _read(store, job_id)
+            if Record.unpack(stored.fields["record"], job_id, sealer).label != sealer.label:
+                await _change(store, job_id, compute)
+                sealed += 1
+        except JobLookupError:
+            continue  # it has ended, or is dead
+        except (EncodingError, RecordVersionError, UnknownKeyError, UntrustedRecordError) as error:
+            log.warning("job %r is left as it is: %s", job_id, error)
+    return sealed

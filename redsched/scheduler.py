@@ -26,6 +26,7 @@ from redsched.model import Event, JobView, State, TaskExecutionResult
 from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
 from redsched.results import past_results, wait_for_result
 from redsched.schedules import Schedule
+from redsched.sealing import PayloadSecurity
 from redsched.spec import JobSpec, ScheduleOptions
 from redsched.standard import standard
 from redsched.store import queries
@@ -84,6 +85,7 @@ class BackgroundTaskScheduler:
         health_check_interval: seconds after which an unused connection is tried before it is used; 0 = not.
         lock_prefix: names the key of the leases. Every process of a prefix must name the same.
         redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
+        payload_security: keys with which jobs and results are signed, or encrypted: see `PayloadSecurity`.
 
     Raises:
         InvalidConfigError: a setting is wrong; the message names it.
@@ -117,6 +119,7 @@ class BackgroundTaskScheduler:
         health_check_interval: float = 0.0,
         lock_prefix: str | None = None,
         redis_options: Mapping[str, Any] | None = None,
+        payload_security: PayloadSecurity | None = None,
     ) -> None:
         if not isinstance(redis_url, str) or "://" not in redis_url:
             raise InvalidConfigError(
@@ -129,6 +132,8 @@ class BackgroundTaskScheduler:
             job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
             service_provider=service_provider,
         )  # fmt: skip
+        if payload_security is not None and not isinstance(payload_security, PayloadSecurity):
+            raise InvalidConfigError("payload_security must be a PayloadSecurity([key, …])", field="payload_security")
         lease_ms = seconds_to_ms(lease, "lease", minimum_ms=200)
         limits = Limits(
             lease_ms=lease_ms,
@@ -158,6 +163,7 @@ class BackgroundTaskScheduler:
             "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
             "max_connections": connection_pool_size, "lock_prefix": lock_prefix,
             "health_check_interval": seconds_to_ms(health_check_interval, "health_check_interval") / 1000,
+            "security": payload_security,
         }  # fmt: skip
         if not redis_url.startswith("embedded:"):
             self._store = Store(redis_url, job_store_prefix, **self._store_settings)
@@ -585,6 +591,15 @@ class BackgroundTaskScheduler:
     async def requeue(self, *run_ids: str) -> list[str]:
         """Give dead runs another life, with all their attempts. Returns the ids of those that were dead."""
         return await jobs.requeue(await self.store(), run_ids)
+
+    async def reseal_jobs(self) -> int:
+        """Seal all jobs with the first key that are not yet: after a rotation of keys, or when a fleet begins to use
+        them. Returns how many were. Those that cannot be trusted or read are left as they are, with a warning.
+
+        Raises:
+            InvalidInputError: this scheduler has no `payload_security`.
+        """
+        return await jobs.reseal(await self.store())
 
     async def clear_all_jobs(self) -> int:
         """Remove every job, run, result and event of this prefix. Returns how many jobs there were.

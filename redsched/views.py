@@ -7,8 +7,10 @@ from zoneinfo import ZoneInfo
 
 from redsched.codec import unpack_foreign, unpack_payload
 from redsched.errors import RedschedError
+from redsched.ids import job_of
 from redsched.job import Job
 from redsched.model import JobView, Reason, State
+from redsched.sealing import Sealer
 from redsched.store.clock import from_ms
 from redsched.store.queries import StoredJob
 
@@ -34,10 +36,10 @@ def _reason(stored: StoredJob) -> Reason | None:
         return None
 
 
-def view_of(stored: StoredJob) -> JobView:
+def view_of(stored: StoredJob, sealer: Sealer | None = None) -> JobView:
     """What is stored of a job, decoded. What cannot be decoded is shown as such, with the error."""
     try:
-        return _view_of(stored)
+        return _view_of(stored, sealer)
     except Exception as problem:  # anybody may have written it: one such job must not hide the others
         queue = stored.fields.get("queue", b"default").decode(errors="replace")
         text = str(problem) if isinstance(problem, RedschedError) else f"{type(problem).__name__}: {problem}"
@@ -48,13 +50,14 @@ def view_of(stored: StoredJob) -> JobView:
         )  # fmt: skip
 
 
-def _view_of(stored: StoredJob) -> JobView:
+def _view_of(stored: StoredJob, sealer: Sealer | None) -> JobView:
     fields = stored.fields
     error = fields.get("error", b"").decode(errors="replace") or None
     running = stored.running + ("fence" in fields)
     queue = fields.get("queue", b"default").decode()
-    job = Job.decode(stored.id, fields.get("record", b""))
-    args, kwargs = unpack_payload(job.record.payload)
+    job = Job.decode(job_of(stored.id), fields.get("record", b""), sealer)
+    encrypted = job.record.locked == "encrypted"
+    args, kwargs = ([], {}) if encrypted else unpack_payload(job.record.payload)
     zone = ZoneInfo(job.timezone)
     due: datetime | None = None if stored.due_ms is None else from_ms(stored.due_ms, zone)
     state = _state(stored)
@@ -75,6 +78,7 @@ def _view_of(stored: StoredJob) -> JobView:
         tags=job.tags,
         args=tuple(args),
         kwargs=kwargs,
+        encrypted=encrypted,
         coalesce=options.coalesce,
         max_instances=options.max_instances,
         misfire_grace_time=None if options.misfire_grace_ms is None else options.misfire_grace_ms / 1000,

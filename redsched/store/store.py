@@ -7,6 +7,7 @@ from typing import Any
 
 from redsched.errors import InvalidConfigError
 from redsched.options import check_queue
+from redsched.sealing import PayloadSecurity, Sealer
 from redsched.store.keys import shard_of
 from redsched.store.link import Link, Resend
 from redsched.store.transitions import Limits, Shard
@@ -29,6 +30,7 @@ class Store:
         health_check_interval: float = 0.0,
         lock_prefix: str | None = None,
         retry_for: float = 10.0,
+        security: PayloadSecurity | None = None,
     ) -> None:
         if not isinstance(prefix, str) or not prefix or any(c in prefix for c in "{}") or not prefix.isprintable():
             raise InvalidConfigError(
@@ -39,6 +41,7 @@ class Store:
         self.prefix = prefix
         if lock_prefix is not None:
             check_queue(lock_prefix, "lock_prefix")
+        self.sealer = None if security is None else Sealer(security, prefix)
         self.link = Link(
             redis_url, options, max_connections=max_connections, health_check_interval=health_check_interval
         )

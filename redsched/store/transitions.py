@@ -73,9 +73,12 @@ class PollReply:
 
 
 def _pack(value: Any) -> bytes:
-    # use_bin_type=False: Lua's cmsgpack reads the old raw type, in which text and bytes are one. An id that somebody
-    # else put into Redis may be no UTF-8: it goes back as it came.
-    return cast("bytes", msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"))
+    # use_bin_type=False: Lua's cmsgpack reads the old raw type, in which text and bytes are one.
+    try:
+        return cast("bytes", msgpack.packb(value, use_bin_type=False))
+    except UnicodeEncodeError:
+        # An id that somebody else put into Redis may be no UTF-8: it goes back as it came.
+        return cast("bytes", msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"))
 
 
 class Shard:

@@ -193,7 +193,7 @@ def newer(data: bytes) -> bytes:
 
 
 def test_a_record_of_a_newer_version_is_refused_with_what_to_do() -> None:
-    with pytest.raises(RecordVersionError, match=r"version 2; this redsched reads up to 1\. Upgrade"):
+    with pytest.raises(RecordVersionError, match=r"version 3; this redsched reads up to 2\. Upgrade"):
         Record.unpack(newer(Record("task", "name", b"", {}).pack()))
 
 
