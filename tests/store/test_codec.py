@@ -189,7 +189,7 @@ def test_every_kind_of_value_that_the_message_promises_is_taken() -> None:
 def newer(data: bytes) -> bytes:
     """The record as a later redsched might write it."""
     fields = msgpack.unpackb(data, strict_map_key=False)
-    return msgpack.packb([codec.RECORD_VERSION + 1, *fields[1:], "a field that we do not know"])
+    return msgpack.packb([codec.SEALED_VERSION + 1, *fields[1:], "a field that we do not know"])
 
 
 def test_a_record_of_a_newer_version_is_refused_with_what_to_do() -> None:
