@@ -7,6 +7,7 @@ from redsched.declare import schedule_task
 from redsched.errors import (
     CircuitOpenError,
     ConflictingIdError,
+    DurabilityError,
     EncodingError,
     InvalidConfigError,
     InvalidInputError,
@@ -59,6 +60,7 @@ __all__ = [
     "CustomTaskExecutor",
     "DateSchedule",
     "Delivery",
+    "DurabilityError",
     "EncodingError",
     "Event",
     "IntervalSchedule",

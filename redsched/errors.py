@@ -17,6 +17,7 @@ RedschedError
 │   ├── StoreFullError                  out of memory (maxmemory with noeviction)
 │   ├── StoreReadOnlyError              a replica, or a primary that refuses writes
 │   ├── StoreAccessError                wrong password, or an ACL that forbids the command
+│   ├── DurabilityError                 not as safe as asked for; `stored` says whether it is stored at all
 │   └── StoreReplyError                 a reply that is longer than anything redsched stores
 ├── CircuitOpenError                    a circuit breaker holds calls back
 ├── RunLostError                        this worker no longer holds the run: its fencing token was refused
@@ -30,6 +31,7 @@ RedschedError
 __all__ = [
     "CircuitOpenError",
     "ConflictingIdError",
+    "DurabilityError",
     "EncodingError",
     "InvalidConfigError",
     "InvalidInputError",
@@ -277,6 +279,21 @@ class CircuitOpenError(RedschedError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class DurabilityError(StoreError):
+    """The job is not as safe as `durability=` asked for. `stored` says whether it is stored nevertheless.
+
+    >>> async def charge(scheduler: BackgroundTaskScheduler) -> None:
+    ...     try:
+    ...         await scheduler.schedule_immediate_task("charge", print, args=[42], job_id="42", durability="fsynced")
+    ...     except DurabilityError as error:
+    ...         print("it will run, if Redis lives" if error.stored else f"not stored: {error}")
+    """
+
+    def __init__(self, message: str, *, stored: bool = False) -> None:
+        super().__init__(message)
+        self.stored = stored
 
 
 class StoreReplyError(StoreError):

@@ -92,6 +92,8 @@ class Definition:
     delay_ms: int | None = None
     """For a one-shot job: after this time from now, by Redis' clock."""
     paused: bool = False
+    durability: str | None = None
+    """Of the call, not of the job: how safe it is to be before the caller is told."""
     sealer: Sealer | None = None
     unbased: Schedule | None = field(default=None)
     """The schedule as the user wrote it, where `schedule` got an anchor that depends on now."""

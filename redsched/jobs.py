@@ -31,6 +31,7 @@ from redsched.plan import first_fires
 from redsched.schedules import DateSchedule, Schedule
 from redsched.spec import Draft, Interval, JobSpec, check_arguments, schedule_of
 from redsched.store import queries
+from redsched.store.durability import Promise
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError, Shard, conflict
@@ -94,10 +95,15 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
     groups = store.by_shard(ids)
     if len(groups) > 1 or len(drafts) > BATCH:
         await _check_all(store, groups, by_id)
+    levels = {draft.definition.durability for draft in drafts} - {None}
+    promise = store.promise(levels) if levels else None
+    if promise is not None:
+        for shard, _ in groups:
+            await promise.check(shard.link)
     for shard, members in groups:
         for start in range(0, len(members), BATCH):
             batch = [by_id[job_id] for job_id in members[start : start + BATCH]]
-            done = await _store(shard, batch, scheduler.id if owned else "")
+            done = await _store(shard, batch, scheduler.id if owned else "", promise)
             statuses.update(zip(members[start : start + BATCH], done, strict=True))
     return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
 
@@ -119,11 +125,13 @@ async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], dr
         raise conflict(taken)
 
 
-async def _store(shard: Shard, drafts: Sequence[Draft], owner: str) -> list[str]:
+async def _store(shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
     for _ in range(TRIES):
         assumed = await _instant(shard) if any(draft.needs_now for draft in drafts) else 0
         try:
-            return await shard.schedule([draft.row(assumed) for draft in drafts], assumed_ms=assumed, owner=owner)
+            return await shard.schedule(
+                [draft.row(assumed) for draft in drafts], assumed_ms=assumed, owner=owner, promise=promise
+            )
         except ClockMovedError:
             continue  # the clock is known better now
     raise StoreError("Redis' clock jumps: no fire time could be computed that was still true when it arrived")

@@ -86,6 +86,8 @@ class BackgroundTaskScheduler:
         lock_prefix: names the key of the leases. Every process of a prefix must name the same.
         redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
         payload_security: keys with which jobs and results are signed, or encrypted: see `PayloadSecurity`.
+        durability_replicas: how many replicas must have a job that is scheduled with durability="replicated".
+        durability_timeout: seconds that a call with `durability` waits; then DurabilityError says that it is stored.
 
     Raises:
         InvalidConfigError: a setting is wrong; the message names it.
@@ -120,6 +122,8 @@ class BackgroundTaskScheduler:
         lock_prefix: str | None = None,
         redis_options: Mapping[str, Any] | None = None,
         payload_security: PayloadSecurity | None = None,
+        durability_replicas: int = 1,
+        durability_timeout: float | timedelta = 5.0,
     ) -> None:
         if not isinstance(redis_url, str) or "://" not in redis_url:
             raise InvalidConfigError(
@@ -128,7 +132,7 @@ class BackgroundTaskScheduler:
         check_settings(
             queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
             max_payload_bytes=max_payload_bytes, connection_pool_size=connection_pool_size,
-            shutdown_grace=shutdown_grace, retry_for=retry_for,
+            durability_replicas=durability_replicas, shutdown_grace=shutdown_grace, retry_for=retry_for,
             job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
             service_provider=service_provider,
         )  # fmt: skip
@@ -163,7 +167,8 @@ class BackgroundTaskScheduler:
             "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
             "max_connections": connection_pool_size, "lock_prefix": lock_prefix,
             "health_check_interval": seconds_to_ms(health_check_interval, "health_check_interval") / 1000,
-            "security": payload_security,
+            "security": payload_security, "durability_replicas": durability_replicas,
+            "durability_timeout_ms": seconds_to_ms(durability_timeout, "durability_timeout", minimum_ms=1),
         }  # fmt: skip
         if not redis_url.startswith("embedded:"):
             self._store = Store(redis_url, job_store_prefix, **self._store_settings)

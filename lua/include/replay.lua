@@ -23,7 +23,7 @@ local function replayed(wanted)
   local saved_poll = call('HMGET', worker_key, 'sequence', 'last')
   if saved_poll[1] ~= wanted then
     if saved_poll[1] and tonumber(saved_poll[1]) > tonumber(wanted) then
-      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0 }
+      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0, {} }
     end
     return nil
   end

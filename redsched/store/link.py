@@ -162,6 +162,12 @@ class Link:
             await self._drop(name)
         await self._pool.disconnect(inuse_connections=True)
 
+    async def free(self, name: str) -> None:
+        """Give a held connection back: nobody needs it to be the same any more."""
+        connection = self._held.pop(name, None)
+        if connection is not None:
+            await self._pool.release(connection)
+
     async def _drop(self, name: str) -> None:
         connection = self._held.pop(name, None)
         if connection is not None:

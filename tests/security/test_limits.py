@@ -115,7 +115,7 @@ def test_what_others_tell_has_a_length() -> None:
     ],
 )
 def test_a_record_of_other_types_is_none(fields: Any) -> None:
-    with pytest.raises(EncodingError, match="types|no map"):
+    with pytest.raises(EncodingError, match=r"types|no map"):
         Record.unpack(msgpack.packb(fields))
 
 
