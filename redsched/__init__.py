@@ -4,6 +4,7 @@ from redsched.background import BackgroundTask
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.config import RedisJobStoreConfig, SchedulerConfig
 from redsched.declare import schedule_task
+from redsched.doctor import Finding
 from redsched.errors import (
     CircuitOpenError,
     ConflictingIdError,
@@ -63,6 +64,7 @@ __all__ = [
     "DurabilityError",
     "EncodingError",
     "Event",
+    "Finding",
     "IntervalSchedule",
     "InvalidConfigError",
     "InvalidInputError",

@@ -13,6 +13,7 @@ from redsched import declare, jobs, running
 from redsched.background import ServiceProvider
 from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
 from redsched.config import SchedulerConfig
+from redsched.doctor import Finding, examine
 from redsched.embedded import EmbeddedServer, resolve
 from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
 from redsched.events import history
@@ -126,8 +127,10 @@ class BackgroundTaskScheduler:
         durability_timeout: float | timedelta = 5.0,
     ) -> None:
         if not isinstance(redis_url, str) or "://" not in redis_url:
+            # Before an @ there may be a password, whatever else is wrong.
+            shown = "***@" + str(redis_url).rpartition("@")[2] if "@" in str(redis_url) else redis_url
             raise InvalidConfigError(
-                f"redis_url is {redis_url!r}; pass a URL such as redis://localhost:6379", field="redis_url"
+                f"redis_url is {shown!r}; pass a URL such as redis://localhost:6379", field="redis_url"
             )
         check_settings(
             queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
@@ -596,6 +599,15 @@ class BackgroundTaskScheduler:
     async def requeue(self, *run_ids: str) -> list[str]:
         """Give dead runs another life, with all their attempts. Returns the ids of those that were dead."""
         return await jobs.requeue(await self.store(), run_ids)
+
+    async def examine_server(self) -> list[Finding]:
+        """See whether the server is set up so that the promises hold: `redsched doctor` as a call. Changes nothing.
+
+        Raises:
+            StoreUnavailableError: no answer from Redis.
+            StoreAccessError: it does not let this user in.
+        """
+        return await examine(await self.store())
 
     async def reseal_jobs(self) -> int:
         """Seal all jobs with the first key that are not yet: after a rotation of keys, or when a fleet begins to use

@@ -39,6 +39,7 @@ USES_PRIVATE = {
 """Module -> what it imports that is not public -> why it may."""
 READS_WALL_TIME = {
     "ids": "only so that ids sort by eye",
+    "doctor": "tells how far this machine's clock is from Redis'; nothing is decided by it",
     "cli.upcoming": "previews an expression without asking a Redis; nothing is decided by it",
 }
 

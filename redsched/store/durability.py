@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redsched.errors import DurabilityError, StoreError
+from redsched.errors import DurabilityError, StoreAccessError, StoreError
 from redsched.options import DURABILITIES
 from redsched.store.link import Link
 
@@ -48,10 +48,8 @@ class Promise:
         """
         try:
             facts = await server_facts(link)
-        except StoreError as error:
-            if "NOPERM" in str(error):
-                return  # not ours to see; the wait itself will tell
-            raise
+        except StoreAccessError:
+            return  # not ours to see; the wait itself will tell
         if REPLICATED in self.levels and (there := online_replicas(facts)) < self.replicas:
             raise DurabilityError(
                 f"durability='replicated' needs {self.replicas} replicas, and {there} follow Redis at {link.where} "
@@ -116,7 +114,5 @@ async def _setting(link: Link, name: str) -> str | None:
 async def _has_waitaof(link: Link) -> bool:
     try:
         return (await link.command("COMMAND", "INFO", "WAITAOF"))[0] is not None
-    except StoreError as error:
-        if "NOPERM" in str(error):
-            return True
-        raise
+    except StoreAccessError:
+        return True

@@ -110,7 +110,9 @@ def _translate(error: BaseException, where: str) -> RedschedError:
             if code == "MISCONF" or "-MISCONF" in text:
                 return StoreReadOnlyError(f"Redis at {where} takes no writes, since it cannot save them: {text}")
             # `unauthenticated`: a longer command without a password is refused before it is read.
-            if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or "-NOPERM" in text or "unauthenticated" in text:
+            # `The user executing the script`: so says Redis 7.0 of what it does not allow inside of one.
+            told = ("-NOPERM", "unauthenticated", "The user executing the script", "ACL failure in script")
+            if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or any(part in text for part in told):
                 return StoreAccessError(f"Redis at {where} refused the user: {text}")
             if code in {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}:
                 return StoreUnavailableError(f"Redis at {where} is not ready: {text}")

@@ -13,7 +13,7 @@ from redsched.schedules import MAX_MS
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
-__all__ = ["StoredJob", "find_ids", "read_dead", "read_jobs", "read_workers"]
+__all__ = ["StoredJob", "find_ids", "read_dead", "read_jobs", "read_workers", "scan"]
 
 
 @dataclass(slots=True)
@@ -66,12 +66,13 @@ async def find_ids(store: Store, *, tag: str | None = None) -> AsyncIterator[str
                 with contextlib.suppress(UnicodeDecodeError):  # not ours
                     yield member.decode()
         else:
-            async for key in _scan(shard, "job:"):
+            async for key in scan(shard, "job:"):
                 with contextlib.suppress(UnicodeDecodeError):
                     yield key.decode()[len(shard.keys.tag) + 4 :]
 
 
-async def _scan(shard: Shard, kind: str) -> AsyncIterator[bytes]:
+async def scan(shard: Shard, kind: str) -> AsyncIterator[bytes]:
+    """The keys of one kind (`job:`), or all of the shard; what changes meanwhile may come twice."""
     async for key in _walk(shard, "SCAN", "MATCH", shard.keys.every(kind)):
         yield key
 
@@ -100,9 +101,19 @@ async def read_workers(store: Store) -> dict[str, dict[str, Any]]:
             with contextlib.suppress(EncodingError):
                 told = unpack_foreign(info) if info is not None else None
             if isinstance(told, dict):
-                entry = workers.setdefault(worker_id, cast("dict[str, Any]", told))
+                entry = workers.setdefault(worker_id, _sane(cast("dict[str, Any]", told)))
                 entry["seen_ms"] = max(entry.get("seen_ms", 0), int(float(flat[index + 1])))
     return workers
+
+
+def _sane(told: dict[str, Any]) -> dict[str, Any]:
+    """What a worker tells of itself, with values of the kinds that are expected: anybody may have written it."""
+    for name in ("queues", "tasks", "packages"):
+        value = told.get(name)
+        told[name] = [str(part) for part in value] if isinstance(value, list) else []
+    for name in ("pid", "concurrency", "running", "lost", "refused", "seen_ms"):
+        told[name] = told[name] if isinstance(told.get(name), int) else 0
+    return told
 
 
 async def read_queues(store: Store, queues: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -135,7 +146,7 @@ async def clear(store: Store) -> int:
     for shard in store.shards:
         kept = tuple((shard.keys.tag + kind).encode() for kind in ("clock", "workers", "worker:", "requests:"))
         doomed: list[bytes] = []
-        async for key in _scan(shard, ""):
+        async for key in scan(shard, ""):
             if not key.startswith(kept):
                 jobs += key.startswith((shard.keys.tag + "job:").encode())
                 doomed.append(key)
