@@ -22,6 +22,7 @@ __all__ = ["JobOptions", "check_executor", "check_id", "check_queue", "check_set
 MAX_NAME_LENGTH = 512
 MAX_TAGS = 64
 DEFAULT_MAX_RECOVERIES = 3
+DURABILITIES = ("replicated", "fsynced")
 
 
 def seconds_to_ms(value: float | timedelta, field: str, *, minimum_ms: int = 0) -> int:
