@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from tests.faults.proxy import FaultProxy
 
 from redsched import BackgroundTaskScheduler, DurabilityError, InvalidInputError, JobSpec
+from redsched.chaos.proxy import FaultProxy
 from tests.servers import LocalServer, ValkeyServer, wait_until
 
 
