@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from redsched.errors import InvalidConfigError
+from redsched.errors import InvalidConfigError, RecordVersionError
 from redsched.options import check_queue
 from redsched.sealing import PayloadSecurity, Sealer
 from redsched.store.durability import Promise
-from redsched.store.keys import shard_of
+from redsched.store.keys import LAYOUT_VERSION, shard_of
 from redsched.store.link import Link, Resend
 from redsched.store.transitions import Limits, Shard
 
@@ -79,10 +79,18 @@ class Store:
 
         Raises:
             InvalidConfigError: this one has others: it would not find what they stored.
+            RecordVersionError: its keys are laid out as a newer redsched does.
         """
         if self._agreed:
             return
         link, key = self.link, self.shards[0].keys.clock
+        await link.command("HSETNX", key, "layout", LAYOUT_VERSION)
+        layout = (await link.command("HGET", key, "layout")).decode(errors="replace")
+        if not layout.isdigit() or int(layout) > LAYOUT_VERSION:
+            raise RecordVersionError(
+                f"the keys of the prefix {self.prefix!r} have the layout {layout}; this redsched knows up to "
+                f"{LAYOUT_VERSION}. Upgrade this process."
+            )
         for name, mine in (("shards", str(len(self.shards))), ("lock_prefix", self.lock_prefix or "")):
             await link.command("HSETNX", key, name, mine)
             theirs = (await link.command("HGET", key, name)).decode()

@@ -533,7 +533,7 @@ def _text(error: BaseException) -> str:
     kind = error.error_type if isinstance(error, TaskFailedError) else type(error).__name__
     try:
         return _clean(f"{kind}: {error}")
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         return f"{kind}: (its text cannot be had: {type(problem).__name__})"
 
 
