@@ -1,6 +1,6 @@
 -- job: what several transitions need to know of jobs and runs.
 -- Needs   prefix, call
--- Gives   job_key(), run_key(), job_of(), due_key(), to_table(), live_count(), is_full(), end_job(), end_if_over(), in_chunks()
+-- Gives   job_key(), run_key(), job_of(), due_key(), span_of(), to_table(), live_count(), is_full(), end_job(), end_if_over(), in_chunks()
 
 local function job_key(id)
   return prefix .. 'job:' .. id
@@ -21,6 +21,12 @@ local function job_of(run_id)
     return string.match(run_id, '^(.+)@%d+$')
   end
   return nil
+end
+
+-- The fires that a run still has to do: its own, or what is left of a batch. First, last, how many.
+local function span_of(fire_ms, batch)
+  local fires = batch and cmsgpack.unpack(batch) or { fire_ms }
+  return fires[1], fires[#fires], #fires
 end
 
 local function to_table(flat)

@@ -103,7 +103,7 @@ local function settle(rows, results)
     local own = job_of(run_id)
     local key = own and run_key(run_id) or job_key(run_id)
     local h = call(
-      'HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue', 'periodic', 'state', 'has_runs'
+      'HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue', 'periodic', 'state', 'has_runs', 'fires'
     )
     if not h[1] or tonumber(h[1]) ~= row[2] or h[2] ~= worker then
       refused[#refused + 1] = run_id
@@ -123,6 +123,12 @@ local function settle(rows, results)
         if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
           event('cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5])
           verb = 'cancelled'
+        end
+        if verb == 'cancelled' and h[10] then
+          local fires = cmsgpack.unpack(h[10]) -- a batch: those of it that had not begun end as well
+          if fires[2] then
+            event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1)
+          end
         end
         if verb == 'retry' then
           put_back(run_id, own, job, now_ms + row[10], row[5])

@@ -237,12 +237,17 @@ class _Job:
 
     def _instances(self) -> None:
         spans: list[tuple[float, int]] = []
+        # By token: the fires of a batch are one claim, and what is told names the first of them that was not settled.
+        lost = {
+            one.token: self.clock.at(self.told.lost[one.fire_ms, one.attempt].at.timestamp() * 1000)
+            for one in self.executions
+            if (one.fire_ms, one.attempt) in self.told.lost
+        }
         over = max((one.end or one.start for one in self.evidence.executions), default=0.0)
         for one in self.executions:
             end = one.end if one.end is not None else self.evidence.killed.get(one.pid, over)
-            lost = self.told.lost.get((one.fire_ms, one.attempt))
-            if lost is not None:  # from then on it does not count
-                end = min(end, self.clock.at(lost.at.timestamp() * 1000))
+            if one.token in lost:  # from then on it does not count
+                end = min(end, lost[one.token])
             if end > one.start:
                 spans += [(one.start, 1), (end, -1)]
         running = most = 0
