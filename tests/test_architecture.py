@@ -45,7 +45,6 @@ USES_PRIVATE = {
         "redsched.background": "dependencies, module_name: pure; how tasks are named",
         "redsched.tasks": "is_coroutine_function: pure",
     },
-    "integrations.prometheus": {"redsched.metrics": "the standard set, which it exports"},
 }
 """Module -> what it imports that is not public -> why it may."""
 READS_WALL_TIME = {

@@ -16,11 +16,7 @@ LAYOUT_VERSION = 1
 __all__ = ["KEY_TABLE", "KINDS", "LAYOUT_VERSION", "Keys", "Kind", "shard_of"]
 
 KEY_TABLE: tuple[tuple[str, str, str], ...] = (
-    (
-        "clock",
-        "HASH",
-        "now_us: the highest instant a script has seen; offset_ms: time travel; fence: the last token; layout, shards, lock_prefix: what all processes agree on",
-    ),
+    ("clock", "HASH", "now_us: highest instant seen; offset_ms: time travel; fence: last token; layout, shards, …"),
     ("due:<queue>", "ZSET", "job id or run id -> when it is due, ms since the epoch"),
     ("job:<id>", "HASH", "record, version, schedule state; a one-shot job's only run is kept in it as well"),
     ("run:<run id>", "HASH", "a run of a periodic job: fence, owner, attempt, fires; run id = <job id>@<fire ms>"),

@@ -53,7 +53,8 @@ async def fill(url: str) -> None:
     later = {"delay_minutes": 30}
     await plain.schedule_delayed_task("plain", tasks.effect, **later, job_id="plain", args=["plain"])
     await plain.schedule_delayed_task(
-        "types", tasks.effect, **later, job_id="types", args=["types", *ARGUMENTS], kwargs={"more": ARGUMENTS}, tags=["t"],
+        "types", tasks.effect, **later, job_id="types", tags=["t"],
+        args=["types", *ARGUMENTS], kwargs={"more": ARGUMENTS},
     )  # fmt: skip
     await plain.schedule_delayed_task(
         "options", tasks.effect, **later, job_id="options", args=["options"], queue="second", tags=["t", "u"],
