@@ -1,0 +1,41 @@
+"""SAQ. Jobs added as its own benchmark does (github.com/tobymao/saq, benchmarks/simple.py: many at once behind a semaphore),
+dequeue_timeout as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_saq.py). ttl=-1: no result is
+kept, since none is read (saq-py.readthedocs.io, Job). The timer that looks for jobs that have become due runs each 1 s by
+default; it takes an int of seconds in its documentation, and a fraction works: 10 ms, as for arq. Times are whole
+seconds in its API.
+"""
+
+from contextlib import asynccontextmanager
+
+from common import CONCURRENCY, URL, effect, produce_async, run, run_async
+from saq import Queue, Worker
+
+
+async def noop(ctx, *, number):
+    effect(number)
+
+
+@asynccontextmanager
+async def opened():
+    queue = Queue.from_url(URL)
+    await queue.connect()
+
+    async def add(number, due):
+        await queue.enqueue("noop", number=number, ttl=-1, scheduled=0 if due is None else due / 1000)
+
+    yield add, None
+    await queue.disconnect()
+
+
+def work():
+    async def main():
+        queue = Queue.from_url(URL)
+        await queue.connect()
+        timers = {"schedule": 0.01, "sweep": 60, "abort": 60}
+        await Worker(queue, [noop], concurrency=CONCURRENCY, dequeue_timeout=1, timers=timers).start()
+
+    run_async(main())
+
+
+if __name__ == "__main__":
+    run(produce_async(opened), work)
