@@ -1,8 +1,8 @@
 """`python -m benchmarks`: redsched beside other queues, and alone, in one run: tables, a plot, and JSON.
 
 The first run makes a virtual environment for each queue. `--quick` ends within two minutes once these are there.
-`--check` exits with 1 if the whole path falls below a share of the bare script call in the same run: a ratio, so that it
-holds on a slow or noisy machine. All that was started ends with it, also at Ctrl-C.
+`--check` exits with 1 if the whole path falls below a share of the bare script call in the same run: a ratio, so that
+it holds on a slow or noisy machine. All that was started ends with it, also at Ctrl-C.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def measure(options: argparse.Namespace) -> int:
         url = f"redis://127.0.0.1:{port}/0"
         run = Run(port, options.quick, lambda text: print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True))
         peers = install_all(run, names)
+        run.began = time.monotonic()
         jobs = 20_000 if options.quick else 100_000
         compare(run, peers, lambda: in_a_loop(scenarios.bare_script(url, jobs, 100)))
         alone(run)

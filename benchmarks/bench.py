@@ -71,7 +71,7 @@ def server() -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="redsched-bench-") as folder:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: PLW1509 - no other thread forks meanwhile
             [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder],
             stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
         )  # fmt: skip
@@ -199,7 +199,7 @@ class Bench:
         except subprocess.TimeoutExpired:
             raise PeerError(f"adding {count} jobs ({mode}) did not end within {self.limit_s:.0f} s") from None
         if done.returncode:
-            raise PeerError(f"cannot add jobs: {done.stderr.strip()[-300:]}")
+            raise PeerError(f"cannot add jobs: {_last(done.stderr)}")
         return float(json.loads(done.stdout.strip().splitlines()[-1])["seconds"])
 
     def work(self, processes: int = 1, **variables: object) -> list[int]:
@@ -207,7 +207,7 @@ class Bench:
         with self._log.open("ab") as log:
             for _ in range(processes):
                 self._workers.append(
-                    subprocess.Popen(
+                    subprocess.Popen(  # noqa: PLW1509
                         self._command("work"), cwd=PEERS, env=self._variables(variables), stdout=log, stderr=log,
                         stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
                     )
@@ -235,9 +235,9 @@ class Bench:
         while self.written() < count and time.time() < until_s:
             ended = any(worker.poll() is not None for worker in self._workers)
             if ended or self._deadline < time.monotonic():
-                log = self._log.read_text(errors="replace").strip()[-200:]
                 why = "its worker ended" if ended else f"the limit is {self.limit_s:.0f} s"
-                raise PeerError(f"{self.written()} of {count} jobs ran; {why} {log}".strip())
+                told = _last(self._log.read_text(errors="replace"))
+                raise PeerError(f"{self.written()} of {count} jobs ran; {why}" + (f": {told}" if told else ""))
             time.sleep(0.002)
 
     def effects(self, count: int) -> list[tuple[int, int]]:
@@ -264,6 +264,11 @@ class Bench:
         """CPU seconds of the server."""
         told = self.redis.info("cpu")
         return float(told["used_cpu_user"]) + float(told["used_cpu_sys"])
+
+
+def _last(log: str) -> str:
+    """The last line of a log."""
+    return log.strip().rpartition("\n")[2][-200:]
 
 
 def _environment(peer: Peer) -> str:

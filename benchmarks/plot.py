@@ -1,4 +1,4 @@
-"""Draws a run: `python plot.py RESULTS.json OUT.png`. It runs wherever matplotlib is: here, or in an environment of its own."""
+"""Draws a run: `python plot.py RESULTS.json OUT.png`, wherever matplotlib is: here, or in an environment of its own."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 PLOTTED = ("immediate, jobs/s", "all due at one instant, jobs/s", "bulk adding, jobs/s", "worker CPU a job, us")
 NOT_ITS_OWN = {
-    "taskiq": "has no delayed jobs of its own",
+    "taskiq": "has no delayed jobs of its own; its memory is that of a job that waits for a worker",
     "APScheduler 3": "is no queue: one process, timers in its memory",
 }
 
@@ -38,9 +38,9 @@ def as_markdown(run: Run, machine: dict[str, Any]) -> str:
     lines = [
         "### Goals\n",
         *_rows(
-            ("", "goal", "measured", "", "compared with"),
+            ("", "goal", "measured", "reached", "compared with"),
             [
-                (goal.what, goal.bound, _number(goal.value), "reached" if goal.reached else "**not reached**", goal.beside)
+                (goal.what, goal.bound, _number(goal.value), "yes" if goal.reached else "**no**", goal.beside)
                 for goal in goals(run.figures)
             ],
         ),

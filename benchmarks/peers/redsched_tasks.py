@@ -1,14 +1,11 @@
 """The jobs of the scenarios that only redsched runs; each ends with one effect in the ledger."""
 
 import asyncio
-import hashlib
 
+from burn import burn
 from common import effect
 
 import redsched
-
-ROUNDS = 2000
-"""Of SHA-256 over a kilobyte, in a CPU job: about 2 ms."""
 
 
 async def noop(number):
@@ -22,12 +19,6 @@ async def wait(number, seconds):
 
 async def blob(number, data):
     effect(number)
-
-
-def burn():
-    digest = b""
-    for _ in range(ROUNDS):
-        digest = hashlib.sha256(digest * 32).digest()
 
 
 def cpu(number):

@@ -1,8 +1,7 @@
-"""SAQ. Jobs added as its own benchmark does (github.com/tobymao/saq, benchmarks/simple.py: many at once behind a semaphore),
-dequeue_timeout as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_saq.py). ttl=-1: no result is
-kept, since none is read (saq-py.readthedocs.io, Job). The timer that looks for jobs that have become due runs each 1 s by
-default; it takes an int of seconds in its documentation, and a fraction works: 10 ms, as for arq. Times are whole
-seconds in its API.
+"""SAQ. Jobs added as its own benchmark does (github.com/tobymao/saq, benchmarks/simple.py: many at once behind a
+semaphore), dequeue_timeout as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_saq.py). ttl=-1:
+no result is kept, since none is read (saq-py.readthedocs.io, Job). The timer that looks for jobs that have become due
+runs each second by default: each 10 ms here, as for arq. Times are whole seconds in its API: they are rounded up.
 """
 
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ async def opened():
     await queue.connect()
 
     async def add(number, due):
-        await queue.enqueue("noop", number=number, ttl=-1, scheduled=0 if due is None else due / 1000)
+        await queue.enqueue("noop", number=number, ttl=-1, scheduled=0 if due is None else -(-due // 1000))
 
     yield add, None
     await queue.disconnect()

@@ -1,5 +1,5 @@
-"""streaQ. Worker and jobs as in its own benchmark (github.com/tastyware/streaq, benchmarks/bench_streaq.py); `enqueue_many` for
-bulk and ttl=0 for results that nobody reads, from its documentation (streaq.readthedocs.io, Task execution and API).
+"""streaQ. Worker and jobs as in its own benchmark (github.com/tastyware/streaq, benchmarks/bench_streaq.py); uvloop,
+`enqueue_many` for bulk, and ttl=0 for results that nobody reads, from its documentation (streaq.readthedocs.io).
 """
 
 from contextlib import asynccontextmanager
