@@ -56,7 +56,10 @@ class Peer:
 
 
 def _die_with_parent() -> None:
-    """In a child before it is executed: if the benchmark is killed, so are its children (Linux)."""
+    """In a child before it is executed: if the benchmark is killed, so are its children (Linux).
+
+    It forks from the main thread while no other runs, so that `preexec_fn` is safe.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -71,9 +74,9 @@ def server() -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="redsched-bench-") as folder:
-        process = subprocess.Popen(  # noqa: PLW1509 - no other thread forks meanwhile
+        process = subprocess.Popen(
             [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder],
-            stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
+            stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,  # noqa: PLW1509
         )  # fmt: skip
         try:
             client = redis.Redis(port=port)
@@ -207,9 +210,9 @@ class Bench:
         with self._log.open("ab") as log:
             for _ in range(processes):
                 self._workers.append(
-                    subprocess.Popen(  # noqa: PLW1509
+                    subprocess.Popen(
                         self._command("work"), cwd=PEERS, env=self._variables(variables), stdout=log, stderr=log,
-                        stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
+                        stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,  # noqa: PLW1509
                     )
                 )  # fmt: skip
         return [worker.pid for worker in self._workers]

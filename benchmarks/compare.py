@@ -169,7 +169,7 @@ def _due(
 ) -> tuple[int, list[tuple[int, int]], float]:
     """Let jobs become due, the worker idle before. Returns when the first was due, the effects, and the CPU seconds
     that the worker used from then on."""
-    lead_ms = round(1000 * (1.5 + 1.5 * jobs / rate))
+    lead_ms = round(1000 * ((1.5 if bench.peer.worker_first else 3.5) + 1.5 * jobs / rate))
     for _ in range(3):
         bench.reset(keep=keep)
         first = -(-(now_ms() + lead_ms) // 1000) * 1000  # a whole second: some know no other times

@@ -1,6 +1,6 @@
 """arq. The worker as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_arq.py: max_jobs, jobs
-added 32 at once); from arq's documentation of Worker (arq-docs.helpmanual.io, Reference): keep_result=0, since no result
-is read; poll_delay from 0.5 s to 10 ms, which is how late a job may be seen; queue_read_limit beyond max_jobs.
+added 32 at once); from arq's documentation of Worker (arq-docs.helpmanual.io, Reference): keep_result=0, since no
+result is read; poll_delay from 0.5 s to 10 ms, which is how late a job may be seen; queue_read_limit beyond max_jobs.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """SAQ. Jobs added as its own benchmark does (github.com/tobymao/saq, benchmarks/simple.py: many at once behind a
-semaphore), dequeue_timeout as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_saq.py). ttl=-1:
-no result is kept, since none is read (saq-py.readthedocs.io, Job). The timer that looks for jobs that have become due
-runs each second by default: each 10 ms here, as for arq. Times are whole seconds in its API: they are rounded up.
+semaphore), dequeue_timeout as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_saq.py). ttl=-1,
+since no result is read (saq-py.readthedocs.io, Job). The timer that looks for jobs that have become due takes whole
+seconds: 1, its default, is the least. A job's time is in whole seconds as well: it is rounded up.
 """
 
 from contextlib import asynccontextmanager
@@ -30,7 +30,7 @@ def work():
     async def main():
         queue = Queue.from_url(URL)
         await queue.connect()
-        timers = {"schedule": 0.01, "sweep": 60, "abort": 60}
+        timers = {"schedule": 1, "sweep": 60, "abort": 60}
         await Worker(queue, [noop], concurrency=CONCURRENCY, dequeue_timeout=1, timers=timers).start()
 
     run_async(main())
