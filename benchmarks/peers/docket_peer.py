@@ -1,6 +1,7 @@
 """docket (pydocket). From its documentation (github.com/chrisguidry/docket, docs/production.md): execution_ttl=0
 ("Fire-and-Forget Mode", for maximum throughput), message_batch, max_connections in the URL beyond the concurrency
-("Redis Connection Pools"); minimum_check_interval and scheduling_resolution ("Core Settings") from 250 ms to 10 ms, as for arq.
+("Redis Connection Pools"); minimum_check_interval and scheduling_resolution ("Core Settings") from 250 ms to 10 ms, as
+for arq.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """SAQ. Jobs added as its own benchmark does (github.com/tobymao/saq, benchmarks/simple.py: many at once behind a
-semaphore), dequeue_timeout as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_saq.py). ttl=-1,
-since no result is read (saq-py.readthedocs.io, Job). The timer that looks for jobs that have become due takes whole
-seconds: 1, its default, is the least. A job's time is in whole seconds as well: it is rounded up.
+semaphore), dequeue_timeout as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_saq.py).
+ttl=-1, since no result is read (saq-py.readthedocs.io, Job). The timer that looks for jobs that have become due takes
+whole seconds: 1, its default, is the least. A job's time is in whole seconds as well: it is rounded up.
 """
 
 from contextlib import asynccontextmanager
