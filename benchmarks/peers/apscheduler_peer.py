@@ -1,4 +1,7 @@
-"""APScheduler 3 with RedisJobStore and AsyncIOExecutor. One process: the store has no locking, so only one may run."""
+"""APScheduler 3 with RedisJobStore and AsyncIOExecutor (apscheduler.readthedocs.io, User guide): "job stores must never
+be shared between schedulers": the store has no lock, so only one process may run. What another process adds is not seen
+by one that runs, so its jobs are added before.
+"""
 
 import asyncio
 import logging
@@ -16,19 +19,21 @@ async def noop(number):
 
 def scheduler():
     return AsyncIOScheduler(
-        jobstores={"default": RedisJobStore(port=PORT)}, executors={"default": AsyncIOExecutor()},
+        jobstores={"default": RedisJobStore(host="127.0.0.1", port=PORT)}, executors={"default": AsyncIOExecutor()},
         job_defaults={"misfire_grace_time": None}, timezone="UTC",
     )  # fmt: skip
 
 
-def produce(mode, due) -> float:
+def produce(mode, jobs) -> float:
     async def main():
         made = scheduler()
         made.start(paused=True)
+        if mode == "single":
+            made.add_job("apscheduler_peer:noop", "date", run_date=when(0), args=[jobs.pop(0)[0]])
         started = time.perf_counter()
-        for number, at in enumerate(due):
-            due_at = when(time.time_ns() // 1000 if at is None else at)
-            made.add_job("apscheduler_peer:noop", "date", run_date=due_at, args=[number])
+        for number, due in jobs:
+            run_date = when(time.time_ns() // 1_000_000 if due is None else due)
+            made.add_job("apscheduler_peer:noop", "date", run_date=run_date, args=[number])
         seconds = time.perf_counter() - started
         made.shutdown(wait=False)
         return seconds

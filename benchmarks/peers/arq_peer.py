@@ -1,7 +1,9 @@
-"""arq. max_jobs as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_arq.py), raised to the
-concurrency of all; poll_delay (arq-docs.helpmanual.io, Worker) from 0.5 s to 10 ms; keep_result=0: no results kept.
+"""arq. The worker as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_arq.py: max_jobs, jobs
+added 32 at once); from arq's documentation of Worker (arq-docs.helpmanual.io, Reference): keep_result=0, since no
+result is read; poll_delay from 0.5 s to 10 ms, which is how late a job may be seen; queue_read_limit beyond max_jobs.
 """
 
+import asyncio
 from contextlib import asynccontextmanager
 
 from arq import create_pool
@@ -9,7 +11,7 @@ from arq.connections import RedisSettings
 from arq.worker import Worker, func
 from common import CONCURRENCY, PORT, effect, loop_factory, produce_async, run, when
 
-settings = RedisSettings(port=PORT)
+settings = RedisSettings(host="127.0.0.1", port=PORT)
 
 
 async def noop(ctx, number):
@@ -20,16 +22,14 @@ async def noop(ctx, number):
 async def opened():
     pool = await create_pool(settings)
 
-    async def add(number, at):
-        await pool.enqueue_job("noop", number, _defer_until=None if at is None else when(at))
+    async def add(number, due):
+        await pool.enqueue_job("noop", number, _defer_until=None if due is None else when(due))
 
     yield add, None
     await pool.aclose()
 
 
 def work():
-    import asyncio
-
     asyncio.set_event_loop(loop_factory())
     functions = [func(noop, name="noop", keep_result=0, max_tries=1)]
     Worker(functions, redis_settings=settings, max_jobs=CONCURRENCY, poll_delay=0.01, queue_read_limit=1000).run()

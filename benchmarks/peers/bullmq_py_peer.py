@@ -1,5 +1,5 @@
-"""BullMQ for Python. concurrency and removeOnComplete as its documentation has them ("Workers: Concurrency",
-"Auto-removal of jobs"), addBulk for many.
+"""BullMQ for Python. concurrency and removeOnComplete as its documentation has them (docs.bullmq.io, "Concurrency" and
+"Auto-removal of jobs"), addBulk for many ("Adding jobs in bulk").
 """
 
 import asyncio
@@ -7,30 +7,25 @@ import time
 from contextlib import asynccontextmanager
 
 from bullmq import Queue, Worker
-from common import CONCURRENCY, URL, effect, produce_async, run, run_async
+from common import CONCURRENCY, URL, chunks, effect, produce_async, run, run_async
 
 
 @asynccontextmanager
 async def opened():
     queue = Queue("bench", {"connection": URL})
 
-    def options(at):
+    def options(due):
         given = {"removeOnComplete": True}
-        if at is not None:
-            given["delay"] = max(0, (at - time.time_ns() // 1000) // 1000)
+        if due is not None:
+            given["delay"] = max(0, due - time.time_ns() // 1_000_000)
         return given
 
-    async def add(number, at):
-        await queue.add("noop", {"n": number}, options(at))
+    async def add(number, due):
+        await queue.add("noop", {"n": number}, options(due))
 
-    async def add_many(pairs):
-        for start in range(0, len(pairs), 1000):
-            await queue.addBulk(
-                [
-                    {"name": "noop", "data": {"n": number}, "opts": options(at)}
-                    for number, at in pairs[start : start + 1000]
-                ]
-            )
+    async def add_many(jobs):
+        for part in chunks(jobs):
+            await queue.addBulk([{"name": "noop", "data": {"n": number}, "opts": options(due)} for number, due in part])
 
     yield add, add_many
     await queue.close()

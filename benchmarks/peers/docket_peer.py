@@ -1,5 +1,7 @@
-"""docket (pydocket). concurrency is what its documentation has for throughput ("Workers: concurrency"; with 100 it runs
-out of its own connections); the resolution of its scheduler from 250 ms to 10 ms; execution_ttl=0: no results kept.
+"""docket (pydocket). From its documentation (github.com/chrisguidry/docket, docs/production.md): execution_ttl=0
+("Fire-and-Forget Mode", for maximum throughput), message_batch, max_connections in the URL beyond the concurrency
+("Redis Connection Pools"); minimum_check_interval and scheduling_resolution ("Core Settings") from 250 ms to 10 ms, as
+for arq.
 """
 
 import logging
@@ -9,13 +11,15 @@ from datetime import timedelta
 from common import CONCURRENCY, URL, effect, produce_async, run, run_async, when
 from docket import Docket, Worker
 
+QUICK = timedelta(milliseconds=10)
+
 
 async def noop(number: int) -> None:
     effect(number)
 
 
 def docket() -> Docket:
-    return Docket(name="bench", url=URL, execution_ttl=timedelta(0))
+    return Docket(name="bench", url=f"{URL}?max_connections=200", execution_ttl=timedelta(0))
 
 
 @asynccontextmanager
@@ -23,8 +27,8 @@ async def opened():
     async with docket() as made:
         made.register(noop)
 
-        async def add(number, at):
-            await made.add(noop, when=None if at is None else when(at))(number)
+        async def add(number, due):
+            await made.add(noop, when=None if due is None else when(due))(number)
 
         yield add, None
 
@@ -35,10 +39,8 @@ def work():
     async def main():
         async with docket() as made:
             made.register(noop)
-            quick = timedelta(milliseconds=10)
-            async with Worker(
-                made, concurrency=CONCURRENCY, minimum_check_interval=quick, scheduling_resolution=quick
-            ) as worker:
+            settings = {"minimum_check_interval": QUICK, "scheduling_resolution": QUICK, "message_batch": 1000}
+            async with Worker(made, concurrency=CONCURRENCY, **settings) as worker:
                 await worker.run_forever()
 
     run_async(main())

@@ -1,6 +1,7 @@
-"""SAQ. As in its own benchmark and streaQ's of it (github.com/tobymao/saq, benchmarks/; github.com/tastyware/streaq,
-benchmarks/bench_saq.py): dequeue_timeout=1; ttl=-1: no results kept. The times of scheduled jobs are whole seconds, and
-its timer that looks for them cannot be quicker than once a second.
+"""SAQ. Jobs added as its own benchmark does (github.com/tobymao/saq, benchmarks/simple.py: many at once behind a
+semaphore), dequeue_timeout as in streaQ's benchmark of it (github.com/tastyware/streaq, benchmarks/bench_saq.py).
+ttl=-1, since no result is read (saq-py.readthedocs.io, Job). The timer that looks for jobs that have become due takes
+whole seconds: 1, its default, is the least. A job's time is in whole seconds as well: it is rounded up.
 """
 
 from contextlib import asynccontextmanager
@@ -18,8 +19,8 @@ async def opened():
     queue = Queue.from_url(URL)
     await queue.connect()
 
-    async def add(number, at):
-        await queue.enqueue("noop", number=number, ttl=-1, scheduled=0 if at is None else at // 1_000_000)
+    async def add(number, due):
+        await queue.enqueue("noop", number=number, ttl=-1, scheduled=0 if due is None else -(-due // 1000))
 
     yield add, None
     await queue.disconnect()
@@ -29,14 +30,8 @@ def work():
     async def main():
         queue = Queue.from_url(URL)
         await queue.connect()
-        worker = Worker(
-            queue,
-            [noop],
-            concurrency=CONCURRENCY,
-            dequeue_timeout=1,
-            timers={"schedule": 1, "sweep": 60, "abort": 60},
-        )
-        await worker.start()
+        timers = {"schedule": 1, "sweep": 60, "abort": 60}
+        await Worker(queue, [noop], concurrency=CONCURRENCY, dequeue_timeout=1, timers=timers).start()
 
     run_async(main())
 

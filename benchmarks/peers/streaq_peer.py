@@ -1,13 +1,13 @@
-"""streaQ, as in its own benchmark (github.com/tastyware/streaq, benchmarks/bench_streaq.py), with `enqueue_many` for
-bulk and results that are not kept (ttl=0).
+"""streaQ. Worker and jobs as in its own benchmark (github.com/tastyware/streaq, benchmarks/bench_streaq.py); uvloop,
+`enqueue_many` for bulk, and ttl=0 for results that nobody reads, from its documentation (streaq.readthedocs.io).
 """
 
 from contextlib import asynccontextmanager
 
-from common import CONCURRENCY, URL, effect, produce_async, run, when
+from common import CONCURRENCY, URL, chunks, effect, produce_async, run, when
 from streaq import Worker
 
-worker = Worker(redis_url=URL, concurrency=CONCURRENCY)
+worker = Worker(redis_url=URL, concurrency=CONCURRENCY, anyio_kwargs={"use_uvloop": True})
 
 
 @worker.task(ttl=0)
@@ -19,16 +19,16 @@ async def noop(number: int) -> None:
 async def opened():
     async with worker:
 
-        def task(number, at):
+        def task(number, due):
             made = noop.enqueue(number)
-            return made if at is None else made.start(schedule=when(at))
+            return made if due is None else made.start(schedule=when(due))
 
-        async def add(number, at):
-            await task(number, at)
+        async def add(number, due):
+            await task(number, due)
 
-        async def add_many(pairs):
-            for start in range(0, len(pairs), 1000):
-                await worker.enqueue_many([task(number, at) for number, at in pairs[start : start + 1000]])
+        async def add_many(jobs):
+            for part in chunks(jobs):
+                await worker.enqueue_many([task(number, due) for number, due in part])
 
         yield add, add_many
 

@@ -1,7 +1,8 @@
-"""taskiq with RedisStreamBroker and a result backend, as in streaQ's benchmark of it (github.com/tastyware/streaq,
-benchmarks/bench_taskiq.py, with --max-async-tasks and --max-prefetch). BENCH_NO_RESULTS leaves the result backend out:
-then nothing is known afterwards of how a task ended. It has no delayed tasks of its own: its scheduler is a process
-that looks once a second or less, so it stands in the immediate scenarios only.
+"""taskiq with taskiq-redis' RedisStreamBroker and `--max-async-tasks`, `--max-prefetch`, as in streaQ's benchmark of it
+(github.com/tastyware/streaq, benchmarks/README.md and bench_taskiq.py), one worker process, no result backend since no
+result is read (taskiq-python.github.io, CLI). BENCH_BROKER=list takes ListQueueBroker, which has no acknowledgement.
+It has no delayed tasks of its own: a further process, its scheduler, looks once a second; so it stands in the
+scenarios without times only.
 """
 
 import os
@@ -9,11 +10,12 @@ import sys
 from contextlib import asynccontextmanager
 
 from common import CONCURRENCY, URL, effect, produce_async, run
-from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
+from taskiq_redis import ListQueueBroker, RedisStreamBroker
 
-broker = RedisStreamBroker(URL, consumer_id="0")
-if "BENCH_NO_RESULTS" not in os.environ:
-    broker = broker.with_result_backend(RedisAsyncResultBackend(URL, result_ex_time=1))
+if os.environ.get("BENCH_BROKER") == "list":
+    broker = ListQueueBroker(URL)
+else:
+    broker = RedisStreamBroker(URL, consumer_id="0", xread_count=1000)
 
 
 @broker.task(task_name="noop")
@@ -25,7 +27,7 @@ async def noop(number: int) -> None:
 async def opened():
     await broker.startup()
 
-    async def add(number, at):
+    async def add(number, due):
         await noop.kiq(number)
 
     yield add, None
