@@ -1,75 +1,122 @@
-"""`python -m benchmarks`: all scenarios in one run, a table, and JSON with machine, versions and command.
+"""`python -m benchmarks`: redsched beside other queues, and alone, in one run: tables, a plot, and JSON.
 
-`--quick` is short. `--check` exits with 1 if the whole path falls below a share of the bare script call in the same
-run: a ratio, so that it holds on a slow or noisy machine.
+The first run makes a virtual environment for each queue. `--quick` ends within two minutes once these are there.
+`--check` exits with 1 if the whole path falls below a share of the bare script call in the same run: a ratio, and the
+best of three tries, so that it holds on a slow or noisy machine. All that was started ends with it, also at Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
+import importlib.util
 import json
-from collections.abc import Coroutine
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from benchmarks import scenarios
+from benchmarks.alone import alone
+from benchmarks.bench import server
+from benchmarks.compare import PEERS, Run, compare, in_a_loop, install_all
+from benchmarks.environments import HERE, InstallError, install, python_of
+from benchmarks.report import as_json, as_markdown, as_text
 from benchmarks.setup import bench_server, ledger, machine
 
 SHARE = 0.35
 """The least share of the bare script's throughput that the whole path must keep (batch 100). Measured: see
 docs/performance.md."""
 
-
-def _run(work: Coroutine[Any, Any, scenarios.Figures]) -> scenarios.Figures:
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        return uvloop.run(work)
-    return asyncio.run(work)
+PLOT_REQUIRES = ("matplotlib==3.10.3",)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer jobs, under a minute")
-    parser.add_argument("--check", action="store_true", help="only the regression check")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    options = parser.parse_args()
-    jobs = 20_000 if options.quick or options.check else 100_000
-    figures: scenarios.Figures = {}
+def check() -> int:
+    """The regression check: the whole path against the bare script call. Noise only takes away: the best try counts."""
+    return 0 if any(check_once() == 0 for _ in range(3)) else 1
+
+
+def check_once() -> int:
+    """One try of it."""
+    jobs = 20_000
     with bench_server() as url, ledger() as book:
-        steps: list[Coroutine[Any, Any, scenarios.Figures]] = [
-            scenarios.bare_script(url, jobs, 100),
-            scenarios.whole_path(url, book, jobs, 100),
-        ]
-        if not options.check:
-            steps += [
-                scenarios.bare_script(url, jobs, 10),
-                scenarios.whole_path(url, book, jobs, 10),
-                scenarios.scheduling(url, jobs),
-                scenarios.lateness(url, 300, 5 if options.quick else 20),
-                scenarios.lateness(url, 3000, 3 if options.quick else 10),
-                scenarios.idle(url, 5 if options.quick else 30),
-                scenarios.memory(url, 20_000),
-            ]
-        for step in steps:
-            for name, value in _run(step).items():
-                figures[name] = value
-                print(f"{name:55} {value:12,.2f}", flush=True)
+        figures = in_a_loop(scenarios.bare_script(url, jobs, 100))
+        figures |= in_a_loop(scenarios.whole_path(url, book, jobs, 100))
         where = machine(url)
+    for name, value in figures.items():
+        print(f"{name:55} {value:12,.2f}")
     share = figures["whole path, concurrency 100, jobs/s"] / figures["bare script, batch 100, jobs/s"]
     print(f"{'whole path / bare script, batch 100':55} {share:12.2%}")
     print(", ".join(f"{key} {value}" for key, value in where.items()))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"figures": figures, "share": share, "machine": where}, indent=2) + "\n")
     if share < SHARE:
         print(
             f"REGRESSION: the whole path keeps {share:.0%} of the bare script's throughput; at least {SHARE:.0%} is due"
         )
         return 1
     return 0
+
+
+def plot(results: Path, picture: Path) -> str:
+    """Draw, here or in an environment of its own. Returns what came of it."""
+    python = sys.executable
+    if importlib.util.find_spec("matplotlib") is None:
+        try:
+            install("plot", PLOT_REQUIRES)
+        except InstallError as error:
+            return f"no plot: matplotlib {error}"
+        python = python_of("plot")
+    done = subprocess.run(
+        [python, HERE / "plot.py", results, picture], capture_output=True, text=True, check=False, timeout=120
+    )
+    return f"no plot: {done.stderr.strip()[-300:]}" if done.returncode else str(picture)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """The whole run."""
+    began = time.monotonic()
+    options.out.mkdir(parents=True, exist_ok=True)
+    names = set(options.peers.split(",")) if options.peers is not None else None
+    if names is not None and (unknown := names - {peer.name for peer in PEERS} - {""}):
+        raise SystemExit(f"--peers: {', '.join(sorted(unknown))} unknown; there are {[peer.name for peer in PEERS]}")
+    with server() as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        run = Run(port, options.quick, lambda text: print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True))
+        peers = install_all(run, names)
+        run.began = time.monotonic()
+        jobs = 20_000 if options.quick else 100_000
+        compare(run, peers, lambda: in_a_loop(scenarios.bare_script(url, jobs, 100)))
+        alone(run)
+        where = machine(url)
+    text = as_markdown(run, where)
+    print("\n" + text + as_text(run))
+    results = options.json or options.out / "results.json"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(as_json(run, where), indent=1, ensure_ascii=False) + "\n")
+    (options.out / "results.md").write_text(text)
+    print(f"\n{results}, {options.out / 'results.md'}, {plot(results, options.out / 'results.png')}")
+    print(f"{time.monotonic() - began:.0f} s")
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer jobs and scenarios, within two minutes")
+    parser.add_argument("--check", action="store_true", help="only the regression check")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, not into the folder")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=HERE / "out", help="for tables, plot and JSON")
+    parser.add_argument("--peers", metavar="NAMES", help="only these, with commas between; '' = redsched alone")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return check() if options.check else measure(options)
+    except KeyboardInterrupt:
+        print("stopped")
+        return 130
 
 
 if __name__ == "__main__":

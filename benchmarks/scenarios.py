@@ -9,7 +9,6 @@ import redis
 
 import redsched
 from benchmarks.setup import Ledger, client, cpu_seconds, scheduler, until
-from redsched.model import Event
 from redsched.store.link import Resend
 from redsched.store.transitions import PollRequest
 
@@ -58,62 +57,6 @@ async def whole_path(url: str, ledger: Ledger, jobs: int, concurrency: int) -> F
     return {f"{name}, jobs/s": jobs / seconds, f"{name}, worker CPU us/job": cpu / jobs * 1e6}
 
 
-async def scheduling(url: str, jobs: int) -> Figures:
-    """Jobs added: in bulk, and one by one, each awaited."""
-    async with scheduler(url) as bench:
-        specs = [redsched.JobSpec("noop", print, delay=3600, args=[n, "x"]) for n in range(jobs)]
-        started = time.perf_counter()
-        await bench.schedule_many(specs)
-        bulk = jobs / (time.perf_counter() - started)
-        single = min(jobs, 3000)
-        started = time.perf_counter()
-        for n in range(single):
-            await bench.schedule_delayed_task("noop", print, delay_minutes=60, args=[n, "x"])
-        return {"bulk adding, jobs/s": bulk, "one by one, awaited, jobs/s": single / (time.perf_counter() - started)}
-
-
-async def lateness(url: str, per_second: int, seconds: int) -> Figures:
-    """Jobs due in the future, spread evenly, one worker that is idle otherwise: how late each starts."""
-    late: list[float] = []
-    done = 0
-
-    async def tick(due_us: int) -> None:
-        nonlocal done
-        done += 1
-
-    def note(event: Event) -> None:
-        if event.kind == "done" and event.lateness is not None:
-            late.append(event.lateness * 1000)
-
-    jobs = per_second * seconds
-    async with scheduler(url) as bench:
-        bench.register(tick, name="tick")
-        shard = (await bench.store()).shards[0]
-        measured: list[float] = []
-
-        async def measured_tick(due_ms: int) -> None:
-            nonlocal done
-            measured.append(shard.clock.now_us() / 1000 - due_ms)
-            done += 1
-
-        await bench.start()
-        first_ms = await shard.travel() + 500
-        from redsched.store.clock import from_ms
-
-        due = [first_ms + n * 1000 // per_second for n in range(jobs)]
-        await bench.schedule_many(
-            [redsched.JobSpec("tick", measured_tick, run_at=from_ms(at), args=[at]) for at in due]
-        )
-        await until(lambda: done >= jobs, seconds + 30)
-    measured.sort()
-    name = f"lateness at {per_second}/s"
-    return {
-        f"{name}, p50 ms": measured[len(measured) // 2],
-        f"{name}, p99 ms": measured[int(len(measured) * 0.99)],
-        f"{name}, max ms": measured[-1],
-    }
-
-
 def sent_until(redis_client: redis.Redis, end: str) -> int:
     """How many commands clients send until one of them sends `end`; those that scripts call are not counted."""
     with redis_client.monitor() as monitor:
@@ -140,18 +83,3 @@ async def idle(url: str, seconds: int) -> Figures:
             "idle worker, commands/s": await counting / seconds,
             "idle worker, CPU %": spent / seconds * 100,
         }
-
-
-async def memory(url: str, jobs: int) -> Figures:
-    """Redis memory of a pending one-shot job with two small arguments."""
-    async with scheduler(url) as bench:
-        redis_client = client(url)
-        await bench.schedule_many([redsched.JobSpec("noop", print, delay=3600, args=[0, "x"])])
-        before = int(redis_client.info("memory")["used_memory"])
-        stream = int(redis_client.memory_usage((await bench.store()).shards[0].keys.events) or 0)
-        await bench.schedule_many(
-            [redsched.JobSpec("send_reminder", print, delay=3600, args=[n, "order"]) for n in range(jobs)]
-        )
-        after = int(redis_client.info("memory")["used_memory"])
-        grown = int(redis_client.memory_usage((await bench.store()).shards[0].keys.events, samples=0) or 0) - stream
-        return {"memory of a pending job, bytes": (after - before - grown) / jobs}

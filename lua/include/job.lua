@@ -59,8 +59,11 @@ end
 
 local function untag(id, tags)
   if tags then
-    for _, name in ipairs(cmsgpack.unpack(tags)) do
-      call('SREM', prefix .. 'tag:' .. name, id)
+    local fine, names = pcall(cmsgpack.unpack, tags)
+    for _, name in ipairs(fine and type(names) == 'table' and names or {}) do
+      if type(name) == 'string' then
+        call('SREM', prefix .. 'tag:' .. name, id)
+      end
     end
   end
 end

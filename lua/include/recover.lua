@@ -1,5 +1,5 @@
 -- recover: runs whose lease expired, because their worker died, hung or was cut off.
--- Needs   job, bury, settle (end_run), wake, event, leases
+-- Needs   job, bury, settle (end_run), wake, event, spoil, leases
 -- Gives   recover(limit)
 -- State   running -> scheduled | dead | (ended, if it was cancelled)
 
@@ -42,7 +42,10 @@ end
 local function recover(limit)
   local expired = call('ZRANGE', leases, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, limit)
   for _, run_id in ipairs(expired) do
-    recover_run(run_id)
+    local fine, problem = pcall(recover_run, run_id)
+    if not fine then
+      spoil(run_id, problem)
+    end
   end
   in_chunks('ZREM', leases, expired)
 end
