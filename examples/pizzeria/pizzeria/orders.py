@@ -18,7 +18,6 @@ class Orders:
         self._path = folder / "orders.sqlite"
         with self._open() as database:
             database.executescript(
-                "PRAGMA journal_mode = WAL;"
                 "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, pizza TEXT, price REAL, status TEXT);"
                 "CREATE TABLE IF NOT EXISTS steps (n INTEGER PRIMARY KEY, order_id TEXT, step TEXT, done_by TEXT,"
                 " UNIQUE (order_id, step))"
