@@ -31,6 +31,9 @@ SHARE = 0.35
 """The least share of the bare script's throughput that the whole path must keep (batch 100). Measured: see
 docs/performance.md."""
 
+DOCS = HERE.parent / "docs"
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+
 PLOT_REQUIRES = ("matplotlib==3.10.3",)
 
 
@@ -101,6 +104,11 @@ def report(run: Run, where: dict[str, Any], options: argparse.Namespace) -> None
     results.write_text(json.dumps(as_json(run, where), indent=1, ensure_ascii=False) + "\n")
     (options.out / "results.md").write_text(text)
     print(f"\n{results}, {options.out / 'results.md'}, {plot(results, options.out / 'results.png')}")
+    if options.docs:
+        page, picture = DOCS / "performance.md", DOCS / "performance.png"
+        head, _, rest = page.read_text().partition(BEGIN)
+        page.write_text(f"{head}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
+        print(f"{page}, {plot(results, picture)}")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -114,6 +122,7 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true", help="only where the time goes in worker and Redis")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, not into the folder")
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=HERE / "out", help="for tables, plot and JSON")
+    parser.add_argument("--docs", action="store_true", help="put tables and plot into docs/performance.md and .png")
     parser.add_argument("--peers", metavar="NAMES", help="only these, with commas between; '' = redsched alone")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
