@@ -1,8 +1,8 @@
 """`python -m benchmarks`: redsched beside other queues, and alone, in one run: tables, a plot, and JSON.
 
 The first run makes a virtual environment for each queue. `--quick` ends within two minutes once these are there.
-`--check` exits with 1 if the whole path falls below a share of the bare script call in the same run: a ratio, so that
-it holds on a slow or noisy machine. All that was started ends with it, also at Ctrl-C.
+`--check` exits with 1 if the whole path falls below a share of the bare script call in the same run: a ratio, and the
+best of three tries, so that it holds on a slow or noisy machine. All that was started ends with it, also at Ctrl-C.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ PLOT_REQUIRES = ("matplotlib==3.10.3",)
 
 
 def check() -> int:
-    """The regression check: the whole path against the bare script call."""
+    """The regression check: the whole path against the bare script call. Noise only takes away: the best try counts."""
+    return 0 if any(check_once() == 0 for _ in range(3)) else 1
+
+
+def check_once() -> int:
+    """One try of it."""
     jobs = 20_000
     with bench_server() as url, ledger() as book:
         figures = in_a_loop(scenarios.bare_script(url, jobs, 100))

@@ -27,8 +27,11 @@ end
 -- Retries that wait are over; runs that go on are told to stop, or only not to be tried again.
 local function end_runs(id, queue)
   for _, run_id in ipairs(call('SMEMBERS', prefix .. 'waiting:' .. id)) do
+    local run = call('HMGET', run_key(run_id), 'queue', 'fire_ms', 'fires')
     call('ZREM', due_key(queue), run_id)
-    call('ZREM', due_key(call('HGET', run_key(run_id), 'queue') or nil), run_id) -- its job may have changed queues
+    call('ZREM', due_key(run[1] or nil), run_id) -- its job may have changed queues
+    local first, last, count = span_of(run[2], run[3])
+    event('cancelled', id, how == 'cancel' and 'cancelled' or 'removed', first, last, count)
     call('DEL', run_key(run_id))
   end
   call('DEL', prefix .. 'waiting:' .. id)

@@ -17,7 +17,8 @@
 --
 -- A row: 1 job id, 2 plan fence, 3 fires, 4 next_ms (0 = none), 5 after_ms (0 = none, -1 = not known),
 --        6 missed, 7 coalesced, 8 cut: each {first_ms, last_ms, count or false} or false,
---        9 the schedule's error or false, 10 postpone: {delay_ms, times, reason} or false
+--        9 the schedule's error or false, 10 postpone: {delay_ms, times, reason} or false,
+--        11 the reason of the error, where it is not schedule_error
 --- @include clock
 --- @include event
 --- @include wake
@@ -63,7 +64,7 @@ local function commit(row)
   local outcome = 'nothing'
   span('coalesced', id, 'coalesced', row[7])
   span('missed', id, 'max_catch_up', row[8])
-  if (#fires > 0 or row[6]) and live_count(id) >= (tonumber(job.max_instances) or 1) then
+  if (#fires > 0 or row[6]) and is_full(id, job) then
     skip(id, fires, row[6])
     outcome = 'skipped'
   else
@@ -86,10 +87,11 @@ local function commit(row)
   end
   if row[9] then
     -- What is due runs nevertheless: only the future of the job is lost.
-    event('dead', id, 'schedule_error', job.next_ms, job.next_ms, 1, false, row[9])
+    local reason = row[11] or 'schedule_error'
+    event('dead', id, reason, job.next_ms, job.next_ms, 1, false, row[9])
     call('ZREM', due, id)
     call('HDEL', key, 'next_ms')
-    bury(id, nil, 'schedule_error', row[9])
+    bury(id, nil, reason, row[9])
   elseif next_ms == 0 then
     call('HDEL', key, 'next_ms')
     call('ZREM', due, id)

@@ -4,22 +4,33 @@
 -- KEYS    clock       HASH   the instant
 -- ARGV    prefix      str    hash tag of the shard
 --         ids         bytes  msgpack list of job ids or run ids
+--         record_max  int    bytes; of a job that takes more, only the length is told, as its record
 -- Derives job run due live waiting
--- Reply   OK now_us jobs; for each id that exists: id, fields (flat), due or false, running, waiting
+-- Reply   OK now_us jobs seen; for each id that exists: id, fields (flat), due or false, running, waiting; seen = of
+--         how many ids: call again for the rest
 -- Again   reads again
 -- Cost    O(ids)
 --- @include clock
 --- @include job
-local found = {}
+--- @include readable
+local found, seen = {}, 0
 for _, id in ipairs(cmsgpack.unpack(ids)) do
+  if is_enough() then
+    break
+  end
+  seen = seen + 1
   local own = job_of(id)
-  local fields = call('HGETALL', own and run_key(id) or job_key(id))
+  local fields = redis.pcall('HGETALL', own and run_key(id) or job_key(id))
   if #fields > 0 then
     local queue
     for i = 1, #fields, 2 do
-      if fields[i] == 'queue' then
+      if fields[i] == 'queue' and #fields[i + 1] < 10000 then
         queue = fields[i + 1]
       end
+    end
+    local whole = readable(table.concat(fields))
+    if type(whole) == 'number' then
+      fields = { 'record', whole }
     end
     found[#found + 1] = {
       id, fields, call('ZSCORE', due_key(queue), id),
@@ -28,4 +39,4 @@ for _, id in ipairs(cmsgpack.unpack(ids)) do
     }
   end
 end
-return { 'OK', now_us, found }
+return { 'OK', now_us, found, seen }

@@ -22,6 +22,7 @@
 --         dead_age_ms int    how long dead runs are kept
 --         dead_max    int    how many dead runs are kept
 --         events_max  int    entries of the stream
+--         record_max  int    bytes; a longer record is not sent
 -- Derives job run live waiting tag due idle wake mail worker result
 -- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally
 -- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally
@@ -33,6 +34,8 @@
 --- @include bury
 --- @include settle
 --- @include renew
+--- @include readable
+--- @include spoil
 --- @include recover
 --- @include claim
 --- @include replay

@@ -4,9 +4,11 @@ from redsched.background import BackgroundTask
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.config import RedisJobStoreConfig, SchedulerConfig
 from redsched.declare import schedule_task
+from redsched.doctor import Finding
 from redsched.errors import (
     CircuitOpenError,
     ConflictingIdError,
+    DurabilityError,
     EncodingError,
     InvalidConfigError,
     InvalidInputError,
@@ -23,10 +25,13 @@ from redsched.errors import (
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
+    StoreReplyError,
     StoreUnavailableError,
     TaskFailedError,
     TaskTimeoutError,
+    UnknownKeyError,
     UnknownTaskError,
+    UntrustedRecordError,
 )
 from redsched.executors import CustomTaskExecutor
 from redsched.handle import JobHandle
@@ -38,6 +43,7 @@ from redsched.reactive import ReactiveTaskProcessor
 from redsched.running import current_scheduler
 from redsched.scheduler import BackgroundTaskScheduler
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
+from redsched.sealing import PayloadSecurity
 from redsched.spec import JobSpec
 from redsched.streams import RedisStream, StreamEvent
 from redsched.worker.runs import current_run
@@ -55,8 +61,10 @@ __all__ = [
     "CustomTaskExecutor",
     "DateSchedule",
     "Delivery",
+    "DurabilityError",
     "EncodingError",
     "Event",
+    "Finding",
     "IntervalSchedule",
     "InvalidConfigError",
     "InvalidInputError",
@@ -67,6 +75,7 @@ __all__ = [
     "JobView",
     "MetricsCollector",
     "Outcome",
+    "PayloadSecurity",
     "PayloadTooLargeError",
     "ReactiveTaskProcessor",
     "Reason",
@@ -87,6 +96,7 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "StoreReadOnlyError",
+    "StoreReplyError",
     "StoreUnavailableError",
     "StreamEvent",
     "TaskExecutionResult",
@@ -94,7 +104,9 @@ __all__ = [
     "TaskFailureHandler",
     "TaskMetrics",
     "TaskTimeoutError",
+    "UnknownKeyError",
     "UnknownTaskError",
+    "UntrustedRecordError",
     "__version__",
     "current_run",
     "current_scheduler",

@@ -2,6 +2,9 @@
 
 Pure. A record is what Redis keeps of a job; its payload (arguments) is a byte string inside the record, so
 that it can be handed on to another process, checked or sealed without being decoded.
+
+What is read may have been put there by anybody who can write to Redis. The scripts send no record that is too long
+(`lua/include/readable.lua`); here nothing is made of bytes that claim more than they hold, or that nest too deep.
 """
 
 from __future__ import annotations
@@ -11,17 +14,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import msgpack
 
-from redsched.errors import EncodingError, PayloadTooLargeError, RecordVersionError
+from redsched.errors import (
+    EncodingError,
+    PayloadTooLargeError,
+    RecordVersionError,
+    UnknownKeyError,
+    UntrustedRecordError,
+)
+from redsched.nesting import MAX_NESTING, is_too_deep, may_nest_deep, walk_over
+from redsched.sealing import LABEL_BYTES, Sealer, is_encrypted
 
-__all__ = ["MAX_PAYLOAD_BYTES", "Record", "pack_payload", "pack_result", "unpack_payload", "unpack_result"]
+__all__ = [
+    "MAX_PAYLOAD_BYTES",
+    "RECORD_OVERHEAD_BYTES",
+    "Record",
+    "pack_payload",
+    "pack_result",
+    "unpack_foreign",
+    "unpack_payload",
+    "unpack_result",
+]
 
-RECORD_VERSION = 1
+RECORD_VERSION, SEALED_VERSION = 1, 2
 MAX_PAYLOAD_BYTES = 256 * 1024
 """Arguments of one job. Redis holds every pending job in memory; larger data belongs in a store of its own."""
+RECORD_OVERHEAD_BYTES = 1024 * 1024
+"""By how much a record may be longer than the largest arguments: room for tags, schedule and options."""
+MAX_FOREIGN_BYTES = 16 * 1024 * 1024
+"""Of what workers tell of themselves, and of one field of an event."""
 
 _DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL = 1, 2, 3, 4, 5, 6
 
@@ -69,8 +93,32 @@ def _pack(value: Any) -> bytes:
     return cast("bytes", msgpack.packb(value, default=_encode_extension, use_bin_type=True))
 
 
-def _unpack(data: bytes) -> Any:
-    return msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_decode_extension)
+def _unpack(data: bytes, unicode_errors: str = "strict") -> Any:
+    suspect = len(data) > MAX_NESTING and may_nest_deep(data)
+    if suspect:
+        walk_over(data)
+    value = msgpack.unpackb(
+        data, raw=False, strict_map_key=False, ext_hook=_decode_extension, unicode_errors=unicode_errors
+    )
+    if suspect and is_too_deep(value):
+        raise EncodingError(f"lists and maps are nested more than {MAX_NESTING} deep", field="payload")
+    return value
+
+
+def unpack_foreign(data: bytes) -> Any:
+    """Decode what another process told of itself (heartbeat, event, progress), with odd text replaced.
+
+    Raises:
+        EncodingError: it is no msgpack, too long, or nested too deep.
+    """
+    if len(data) > MAX_FOREIGN_BYTES:
+        raise EncodingError(f"{len(data):,} bytes are stored where at most {MAX_FOREIGN_BYTES:,} are read")
+    try:
+        return _unpack(data, "replace")
+    except EncodingError:
+        raise
+    except Exception as error:
+        raise EncodingError(f"what is stored cannot be decoded: {type(error).__name__}: {error}") from error
 
 
 def _refuse(what: str, value: Any, error: Exception) -> NoReturn:
@@ -89,8 +137,8 @@ def _find_unencodable(value: Any, path: str) -> str | None:
     def walk(value: Any, path: str, depth: int) -> str | None:
         nonlocal seen
         seen += 1
-        if depth > 100 or seen > 10_000:
-            return f"{path}: nested too deep, or in itself"
+        if depth > MAX_NESTING or seen > 10_000:
+            return f"{path}: nested more than {MAX_NESTING} deep, or in itself"
         if isinstance(value, Mapping):
             for key, item in cast("Mapping[Any, Any]", value).items():
                 if found := walk(key, f"{path} key {key!r}", depth + 1) or walk(item, f"{path}[{key!r}]", depth + 1):
@@ -123,6 +171,8 @@ def pack_payload(args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int =
         if found := _find_unencodable(list(args), "args"):
             _refuse("args", list(args), EncodingError(found))
         _refuse("kwargs", dict(kwargs), error)
+    if may_nest_deep(payload) and is_too_deep((args, kwargs)):
+        raise EncodingError(f"the arguments are nested more than {MAX_NESTING} deep", field="args")
     if len(payload) > limit:
         raise PayloadTooLargeError(
             f"the arguments take {len(payload):,} bytes encoded, above the limit of {limit:,}. "
@@ -157,53 +207,117 @@ def pack_result(value: Any, *, limit: int = MAX_PAYLOAD_BYTES) -> bytes:
         data = _pack(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         _refuse("result", value, error)
+    if may_nest_deep(data) and is_too_deep(value):
+        raise EncodingError(f"the result is nested more than {MAX_NESTING} deep", field="result")
     if len(data) > limit:
         raise PayloadTooLargeError(f"the result takes {len(data):,} bytes encoded, above the limit of {limit:,}.")
     return data
 
 
 def unpack_result(data: bytes) -> Any:
-    """Decode what `pack_result` made."""
-    return _unpack(data)
+    """Decode what `pack_result` made.
+
+    Raises:
+        EncodingError: the bytes are something else.
+    """
+    try:
+        return _unpack(data)
+    except EncodingError:
+        raise
+    except Exception as error:
+        raise EncodingError(f"the result cannot be decoded: {type(error).__name__}: {error}", field="result") from error
 
 
 @dataclass(slots=True)
 class Record:
     """What Redis keeps of a job, apart from what the scripts themselves need as fields of its hash.
 
-    On the wire: `[version, task, name or nil, payload, options or nil]`. Options hold only what differs from
-    the defaults, since every byte is paid once for each pending job.
+    On the wire: `[1, task, name or nil, payload, options or nil]`. Options hold only what differs from the
+    defaults, since every byte is paid once for each pending job. With payload keys: `[2, seal, body, payload]`, where
+    the body is the bytes of `[task, name or nil, options or nil]`, and the payload may be encrypted.
     """
 
     task: str
     name: str
     payload: bytes
     options: dict[str, Any]
+    label: bytes = b""
+    """How it was sealed (`PayloadSecurity.label`); empty without a seal."""
+    locked: Literal["", "signed", "encrypted"] = ""
+    """It has a seal, and this process no keys: it cannot be changed; if encrypted, its payload cannot be read."""
 
-    def pack(self) -> bytes:
-        """The record's bytes. The same record gives the same bytes."""
+    def pack(self, job_id: str = "", sealer: Sealer | None = None) -> bytes:
+        """The record's bytes. The same record gives the same bytes, if it is not encrypted.
+
+        Raises:
+            UnknownKeyError: it has a seal, which this process could not renew.
+        """
+        if self.locked:
+            raise UnknownKeyError(f"job {job_id!r} is {self.locked}, and this process has no keys to change it")
         name = None if self.name == self.task else self.name
-        return _pack((RECORD_VERSION, self.task, name, self.payload, self.options or None))
+        if sealer is None:
+            return _pack((RECORD_VERSION, self.task, name, self.payload, self.options or None))
+        body = _pack((self.task, name, self.options or None))
+        seal, payload = sealer.seal_record(job_id, body, self.payload)
+        return _pack((SEALED_VERSION, seal, body, payload))
 
     @classmethod
-    def unpack(cls, data: bytes) -> Record:
-        """Read a record of this or an older version.
+    def unpack(cls, data: bytes | int, job_id: str = "", sealer: Sealer | None = None) -> Record:
+        """Read a record of this or an older version. In place of one that is too long, the scripts give its length.
 
         Raises:
             RecordVersionError: it was written by a newer redsched.
-            EncodingError: it is not a record.
+            EncodingError: it is not a record, or too long.
+            UnknownKeyError: it was sealed with a key that is not among ours.
+            UntrustedRecordError: it should have a seal and has none, or one that is not true of it.
         """
         try:
-            fields = _unpack(data)
+            fields = _unpack(data)  # type: ignore[arg-type]  # of a length: a TypeError
             version = fields[0]
         except Exception as error:
+            if isinstance(data, int):
+                raise EncodingError(
+                    f"the stored record takes {data:,} bytes, more than this process reads; "
+                    "max_payload_bytes must be the same for all that schedule and run the jobs of a prefix"
+                ) from None
             raise EncodingError(f"the stored record cannot be decoded: {type(error).__name__}: {error}") from error
         if version != RECORD_VERSION:
+            if version == SEALED_VERSION:
+                return cls._unpack_sealed(fields, job_id, sealer)
             raise RecordVersionError(
-                f"the record has version {version!r}; this redsched reads up to {RECORD_VERSION}. Upgrade this process."
+                f"the record has version {version!r}; this redsched reads up to {SEALED_VERSION}. Upgrade this process."
             )
+        if sealer is not None and not sealer.accept_unsigned:
+            raise UntrustedRecordError("its record is not signed, and this process takes only what is")
+        if len(fields) != 5:
+            raise EncodingError(f"the stored record has {len(fields)} fields instead of 5")
+        return cls._checked(fields[1], fields[2], fields[3], fields[4])
+
+    @classmethod
+    def _unpack_sealed(cls, fields: Any, job_id: str, sealer: Sealer | None) -> Record:
+        if len(fields) != 4 or not all(isinstance(part, bytes) for part in fields[1:]):
+            raise EncodingError("the stored record is not what a sealed one is")
+        _, seal, body, payload = fields
+        if sealer is not None:
+            payload = sealer.open_record(job_id, body, seal, payload)
         try:
-            _, task, name, payload, options = fields
-        except ValueError as error:
-            raise EncodingError(f"the stored record has {len(fields)} fields instead of 5") from error
-        return cls(task, task if name is None else name, payload, options or {})
+            task, name, options = _unpack(body)
+        except Exception as error:
+            raise EncodingError(f"the stored record cannot be decoded: {type(error).__name__}: {error}") from error
+        record = cls._checked(task, name, payload, options)
+        record.label = seal[:LABEL_BYTES]
+        if sealer is None:
+            record.locked = "encrypted" if is_encrypted(seal) else "signed"
+        return record
+
+    @classmethod
+    def _checked(cls, task: Any, name: Any, payload: Any, options: Any) -> Record:
+        if name is None:
+            name = task
+        if type(task) is not str or type(name) is not str or type(payload) is not bytes:
+            raise EncodingError("the stored record has fields of other types than a record's")
+        if options is None:
+            return cls(task, name, payload, {})
+        if type(options) is not dict:
+            raise EncodingError("the stored record has options that are no map")
+        return cls(task, name, payload, cast("dict[str, Any]", options))

@@ -10,11 +10,15 @@ RedschedError
 ├── ConflictingIdError (KeyError)       a job of that id is there already
 ├── JobLookupError (KeyError)           no job of that id
 ├── RecordVersionError                  a record written by a newer redsched
+├── UnknownKeyError                     sealed with a payload key that this process does not have
+├── UntrustedRecordError                not signed by one of our payload keys, or for another job
 ├── StoreError                          Redis did not do what was asked
 │   ├── StoreUnavailableError           no answer: down, unreachable, timed out, failing over
 │   ├── StoreFullError                  out of memory (maxmemory with noeviction)
 │   ├── StoreReadOnlyError              a replica, or a primary that refuses writes
-│   └── StoreAccessError                wrong password, or an ACL that forbids the command
+│   ├── StoreAccessError                wrong password, or an ACL that forbids the command
+│   ├── DurabilityError                 not as safe as asked for; `stored` says whether it is stored at all
+│   └── StoreReplyError                 a reply that is longer than anything redsched stores
 ├── CircuitOpenError                    a circuit breaker holds calls back
 ├── RunLostError                        this worker no longer holds the run: its fencing token was refused
 ├── TaskTimeoutError (TimeoutError)     the task ran longer than its `timeout`
@@ -27,6 +31,7 @@ RedschedError
 __all__ = [
     "CircuitOpenError",
     "ConflictingIdError",
+    "DurabilityError",
     "EncodingError",
     "InvalidConfigError",
     "InvalidInputError",
@@ -43,10 +48,13 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "StoreReadOnlyError",
+    "StoreReplyError",
     "StoreUnavailableError",
     "TaskFailedError",
     "TaskTimeoutError",
+    "UnknownKeyError",
     "UnknownTaskError",
+    "UntrustedRecordError",
 ]
 
 
@@ -175,13 +183,35 @@ class RecordVersionError(RedschedError):
     """
 
 
+class UnknownKeyError(RedschedError):
+    """A record or result was sealed with a payload key that this process does not have: see `PayloadSecurity`.
+
+    >>> async def look(handle: JobHandle) -> None:
+    ...     try:
+    ...         print((await handle.result()).result)
+    ...     except UnknownKeyError:
+    ...         print("encrypted; ask a process that has the key")
+    """
+
+
+class UntrustedRecordError(RedschedError):
+    """A record or result is not signed by one of our payload keys, was changed since, or is another job's.
+
+    >>> async def look(handle: JobHandle) -> None:
+    ...     try:
+    ...         print((await handle.result()).result)
+    ...     except UntrustedRecordError:
+    ...         print("somebody else wrote this result")
+    """
+
+
 class StoreError(RedschedError):
-    """Redis did not do what was asked. The four kinds below say what to do about it.
+    """Redis did not do what was asked. The kinds below say what to do about it.
 
     >>> async def remind(scheduler: BackgroundTaskScheduler) -> None:
     ...     try:
     ...         await scheduler.schedule_immediate_task("greet", print, args=["hello"], job_id="greeting-1")
-    ...     except StoreError as error:  # unavailable, full, read-only, or no access
+    ...     except StoreError as error:  # unavailable, full, read-only, no access, …
     ...         print(f"not stored: {error}")
     """
 
@@ -249,6 +279,32 @@ class CircuitOpenError(RedschedError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class DurabilityError(StoreError):
+    """The job is not as safe as `durability=` asked for. `stored` says whether it is stored nevertheless.
+
+    >>> async def charge(scheduler: BackgroundTaskScheduler) -> None:
+    ...     try:
+    ...         await scheduler.schedule_immediate_task("charge", print, args=[42], job_id="42", durability="fsynced")
+    ...     except DurabilityError as error:
+    ...         print("it will run, if Redis lives" if error.stored else f"not stored: {error}")
+    """
+
+    def __init__(self, message: str, *, stored: bool = False) -> None:
+        super().__init__(message)
+        self.stored = stored
+
+
+class StoreReplyError(StoreError):
+    """Redis began a reply that is longer than anything redsched stores, and it was not read to its end.
+
+    >>> async def look(scheduler: BackgroundTaskScheduler) -> None:
+    ...     try:
+    ...         print(await scheduler.get_history())
+    ...     except StoreReplyError:
+    ...         print("somebody else writes to this prefix")
+    """
 
 
 class RunLostError(RedschedError):

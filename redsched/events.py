@@ -7,28 +7,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 import anyio
-import msgpack
 
-from redsched.errors import StoreUnavailableError
+from redsched.codec import unpack_foreign as _unpack
+from redsched.errors import StoreError, StoreReplyError
+from redsched.ids import job_of
 from redsched.model import Event, Reason
+from redsched.schedules import MAX_MS
 from redsched.store.clock import from_ms
 from redsched.store.store import Store
 
 log = logging.getLogger("redsched.events")
 
+COUNT = 100
+"""Entries read at once: each may carry 250 transitions, with their errors."""
+
 __all__ = ["decode_entry", "history", "last_ids", "pump"]
-
-
-def _unpack(data: bytes) -> Any:
-    return msgpack.unpackb(data, raw=False, strict_map_key=False, unicode_errors="replace")
-
-
-def _job_of(run_id: str) -> str:
-    head, separator, tail = run_id.rpartition("@")
-    return head if separator and head and tail.isdigit() else run_id
 
 
 def _reason(value: Any) -> Reason | None:
@@ -38,9 +35,13 @@ def _reason(value: Any) -> Reason | None:
         return None  # of a newer redsched
 
 
+def _instant(at_ms: float) -> datetime:
+    return from_ms(int(min(max(at_ms, 0), MAX_MS)))
+
+
 def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Event]:
     """The events of one stream entry, in the order in which they happened."""
-    at = from_ms(int(fields[b"at"]))
+    at = _instant(int(fields[b"at"]))
     by = fields[b"by"].decode(errors="replace")
     refused = set(_unpack(fields[b"refused"])) if b"refused" in fields else set[str]()
     for row in _unpack(fields[b"settled"]) if b"settled" in fields else ():
@@ -48,10 +49,10 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
         if run_id not in refused:
             yield Event(
                 kind=verb,
-                job_id=_job_of(run_id),
+                job_id=job_of(run_id),
                 at=at,
                 reason=_reason(reason),
-                fire_time=from_ms(fire_ms),
+                fire_time=_instant(fire_ms),
                 task=task,
                 worker=by,
                 attempt=attempt,
@@ -67,8 +68,8 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
             job_id=job_id,
             at=at,
             reason=_reason(reason),
-            fire_time=from_ms(first_ms) if first_ms else None,
-            last_fire_time=from_ms(last_ms) if last_ms and last_ms != first_ms else None,
+            fire_time=_instant(first_ms) if first_ms else None,
+            last_fire_time=_instant(last_ms) if last_ms and last_ms != first_ms else None,
             count=count if count is not False else (None if last_ms and last_ms != first_ms else 1),
             worker=by,
             attempt=attempt or None,
@@ -78,15 +79,20 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
     for job_id in _unpack(fields[b"scheduled"]) if b"scheduled" in fields else ():
         yield Event(kind="scheduled", job_id=job_id, at=at, worker=None, stream_id=stream_id)
     for run_id in _unpack(fields[b"claimed"]) if b"claimed" in fields else ():
-        job_id = _job_of(run_id)
-        fire = from_ms(int(run_id[len(job_id) + 1 :])) if job_id != run_id else None
+        job_id = job_of(run_id)
+        fire = _instant(int(run_id[len(job_id) + 1 :])) if job_id != run_id else None
         yield Event(kind="claimed", job_id=job_id, at=at, fire_time=fire, worker=by, stream_id=stream_id)
 
 
 def _decode_entries(entries: Sequence[Any]) -> Iterator[Event]:
     for entry_id, flat in entries:
         if flat is not None:
-            yield from decode_entry(entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+            try:
+                events = list(decode_entry(entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True))))
+            except Exception as error:  # somebody else's, or a newer redsched's: it must not hide the others
+                log.warning("entry %s of the events cannot be read: %s", entry_id, error)
+            else:
+                yield from events
 
 
 async def history(
@@ -99,7 +105,7 @@ async def history(
         newest_first: list[Event] = []
         before = "+"
         while len(newest_first) < limit:
-            entries = await shard.link.command("XREVRANGE", shard.keys.events, before, "-", "COUNT", 500)
+            entries = await shard.link.command("XREVRANGE", shard.keys.events, before, "-", "COUNT", COUNT)
             if not entries:
                 break
             for entry in entries:
@@ -136,10 +142,14 @@ async def pump(store: Store, since: Mapping[int, str], deliver: Callable[[Event]
         while True:
             try:
                 reply = await shard.link.command(
-                    "XREAD", "COUNT", 200, "BLOCK", 10_000, "STREAMS", shard.keys.events, last,
+                    "XREAD", "COUNT", COUNT, "BLOCK", 10_000, "STREAMS", shard.keys.events, last,
                     hold=f"{name}:{number}", timeout=20,
                 )  # fmt: skip
-            except StoreUnavailableError as error:
+            except StoreReplyError as error:
+                log.warning("events are skipped, since they cannot be read: %s", error)
+                last = "$"  # what comes from now on
+                continue
+            except StoreError as error:
                 log.warning("cannot follow the events: %s", error)
                 await anyio.sleep(0.2)
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 
-__all__ = ["new_id"]
+__all__ = ["job_of", "new_id"]
 
 _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # sorted as ASCII sorts it
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
@@ -47,3 +47,9 @@ def new_id() -> str:
         _last = (now_ms, digits)
     bits = _generator.getrandbits(54)
     return f"{_last[1]}{_TRIPLES[bits & 262143]}{_TRIPLES[(bits >> 18) & 262143]}{_TRIPLES[bits >> 36]}"
+
+
+def job_of(run_id: str) -> str:
+    """The job that a run is of: `<job id>@<fire ms>`, or the job's own id for a one-shot job's only run."""
+    head, separator, tail = run_id.rpartition("@")
+    return head if separator and head and tail.isdigit() else run_id

@@ -17,6 +17,7 @@ from redsched.errors import InvalidScheduleError
 from redsched.options import JobOptions
 from redsched.plan import first_fires
 from redsched.schedules import Schedule, schedule_from_wire
+from redsched.sealing import Sealer
 
 __all__ = ["Definition", "Job"]
 
@@ -36,15 +37,16 @@ class Job:
     runs_left: int | None = None
 
     @classmethod
-    def decode(cls, job_id: str, data: bytes, **known: Any) -> Job:
+    def decode(cls, job_id: str, data: bytes, sealer: Sealer | None = None, **known: Any) -> Job:
         """Decode a record.
 
         Raises:
             RecordVersionError: it is newer than this redsched.
             EncodingError: it is not a record.
+            UnknownKeyError, UntrustedRecordError: see `Record.unpack`.
             InvalidScheduleError: its schedule is of an unknown kind.
         """
-        record = Record.unpack(data)
+        record = Record.unpack(data, job_id, sealer)
         wire = record.options.get("schedule")
         schedule = None if wire is None else schedule_from_wire(wire).with_seed(job_id)
         return cls(job_id, record, JobOptions.from_wire(record.options), schedule, **known)
@@ -90,6 +92,9 @@ class Definition:
     delay_ms: int | None = None
     """For a one-shot job: after this time from now, by Redis' clock."""
     paused: bool = False
+    durability: str | None = None
+    """Of the call, not of the job: how safe it is to be before the caller is told."""
+    sealer: Sealer | None = None
     unbased: Schedule | None = field(default=None)
     """The schedule as the user wrote it, where `schedule` got an anchor that depends on now."""
 
@@ -140,7 +145,7 @@ class Definition:
         tags = list(self.tags) or False
         return [
             self.id, self.mode, self.queue, False if at is None else at, False if delay is None else delay,
-            self.record().pack(), fields or False, tags,
+            self.record().pack(self.id, self.sealer), fields or False, tags,
         ]  # fmt: skip
 
     def _digest(self) -> str:
@@ -159,6 +164,8 @@ class Definition:
                 wire,
                 options,
                 self.options.max_runs,
+                # Only with keys: a job that was declared without them, or with older ones, is stored anew.
+                *([self.sealer.label] if self.sealer else []),
             ]
         )
         return hashlib.blake2b(data or b"", digest_size=12).hexdigest()

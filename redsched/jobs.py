@@ -6,12 +6,24 @@ read, and Redis stores it only if that is still the version: else it is computed
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from redsched.codec import Record, pack_payload, unpack_payload
-from redsched.errors import InvalidInputError, InvalidScheduleError, JobLookupError, StoreError
+from redsched.errors import (
+    EncodingError,
+    InvalidInputError,
+    InvalidScheduleError,
+    JobLookupError,
+    RecordVersionError,
+    StoreError,
+    UnknownKeyError,
+    UntrustedRecordError,
+)
 from redsched.handle import JobHandle
 from redsched.job import Job
 from redsched.model import JobView, State
@@ -20,6 +32,7 @@ from redsched.plan import first_fires
 from redsched.schedules import DateSchedule, Schedule
 from redsched.spec import Draft, Interval, JobSpec, check_arguments, schedule_of
 from redsched.store import queries
+from redsched.store.durability import Promise
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError, Shard, conflict
@@ -30,7 +43,9 @@ from redsched.zones import parse_timezone
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
 
-__all__ = ["cancel", "get_dead", "get_job", "get_jobs", "modify", "remove", "requeue", "reschedule", "resume"]
+__all__ = ["cancel", "get_dead", "get_job", "get_jobs", "modify", "remove", "requeue", "reschedule", "reseal", "resume"]
+
+log = logging.getLogger("redsched")
 
 BATCH = 1000
 """Jobs stored by one call of the script: about 15 ms of Redis' time."""
@@ -53,6 +68,7 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
     store = await scheduler.store()
     drafts: list[Draft] = []
     local_queue = f"local:{scheduler.id}"
+    executors, limit = scheduler.executors, scheduler.max_payload_bytes
     owned = False
     for spec in specs:
         if not isinstance(spec, JobSpec):
@@ -60,16 +76,8 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
         check_name(spec.name)
         task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
         owned = owned or task.is_local
-        drafts.append(
-            spec.definition(
-                task,
-                scheduler.options,
-                scheduler.timezone,
-                local_queue,
-                scheduler.max_payload_bytes,
-                scheduler.executors,
-            )
-        )
+        drafts.append(spec.definition(task, scheduler.options, scheduler.timezone, local_queue, limit, executors))
+        drafts[-1].definition.sealer = store.sealer
     ids = [draft.definition.id for draft in drafts]
     if len(drafts) > 1 and len(set(ids)) < len(ids):
         twice = next(job_id for job_id in ids if ids.count(job_id) > 1)
@@ -80,11 +88,25 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
     groups = store.by_shard(ids)
     if len(groups) > 1 or len(drafts) > BATCH:
         await _check_all(store, groups, by_id)
-    for shard, members in groups:
-        for start in range(0, len(members), BATCH):
-            batch = [by_id[job_id] for job_id in members[start : start + BATCH]]
-            done = await _store(shard, batch, scheduler.id if owned else "")
-            statuses.update(zip(members[start : start + BATCH], done, strict=True))
+    levels = {draft.definition.durability for draft in drafts} - {None}
+    promise = store.promise(levels) if levels else None
+    if promise is not None:
+        for shard, _ in groups:
+            await promise.check(shard.link)
+    at_once = asyncio.Semaphore(2)  # the rows of one batch are made while Redis stores another
+
+    async def put(shard: Shard, ids: Sequence[str]) -> None:
+        async with at_once:
+            done = await _store(shard, [by_id[job_id] for job_id in ids], scheduler.id if owned else "", promise)
+        statuses.update(zip(ids, done, strict=True))
+
+    batches = [(shard, ids[at : at + BATCH]) for shard, ids in groups for at in range(0, len(ids), BATCH)]
+    if len(batches) == 1:
+        await put(*batches[0])
+    else:
+        for outcome in await asyncio.gather(*(put(*batch) for batch in batches), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
     return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
 
 
@@ -105,11 +127,13 @@ async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], dr
         raise conflict(taken)
 
 
-async def _store(shard: Shard, drafts: Sequence[Draft], owner: str) -> list[str]:
+async def _store(shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
     for _ in range(TRIES):
         assumed = await _instant(shard) if any(draft.needs_now for draft in drafts) else 0
         try:
-            return await shard.schedule([draft.row(assumed) for draft in drafts], assumed_ms=assumed, owner=owner)
+            return await shard.schedule(
+                [draft.row(assumed) for draft in drafts], assumed_ms=assumed, owner=owner, promise=promise
+            )
         except ClockMovedError:
             continue  # the clock is known better now
     raise StoreError("Redis' clock jumps: no fire time could be computed that was still true when it arrived")
@@ -129,7 +153,7 @@ async def _read(store: Store, job_id: str) -> StoredJob:
 async def get_job(store: Store, job_id: str) -> JobView | None:
     """See `BackgroundTaskScheduler.get_job`."""
     try:
-        return view_of(await _read(store, job_id))
+        return view_of(await _read(store, job_id), store.sealer)
     except JobLookupError:
         return None
 
@@ -145,7 +169,7 @@ async def get_jobs(
             known = ", ".join(s.value for s in State)
             raise InvalidInputError(f"state is {state!r}; it must be one of {known}", field="state") from None
     ids = [job_id async for job_id in queries.find_ids(store, tag=tag)]
-    found = [view_of(stored) for stored in (await queries.read_jobs(store, dict.fromkeys(ids))).values()]
+    found = [view_of(stored, store.sealer) for stored in (await queries.read_jobs(store, dict.fromkeys(ids))).values()]
     chosen = [v for v in found if (queue is None or v.queue == queue) and (state is None or v.state is state)]
     return sorted(
         chosen, key=lambda v: (v.next_run_time is None, v.next_run_time and v.next_run_time.timestamp(), v.id)
@@ -154,7 +178,7 @@ async def get_jobs(
 
 async def get_dead(store: Store, limit: int) -> list[JobView]:
     """See `BackgroundTaskScheduler.get_dead`."""
-    return [view_of(stored) for stored in await queries.read_dead(store, limit)]
+    return [view_of(stored, store.sealer) for stored in await queries.read_dead(store, limit)]
 
 
 # -- end ------------------------------------------------------------------------------------------------------------
@@ -212,7 +236,7 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
     for _ in range(TRIES):
         stored = await _read(store, job_id)
         version = int(stored.fields.get("version", b"0"))
-        job = Job.decode(job_id, stored.fields["record"], version=version)
+        job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
         now_ms = await _instant(shard)
         try:
             if await shard.modify(job_id, version, compute(job, stored, now_ms), assumed_ms=now_ms):
@@ -236,11 +260,13 @@ async def resume(store: Store, job_id: str) -> JobView | None:
             when: Any = "saved" if "paused_ms" in stored.fields else False
             return {"kind": "resumed", "when": when}
         schedule = job.schedule.unbased()
-        record = _with_schedule(job, schedule)
-        return {"kind": "resumed", "when": _from_now(schedule, job_id, now_ms), "record": record.pack()}
+        change: dict[str, Any] = {"kind": "resumed", "when": _from_now(schedule, job_id, now_ms)}
+        if schedule != job.schedule:
+            change["record"] = _with_schedule(job, schedule).pack(job_id, store.sealer)
+        return change
 
     stored = await _change(store, job_id, compute)
-    return None if stored is None else view_of(stored)
+    return None if stored is None else view_of(stored, store.sealer)
 
 
 def _with_schedule(job: Job, schedule: Schedule | None, timezone: str | None = None) -> Record:
@@ -250,7 +276,7 @@ def _with_schedule(job: Job, schedule: Schedule | None, timezone: str | None = N
     zone = timezone or job.timezone
     if zone != "UTC":
         options["timezone"] = zone
-    return Record(job.record.task, job.record.name, job.record.payload, options)
+    return replace(job.record, options=options)
 
 
 async def reschedule(
@@ -271,7 +297,7 @@ async def reschedule(
         if isinstance(made, DateSchedule):
             record = _with_schedule(job, None, zone)
             return {
-                "kind": "modified", "when": [made.run_ms, 0], "record": record.pack(),
+                "kind": "modified", "when": [made.run_ms, 0], "record": record.pack(job_id, store.sealer),
                 "unset": ["periodic", "declared", "runs_left"],
             }  # fmt: skip
         assert isinstance(made, Schedule)
@@ -279,10 +305,16 @@ async def reschedule(
         if due == "end":
             raise InvalidScheduleError(f"the schedule ({made.describe()}) never fires from now on", field="schedule")
         record = _with_schedule(job, made, zone)
-        return {"kind": "modified", "when": due, "record": record.pack(), "set": ["periodic", 1], "unset": ["declared"]}
+        return {
+            "kind": "modified",
+            "when": due,
+            "record": record.pack(job_id, store.sealer),
+            "set": ["periodic", 1],
+            "unset": ["declared"],
+        }
 
     stored = await _change(store, job_id, compute)
-    return None if stored is None else view_of(stored)
+    return None if stored is None else view_of(stored, store.sealer)
 
 
 async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mapping[str, Any]) -> JobView:
@@ -300,6 +332,8 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         if changes.get("max_runs") is not None and job.schedule is None:
             raise InvalidInputError("max_runs is for periodic jobs; this one runs once", field="max_runs")
         payload = job.record.payload
+        if job.record.locked:
+            raise UnknownKeyError(f"job {job_id!r} is {job.record.locked}, and this process has no keys to change it")
         if "args" in changes or "kwargs" in changes:
             limit = scheduler.max_payload_bytes
             args, kwargs = unpack_payload(payload)
@@ -327,9 +361,10 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         tags = check_tags(changes["tags"]) if "tags" in changes else job.tags
         if tags:
             wire["tags"] = tags
-        record = Record(task, check_name(changes.get("name", job.record.name)), payload, wire)
+        name = check_name(changes.get("name", job.record.name))
+        record = replace(job.record, task=task, name=name, payload=payload, options=wire)
         change: dict[str, Any] = {
-            "kind": "modified", "when": when, "record": record.pack(), "set": options.hash_fields(),
+            "kind": "modified", "when": when, "record": record.pack(job_id, store.sealer), "set": options.hash_fields(),
             "unset": [n for n in ("max_instances", "max_recoveries", "delivery", "declared") if n in stored.fields],
         }  # fmt: skip
         if "max_runs" in changes and changes["max_runs"] is None:
@@ -343,4 +378,27 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
     stored = await _change(store, job_id, compute)
     if stored is None:
         raise JobLookupError(f"job {job_id!r} has ended meanwhile")
-    return view_of(stored)
+    return view_of(stored, store.sealer)
+
+
+async def reseal(store: Store) -> int:
+    """See `BackgroundTaskScheduler.reseal_jobs`."""
+    sealer = store.sealer
+    if sealer is None:
+        raise InvalidInputError("reseal_jobs needs payload_security: there is no key to seal with", field="keys")
+    sealed = 0
+
+    def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
+        return {"kind": "modified", "when": False, "record": job.record.pack(job.id, sealer)}
+
+    async for job_id in queries.find_ids(store):
+        try:
+            stored = await _read(store, job_id)
+            if Record.unpack(stored.fields["record"], job_id, sealer).label != sealer.label:
+                await _change(store, job_id, compute)
+                sealed += 1
+        except JobLookupError:
+            continue  # it has ended, or is dead
+        except (EncodingError, RecordVersionError, UnknownKeyError, UntrustedRecordError) as error:
+            log.warning("job %r is left as it is: %s", job_id, error)
+    return sealed

@@ -100,7 +100,9 @@ class Reason(StrEnum):
     SCHEDULE_ERROR = "schedule_error"
     """Its schedule raised when the next fire time was sought."""
     UNREADABLE = "unreadable"
-    """The record or its arguments cannot be decoded by this version."""
+    """The record or its arguments cannot be decoded by this version, or with the keys of this process."""
+    UNTRUSTED = "untrusted"
+    """Its record is not signed by a payload key of this worker, was changed, or is another job's."""
     CANCELLED = "cancelled"
     """Somebody cancelled it."""
     REPLACED = "replaced"
@@ -154,6 +156,8 @@ class JobView:
     tags: tuple[str, ...] = ()
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    encrypted: bool = False
+    """The arguments are encrypted and this process has no key for them: `args` and `kwargs` are empty."""
     coalesce: bool = True
     max_instances: int = 1
     misfire_grace_time: float | None = None

@@ -22,6 +22,7 @@ __all__ = ["JobOptions", "check_executor", "check_id", "check_queue", "check_set
 MAX_NAME_LENGTH = 512
 MAX_TAGS = 64
 DEFAULT_MAX_RECOVERIES = 3
+DURABILITIES = ("replicated", "fsynced")
 
 
 def seconds_to_ms(value: float | timedelta, field: str, *, minimum_ms: int = 0) -> int:
@@ -84,6 +85,8 @@ def check_id(value: Any, field: str = "job_id") -> str:
 
 def check_queue(value: Any, field: str = "queue") -> str:
     """A queue's name: printable text without spaces, and not of the scheduler's own `local:` queues."""
+    if value == "default":
+        return "default"
     text = _text(value, field)
     if any(character.isspace() for character in text) or text.startswith("local:"):
         raise InvalidInputError(f"{field} is {text!r}; no spaces, and 'local:' is reserved", field=field)
@@ -92,6 +95,8 @@ def check_queue(value: Any, field: str = "queue") -> str:
 
 def check_tags(value: Any, field: str = "tags") -> tuple[str, ...]:
     """Tags: a list of texts, without repeats."""
+    if value == ():
+        return ()
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidInputError(f"{field} is {value!r}; pass a list of str, for example [{value!r}]", field=field)
     tags = tuple(dict.fromkeys(_text(tag, field) for tag in value))
@@ -165,6 +170,8 @@ class JobOptions:
         Raises:
             InvalidInputError: an unknown name, or a wrong value.
         """
+        if not values:
+            return self
         changes: dict[str, Any] = {}
         for name, value in values.items():
             match name:
@@ -219,6 +226,8 @@ class JobOptions:
 
     def to_wire(self) -> dict[str, Any]:
         """What differs from the defaults, for the record."""
+        if self is _DEFAULTS:
+            return {}
         wire: dict[str, Any] = {}
         for option in fields(self):
             value = getattr(self, option.name)

@@ -13,6 +13,7 @@ from redsched.errors import JobLookupError, ResultTimeoutError
 from redsched.events import history
 from redsched.feed import EventFeed
 from redsched.model import Event, Outcome, TaskExecutionResult
+from redsched.sealing import open_result
 from redsched.store import queries
 from redsched.store.store import Store
 
@@ -60,10 +61,13 @@ async def _result_of(store: Store, event: Event) -> TaskExecutionResult:
     data = None
     if event.kind == "done":
         # A one-shot job's run has its job's id; a periodic job's run is named by its fire time.
-        data = await queries.read_result(store, event.job_id, event.job_id)
+        run_id = event.job_id
+        data = await queries.read_result(store, event.job_id, run_id)
         if data is None and event.fire_time is not None:
-            fire_ms = round(event.fire_time.timestamp() * 1000)
-            data = await queries.read_result(store, event.job_id, f"{event.job_id}@{fire_ms}")
+            run_id = f"{event.job_id}@{round(event.fire_time.timestamp() * 1000)}"
+            data = await queries.read_result(store, event.job_id, run_id)
+        if data is not None:
+            data = open_result(store.sealer, run_id, data)
     kind = {"removed": Outcome.CANCELLED, "skipped": Outcome.MISSED}.get(event.kind)
     return TaskExecutionResult(
         job_id=event.job_id,

@@ -11,8 +11,9 @@ from typing import Any, Self, Unpack
 
 from redsched import declare, jobs, running
 from redsched.background import ServiceProvider
-from redsched.codec import MAX_PAYLOAD_BYTES
+from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
 from redsched.config import SchedulerConfig
+from redsched.doctor import Finding, examine
 from redsched.embedded import EmbeddedServer, resolve
 from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
 from redsched.events import history
@@ -26,6 +27,7 @@ from redsched.model import Event, JobView, State, TaskExecutionResult
 from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
 from redsched.results import past_results, wait_for_result
 from redsched.schedules import Schedule
+from redsched.sealing import PayloadSecurity
 from redsched.spec import JobSpec, ScheduleOptions
 from redsched.standard import standard
 from redsched.store import queries
@@ -77,12 +79,16 @@ class BackgroundTaskScheduler:
         declared_tasks: whether `start` stores the jobs of functions decorated with `@schedule_task`.
         dead_max, dead_age: how many dead runs are kept, and for how long (seconds).
         events_max: entries of the events stream; one carries a batch of up to 250 transitions.
-        max_payload_bytes: the largest arguments of a job, encoded.
+        max_payload_bytes: the largest arguments of a job, encoded. A worker reads no record that is much longer (it
+            ends dead): let all processes of a prefix name the same.
         retry_for: seconds for which a call is sent again while Redis does not answer.
         connection_pool_size: how many connections this process opens at most; a worker holds three for each shard.
         health_check_interval: seconds after which an unused connection is tried before it is used; 0 = not.
         lock_prefix: names the key of the leases. Every process of a prefix must name the same.
         redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
+        payload_security: keys with which jobs and results are signed, or encrypted: see `PayloadSecurity`.
+        durability_replicas: how many replicas must have a job that is scheduled with durability="replicated".
+        durability_timeout: seconds that a call with `durability` waits; then DurabilityError says that it is stored.
 
     Raises:
         InvalidConfigError: a setting is wrong; the message names it.
@@ -116,18 +122,25 @@ class BackgroundTaskScheduler:
         health_check_interval: float = 0.0,
         lock_prefix: str | None = None,
         redis_options: Mapping[str, Any] | None = None,
+        payload_security: PayloadSecurity | None = None,
+        durability_replicas: int = 1,
+        durability_timeout: float | timedelta = 5.0,
     ) -> None:
         if not isinstance(redis_url, str) or "://" not in redis_url:
+            # Before an @ there may be a password, whatever else is wrong.
+            shown = "***@" + str(redis_url).rpartition("@")[2] if "@" in str(redis_url) else redis_url
             raise InvalidConfigError(
-                f"redis_url is {redis_url!r}; pass a URL such as redis://localhost:6379", field="redis_url"
+                f"redis_url is {shown!r}; pass a URL such as redis://localhost:6379", field="redis_url"
             )
         check_settings(
             queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
             max_payload_bytes=max_payload_bytes, connection_pool_size=connection_pool_size,
-            shutdown_grace=shutdown_grace, retry_for=retry_for,
+            durability_replicas=durability_replicas, shutdown_grace=shutdown_grace, retry_for=retry_for,
             job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
             service_provider=service_provider,
         )  # fmt: skip
+        if payload_security is not None and not isinstance(payload_security, PayloadSecurity):
+            raise InvalidConfigError("payload_security must be a PayloadSecurity([key, …])", field="payload_security")
         lease_ms = seconds_to_ms(lease, "lease", minimum_ms=200)
         limits = Limits(
             lease_ms=lease_ms,
@@ -136,13 +149,14 @@ class BackgroundTaskScheduler:
             dead_age_ms=seconds_to_ms(dead_age, "dead_age"),
             dead_max=dead_max,
             events_max=events_max,
+            record_max=max_payload_bytes + RECORD_OVERHEAD_BYTES,
         )
         self.id = new_id()
         """This process' part of the fleet: the id of its worker, and of its own queue."""
         self.redis_url = redis_url
         self.prefix = job_store_prefix
         self.timezone = parse_timezone(timezone, "UTC")
-        self.options = JobOptions().with_values(job_defaults or {}, "job_defaults: ")
+        self.options = JobOptions.from_wire({}).with_values(job_defaults or {}, "job_defaults: ")
         self.registry = TaskRegistry(default_registry)
         self.registry.provider = service_provider
         self.registry.packages = tuple(task_packages)
@@ -156,6 +170,8 @@ class BackgroundTaskScheduler:
             "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
             "max_connections": connection_pool_size, "lock_prefix": lock_prefix,
             "health_check_interval": seconds_to_ms(health_check_interval, "health_check_interval") / 1000,
+            "security": payload_security, "durability_replicas": durability_replicas,
+            "durability_timeout_ms": seconds_to_ms(durability_timeout, "durability_timeout", minimum_ms=1),
         }  # fmt: skip
         if not redis_url.startswith("embedded:"):
             self._store = Store(redis_url, job_store_prefix, **self._store_settings)
@@ -228,6 +244,10 @@ class BackgroundTaskScheduler:
             await store.agree()
             for shard in store.shards:
                 await shard.travel()  # asks for the time: says early and clearly if Redis is not there
+            for where, policy in (await queries.read_eviction_policy(store)).items():
+                log.warning(
+                    "Redis at %s has maxmemory-policy %s: when full it throws jobs away; set noeviction", where, policy
+                )
             if self._declared_tasks and declare.declared:
                 await self.schedule_many(declare.declared)
             if self.declared:
@@ -583,6 +603,24 @@ class BackgroundTaskScheduler:
     async def requeue(self, *run_ids: str) -> list[str]:
         """Give dead runs another life, with all their attempts. Returns the ids of those that were dead."""
         return await jobs.requeue(await self.store(), run_ids)
+
+    async def examine_server(self) -> list[Finding]:
+        """See whether the server is set up so that the promises hold: `redsched doctor` as a call. Changes nothing.
+
+        Raises:
+            StoreUnavailableError: no answer from Redis.
+            StoreAccessError: it does not let this user in.
+        """
+        return await examine(await self.store())
+
+    async def reseal_jobs(self) -> int:
+        """Seal all jobs with the first key that are not yet: after a rotation of keys, or when a fleet begins to use
+        them. Returns how many were. Those that cannot be trusted or read are left as they are, with a warning.
+
+        Raises:
+            InvalidInputError: this scheduler has no `payload_security`.
+        """
+        return await jobs.reseal(await self.store())
 
     async def clear_all_jobs(self) -> int:
         """Remove every job, run, result and event of this prefix. Returns how many jobs there were.

@@ -15,7 +15,16 @@ from redsched.circuit import CircuitBreakerPolicy
 from redsched.codec import pack_payload
 from redsched.errors import InvalidInputError, InvalidScheduleError
 from redsched.job import Definition
-from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags, seconds_to_ms
+from redsched.options import (
+    DURABILITIES,
+    JobOptions,
+    check_executor,
+    check_id,
+    check_name,
+    check_queue,
+    check_tags,
+    seconds_to_ms,
+)
 from redsched.policies import RetryPolicy
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.tasks import Task
@@ -58,6 +67,8 @@ class ScheduleOptions(TypedDict, total=False):
     """A periodic job ends after so many runs."""
     next_run_time: datetime | None
     """An explicit first run, whatever the schedule says; None = added paused."""
+    durability: str | None
+    """replicated or fsynced: return when a replica, or the disk, has the job; None (default): when Redis has it."""
 
 
 class SpecOptions(ScheduleOptions, total=False):
@@ -76,7 +87,9 @@ class SpecOptions(ScheduleOptions, total=False):
     dst_fold: str
 
 
-_JOB_WORDS = frozenset({"args", "kwargs", "tags", "job_id", "queue", "replace_existing", "timezone", "next_run_time"})
+_JOB_WORDS = frozenset(
+    {"args", "kwargs", "tags", "job_id", "queue", "replace_existing", "timezone", "next_run_time", "durability"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +202,7 @@ class JobSpec:
             tags=check_tags(given.get("tags", ())),
             at_ms=None if explicit is None else instant_ms(explicit, zone, "next_run_time"),
             paused=paused,
+            durability=_durability(given.get("durability")),
         )
         if isinstance(when, int):
             definition.delay_ms = when
@@ -238,6 +252,13 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str,
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
         raise InvalidInputError(f"kwargs is {kwargs!r}; pass a dict with str keys", field="kwargs")
     return args, kwargs
+
+
+def _durability(value: Any) -> str | None:
+    if value is not None and value not in DURABILITIES:
+        allowed = " or ".join(map(repr, DURABILITIES))
+        raise InvalidInputError(f"durability is {value!r}; it must be {allowed}", field="durability")
+    return value
 
 
 def _mode(replace_existing: Any, has_id: bool) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-import msgpack
-
-from redsched.codec import unpack_payload
+from redsched.codec import unpack_foreign, unpack_payload
 from redsched.errors import RedschedError
+from redsched.ids import job_of
 from redsched.job import Job
 from redsched.model import JobView, Reason, State
+from redsched.sealing import Sealer
 from redsched.store.clock import from_ms
 from redsched.store.queries import StoredJob
 
@@ -22,9 +22,9 @@ def _int(data: bytes | None) -> int:
 
 
 def _state(stored: StoredJob) -> State:
-    state = stored.fields.get("state")
-    if state is not None:
-        return State(state.decode())
+    state = stored.fields.get("state", b"").decode(errors="replace")
+    if state in (State.PAUSED, State.DEAD):
+        return State(state)
     return State.RUNNING if "fence" in stored.fields or stored.running else State.SCHEDULED
 
 
@@ -36,20 +36,28 @@ def _reason(stored: StoredJob) -> Reason | None:
         return None
 
 
-def view_of(stored: StoredJob, *, with_arguments: bool = True) -> JobView:
+def view_of(stored: StoredJob, sealer: Sealer | None = None) -> JobView:
     """What is stored of a job, decoded. What cannot be decoded is shown as such, with the error."""
+    try:
+        return _view_of(stored, sealer)
+    except Exception as problem:  # anybody may have written it: one such job must not hide the others
+        queue = stored.fields.get("queue", b"default").decode(errors="replace")
+        text = str(problem) if isinstance(problem, RedschedError) else f"{type(problem).__name__}: {problem}"
+        return JobView(
+            id=stored.id, name="?", task="?", queue=queue, state=_state(stored), next_run_time=None, schedule="?",
+            timezone="UTC", running=stored.running + ("fence" in stored.fields), waiting=stored.waiting,
+            reason=Reason.UNREADABLE, error=text,
+        )  # fmt: skip
+
+
+def _view_of(stored: StoredJob, sealer: Sealer | None) -> JobView:
     fields = stored.fields
     error = fields.get("error", b"").decode(errors="replace") or None
     running = stored.running + ("fence" in fields)
     queue = fields.get("queue", b"default").decode()
-    try:
-        job = Job.decode(stored.id, fields.get("record", b""))
-        args, kwargs = unpack_payload(job.record.payload) if with_arguments else ([], {})
-    except RedschedError as problem:
-        return JobView(
-            id=stored.id, name="?", task="?", queue=queue, state=_state(stored), next_run_time=None, schedule="?",
-            timezone="UTC", running=running, waiting=stored.waiting, reason=Reason.UNREADABLE, error=str(problem),
-        )  # fmt: skip
+    job = Job.decode(job_of(stored.id), fields.get("record", b""), sealer)
+    encrypted = job.record.locked == "encrypted"
+    args, kwargs = ([], {}) if encrypted else unpack_payload(job.record.payload)
     zone = ZoneInfo(job.timezone)
     due: datetime | None = None if stored.due_ms is None else from_ms(stored.due_ms, zone)
     state = _state(stored)
@@ -70,6 +78,7 @@ def view_of(stored: StoredJob, *, with_arguments: bool = True) -> JobView:
         tags=job.tags,
         args=tuple(args),
         kwargs=kwargs,
+        encrypted=encrypted,
         coalesce=options.coalesce,
         max_instances=options.max_instances,
         misfire_grace_time=None if options.misfire_grace_ms is None else options.misfire_grace_ms / 1000,
@@ -81,7 +90,7 @@ def view_of(stored: StoredJob, *, with_arguments: bool = True) -> JobView:
         running=running,
         waiting=stored.waiting,
         attempt=_int(fields.get("attempt")) + ("fence" in fields),
-        progress=msgpack.unpackb(progress, raw=False) if progress else None,
+        progress=unpack_foreign(progress) if progress else None,
         reason=_reason(stored),
         error=error,
         version=_int(fields.get("version")),

@@ -3,13 +3,16 @@
 -- Gives   bury()
 -- State   running | scheduled -> dead
 
+-- A longer record is nothing that was scheduled: each dead run would hold a copy of it.
+local KEPT_BYTES = 16777216
+
 -- `own` is the job of a run that has its own hash, nil for a one-shot job's only run.
 local function bury(run_id, own, reason, err)
   local key
   if own then
     key = run_key(run_id)
     local record = call('HMGET', job_key(own), 'record', 'queue')
-    if record[1] then
+    if record[1] and #record[1] <= KEPT_BYTES then
       call('HSET', key, 'record', record[1])
     end
     if record[2] then

@@ -1,9 +1,9 @@
 -- claim: due runs, each under a lease and with a fencing token of its own.
--- Needs   job, event, worker, leases, lease_ms
+-- Needs   job, event, worker, leases, lease_ms, readable, spoil (for claim)
 -- Gives   claim(queue, limit) -> how many; rows are collected in `claims` and `plans`
 -- State   scheduled -> running
 --
--- A claims row: run id, fence, attempt, fire_ms, record, queue, fires of its batch or false,
+-- A claims row: run id, fence, attempt, fire_ms, record (or its length: see readable), queue, fires of its batch or false,
 --               the fire that the worker is to find the following one of, job version,
 --               how often it was postponed before, and 1 if it was started in time before (no misfire then)
 -- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
@@ -26,6 +26,7 @@ end
 
 -- A periodic job: hand out its fire and move it on in one step, or hand it to the worker to be planned.
 local function claim_periodic(id, job, queue, due, remove)
+  local fire_ms = assert(tonumber(job.next_ms), 'its next fire is no instant')
   local after = tonumber(job.after_ms)
   if not after or (after ~= 0 and after <= now_ms) then
     -- Something was missed, or the following fire is not known. If this worker dies, another plans after the lease.
@@ -33,13 +34,12 @@ local function claim_periodic(id, job, queue, due, remove)
     call('HSET', job_key(id), 'plan_fence', fence)
     call('ZADD', due, now_ms + lease_ms, id)
     plans[#plans + 1] = {
-      id, fence, tonumber(job.next_ms), tonumber(job.version) or 0, live_count(id), tonumber(job.runs_left) or false,
-      job.record, queue, tonumber(job.postponed) or 0,
+      id, fence, fire_ms, tonumber(job.version) or 0, live_count(id), tonumber(job.runs_left) or false,
+      readable(job.record), queue, tonumber(job.postponed) or 0,
     }
     return
   end
-  local fire_ms = tonumber(job.next_ms)
-  if live_count(id) >= (tonumber(job.max_instances) or 1) then
+  if is_full(id, job) then
     event('skipped', id, 'max_instances', fire_ms, fire_ms, 1)
   else
     local fence = next_fence()
@@ -57,7 +57,7 @@ local function claim_periodic(id, job, queue, due, remove)
       call('HDEL', job_key(id), 'reason', 'postponed')
     end
     claims[#claims + 1] = {
-      run_id, fence, 1, fire_ms, job.record, queue, false, after ~= 0 and after or false, tonumber(job.version) or 0,
+      run_id, fence, 1, fire_ms, readable(job.record), queue, false, after ~= 0 and after or false, tonumber(job.version) or 0,
       tonumber(job.postponed) or 0, 0,
     }
   end
@@ -71,10 +71,22 @@ local function claim_periodic(id, job, queue, due, remove)
   end
 end
 
+-- The fires of a batch that are left. A reply of nested lists would break the connection of whoever gets it.
+local function fires_of(run)
+  if not run.fires then
+    return false
+  end
+  local fires = #run.fires < 10000000 and cmsgpack.unpack(run.fires)
+  for i = 1, #fires do
+    assert(type(fires[i]) == 'number', 'its fires are no instants')
+  end
+  return fires
+end
+
 -- A further attempt of a run that has its own hash (a retry, a recovered or a requeued run).
 local function claim_waiting(run_id, own, queue, due, remove)
   local run = to_table(call('HGETALL', run_key(run_id)))
-  local job = call('HMGET', job_key(own), 'record', 'max_instances', 'fence')
+  local job = call('HMGET', job_key(own), 'record', 'max_instances', 'fence', 'blocked')
   local record = run.record or job[1]
   if not record or not run.fire_ms then
     call('DEL', run_key(run_id))
@@ -85,15 +97,21 @@ local function claim_waiting(run_id, own, queue, due, remove)
   end
   if (job[3] and 1 or 0) + live_count(own) >= (tonumber(job[2]) or 1) then
     call('ZADD', due, now_ms + 1000, run_id)
+    if job[1] then
+      call('HSET', job_key(own), 'blocked', run_id, 'blocked_ms', now_ms + 3000)
+    end
     return
+  end
+  if job[4] == run_id then
+    call('HDEL', job_key(own), 'blocked', 'blocked_ms')
   end
   local fence = next_fence()
   call('SREM', prefix .. 'waiting:' .. own, run_id)
   start_run(run_id, own, fence, { 'job', own })
   remove[#remove + 1] = run_id
   claims[#claims + 1] = {
-    run_id, fence, (tonumber(run.attempt) or 0) + 1, tonumber(run.fire_ms), record, queue,
-    run.fires and cmsgpack.unpack(run.fires) or false, false, 0, tonumber(run.postponed) or 0,
+    run_id, fence, (tonumber(run.attempt) or 0) + 1, tonumber(run.fire_ms), readable(record), queue,
+    fires_of(run), false, 0, tonumber(run.postponed) or 0,
     tonumber(run.begun) or 0,
   }
 end
@@ -105,7 +123,7 @@ local function claim_own(id, job, due_ms, queue)
   call('HSET', job_key(id), 'fence', fence, 'owner', worker, 'fire_ms', fire_ms)
   hold(id)
   claims[#claims + 1] = {
-    id, fence, (tonumber(job.attempt) or 0) + 1, tonumber(fire_ms), job.record, queue, false, false, 0,
+    id, fence, (tonumber(job.attempt) or 0) + 1, tonumber(fire_ms), readable(job.record), queue, false, false, 0,
     tonumber(job.postponed) or 0, tonumber(job.begun) or 0,
   }
 end
@@ -122,46 +140,60 @@ local function claim_beside(id, job, due_ms, queue)
     local run_id = id .. '@' .. due_ms
     start_run(run_id, id, fence, { 'job', id, 'fire_ms', due_ms, 'record', job.record, 'queue', queue })
     call('HSET', job_key(id), 'has_runs', 1)
-    claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), job.record, queue, false, false, 0, 0, 0 }
+    claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), readable(job.record), queue, false, false, 0, 0, 0 }
+  end
+end
+
+local function claim_member(id, due_ms, queue, due, remove)
+  local own = job_of(id)
+  if own then
+    return claim_waiting(id, own, queue, due, remove)
+  end
+  local key = job_key(id)
+  local fields = call('HGETALL', key)
+  if #fields == 2 then
+    -- The usual case: a one-shot job with nothing but its record.
+    local fence = next_fence()
+    call('HSET', key, 'fence', fence, 'owner', worker, 'fire_ms', due_ms)
+    hold(id)
+    remove[#remove + 1] = id
+    claims[#claims + 1] = { id, fence, 1, tonumber(due_ms), readable(fields[2]), queue, false, false, 0, 0, 0 }
+    return
+  end
+  local job = to_table(fields)
+  if not job.record then
+    remove[#remove + 1] = id
+  elseif job.periodic then
+    claim_periodic(id, job, queue, due, remove)
+  else
+    remove[#remove + 1] = id
+    if job.fence or job.beside then
+      claim_beside(id, job, due_ms, queue)
+    else
+      claim_own(id, job, due_ms, queue)
+    end
   end
 end
 
 local function claim(queue, limit)
   local due = due_key(queue)
   local members = call('ZRANGE', due, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
-  local remove = {}
-  for i = 1, #members, 2 do
-    local id, due_ms = members[i], members[i + 1]
-    local own = job_of(id)
-    if own then
-      claim_waiting(id, own, queue, due, remove)
-    else
-      local key = job_key(id)
-      local fields = call('HGETALL', key)
-      if #fields == 2 then
-        -- The usual case: a one-shot job with nothing but its record.
-        local fence = next_fence()
-        call('HSET', key, 'fence', fence, 'owner', worker, 'fire_ms', due_ms)
-        hold(id)
-        remove[#remove + 1] = id
-        claims[#claims + 1] = { id, fence, 1, tonumber(due_ms), fields[2], queue, false, false, 0, 0, 0 }
-      else
-        local job = to_table(fields)
-        if not job.record then
-          remove[#remove + 1] = id
-        elseif job.periodic then
-          claim_periodic(id, job, queue, due, remove)
-        else
-          remove[#remove + 1] = id
-          if job.fence or job.beside then
-            claim_beside(id, job, due_ms, queue)
-          else
-            claim_own(id, job, due_ms, queue)
-          end
-        end
-      end
+  local remove, at = {}, 1
+  local function claim_on()
+    while at < #members and not is_enough() do
+      claim_member(members[at], members[at + 1], queue, due, remove)
+      at = at + 2
     end
+    return true
   end
+  repeat
+    local fine, problem = pcall(claim_on)
+    if not fine then
+      spoil(members[at], problem)
+      remove[#remove + 1] = members[at]
+      at = at + 2
+    end
+  until fine
   in_chunks('ZREM', due, remove)
-  return #members / 2
+  return (at - 1) / 2
 end

@@ -1,6 +1,6 @@
 -- job: what several transitions need to know of jobs and runs.
 -- Needs   prefix, call
--- Gives   job_key(), run_key(), job_of(), due_key(), to_table(), live_count(), end_job(), end_if_over(), in_chunks()
+-- Gives   job_key(), run_key(), job_of(), due_key(), span_of(), to_table(), live_count(), is_full(), end_job(), end_if_over(), in_chunks()
 
 local function job_key(id)
   return prefix .. 'job:' .. id
@@ -23,6 +23,12 @@ local function job_of(run_id)
   return nil
 end
 
+-- The fires that a run still has to do: its own, or what is left of a batch. First, last, how many.
+local function span_of(fire_ms, batch)
+  local fires = batch and cmsgpack.unpack(batch) or { fire_ms }
+  return fires[1], fires[#fires], #fires
+end
+
 local function to_table(flat)
   local fields = {}
   for i = 1, #flat, 2 do
@@ -36,6 +42,14 @@ local function live_count(id)
   return call('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf')
 end
 
+-- Whether as many instances of a job run as may; `job` has its fields. A run that found no free place is promised the
+-- next one: newer fires would else keep it waiting for as long as the job is busy. It asks again each second, so the
+-- promise ends by itself where nobody serves its queue any more.
+local function is_full(id, job)
+  local promised = (tonumber(job.blocked_ms or nil) or 0) > now_ms and 1 or 0
+  return live_count(id) + promised >= (tonumber(job.max_instances) or 1)
+end
+
 -- Call `command key ...` with a list that may be longer than Lua's stack.
 local function in_chunks(command, key, list)
   for from = 1, #list, 1000 do
@@ -45,8 +59,11 @@ end
 
 local function untag(id, tags)
   if tags then
-    for _, name in ipairs(cmsgpack.unpack(tags)) do
-      call('SREM', prefix .. 'tag:' .. name, id)
+    local fine, names = pcall(cmsgpack.unpack, tags)
+    for _, name in ipairs(fine and type(names) == 'table' and names or {}) do
+      if type(name) == 'string' then
+        call('SREM', prefix .. 'tag:' .. name, id)
+      end
     end
   end
 end

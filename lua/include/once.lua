@@ -10,6 +10,9 @@ local requests_key = prefix .. 'requests:' .. client
 local seen = call('HMGET', requests_key, sequence, 'confirmed')
 local first_reply = seen[1] and cmsgpack.unpack(seen[1])
 local confirmed_before = tonumber(seen[2] or nil)
+if first_reply then
+  call('PEXPIRE', requests_key, 600000) -- a write on this connection as well, for WAIT speaks of no others
+end
 if confirmed_before and tonumber(sequence) < confirmed_before then
   first_reply = { 'OK', now_us, {}, 0 }
 end

@@ -11,7 +11,13 @@ local function forget_dead(run_id)
     call('DEL', key)
     untag(run_id, h[2])
   end
-  call('ZREM', dead, run_id)
+end
+
+local function forget(run_ids)
+  for _, run_id in ipairs(run_ids) do
+    pcall(forget_dead, run_id)
+    call('ZREM', dead, run_id)
+  end
 end
 
 local function reap(gone_ms, dead_age_ms, dead_max)
@@ -23,22 +29,19 @@ local function reap(gone_ms, dead_age_ms, dead_max)
       local fire = call('ZSCORE', due_key(queue), run_id)
       call('ZREM', due_key(queue), run_id)
       if not own then
-        call('HDEL', job_key(run_id), 'next_ms', 'after_ms', 'periodic')
+        redis.pcall('HDEL', job_key(run_id), 'next_ms', 'after_ms', 'periodic')
       end
       event('dead', own or run_id, 'process_gone', fire, fire, 1)
-      bury(run_id, own, 'process_gone', 'the process ' .. id .. ', the only one that had this function, is gone')
+      local why = 'the process ' .. id .. ', the only one that had this function, is gone'
+      pcall(bury, run_id, own, 'process_gone', why)
     end
     if #stranded < 100 then
       call('ZREM', workers, id)
     end
   end
-  for _, run_id in ipairs(call('ZRANGE', dead, '-inf', now_ms - dead_age_ms, 'BYSCORE', 'LIMIT', 0, 100)) do
-    forget_dead(run_id)
-  end
+  forget(call('ZRANGE', dead, '-inf', now_ms - dead_age_ms, 'BYSCORE', 'LIMIT', 0, 100))
   local surplus = call('ZCARD', dead) - dead_max
   if surplus > 0 then
-    for _, run_id in ipairs(call('ZRANGE', dead, 0, math.min(surplus, 100) - 1)) do
-      forget_dead(run_id)
-    end
+    forget(call('ZRANGE', dead, 0, math.min(surplus, 100) - 1))
   end
 end

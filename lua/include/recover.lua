@@ -1,5 +1,5 @@
 -- recover: runs whose lease expired, because their worker died, hung or was cut off.
--- Needs   job, bury, settle (end_run), wake, event, leases
+-- Needs   job, bury, settle (end_run), wake, event, spoil, leases
 -- Gives   recover(limit)
 -- State   running -> scheduled | dead | (ended, if it was cancelled)
 
@@ -14,15 +14,16 @@ local function recover_run(run_id)
   local attempt = (tonumber(run.attempt) or 0) + 1
   local recoveries = tonumber(run.recoveries) or 0
   local anew = not own and is_anew(run)
+  local first, last, count = span_of(run.fire_ms, run.fires)
   if run.cancel or anew or not (job.record or run.record) then
     local reason = anew and not run.cancel and 'replaced' or 'cancelled'
-    event('cancelled', own or run_id, reason, run.fire_ms, run.fire_ms, 1, attempt)
+    event('cancelled', own or run_id, reason, first, last, count, attempt)
     end_run(run_id, own, job)
   elseif job.delivery == 'at_most_once' then
-    event('dead', own or run_id, 'at_most_once', run.fire_ms, run.fire_ms, 1, attempt)
+    event('dead', own or run_id, 'at_most_once', first, last, count, attempt)
     bury(run_id, own, 'at_most_once', 'its worker ' .. run.owner .. ' died')
   elseif recoveries >= (tonumber(job.max_recoveries) or 3) then
-    event('dead', own or run_id, 'recoveries_used_up', run.fire_ms, run.fire_ms, 1, attempt)
+    event('dead', own or run_id, 'recoveries_used_up', first, last, count, attempt)
     bury(run_id, own, 'recoveries_used_up', 'its workers died ' .. (recoveries + 1) .. ' times, the last was ' .. run.owner)
   else
     event('recovered', own or run_id, 'lease_expired', run.fire_ms, run.fire_ms, 1, attempt, run.owner)
@@ -41,7 +42,10 @@ end
 local function recover(limit)
   local expired = call('ZRANGE', leases, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, limit)
   for _, run_id in ipairs(expired) do
-    recover_run(run_id)
+    local fine, problem = pcall(recover_run, run_id)
+    if not fine then
+      spoil(run_id, problem)
+    end
   end
   in_chunks('ZREM', leases, expired)
 end

@@ -1,5 +1,5 @@
 -- replay: a poll whose reply was lost is sent again, and must give the same runs, not others.
--- Needs   job, claim, worker, prefix
+-- Needs   job, claim, readable, worker, prefix
 -- Gives   replayed(sequence), remember(refused), note_following(rows), report(refused)
 -- Why     Only ids and tokens of the last poll are kept; the records are read again from the runs themselves. A
 --         run whose lease expired before the resend has been given to another, and is left out. A copy of an older
@@ -23,7 +23,7 @@ local function replayed(wanted)
   local saved_poll = call('HMGET', worker_key, 'sequence', 'last')
   if saved_poll[1] ~= wanted then
     if saved_poll[1] and tonumber(saved_poll[1]) > tonumber(wanted) then
-      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0 }
+      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0, {} }
     end
     return nil
   end
@@ -34,8 +34,8 @@ local function replayed(wanted)
     if tonumber(run.fence) == row[2] and run.owner == worker then
       local record = run.record or call('HGET', job_key(own), 'record')
       claims[#claims + 1] = {
-        row[1], row[2], row[3], tonumber(run.fire_ms), record, row[7],
-        run.fires and cmsgpack.unpack(run.fires) or false, row[4], row[5], row[6], row[8],
+        row[1], row[2], row[3], tonumber(run.fire_ms), readable(record), row[7],
+        fires_of(run), row[4], row[5], row[6], row[8],
       }
     end
   end
@@ -44,7 +44,7 @@ local function replayed(wanted)
     if tonumber(job.plan_fence) == row[2] then
       plans[#plans + 1] = {
         row[1], row[2], tonumber(job.next_ms), tonumber(job.version) or 0, live_count(row[1]),
-        tonumber(job.runs_left) or false, job.record, job.queue or 'default',
+        tonumber(job.runs_left) or false, readable(job.record), job.queue or 'default',
         tonumber(job.postponed) or 0,
       }
     end

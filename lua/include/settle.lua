@@ -18,6 +18,12 @@ local function end_run(run_id, own, job)
   if own then
     call('DEL', run_key(run_id))
     call('ZREM', prefix .. 'live:' .. own, run_id)
+    local blocked = call('HGET', job_key(own), 'blocked')
+    if blocked and call('SISMEMBER', prefix .. 'waiting:' .. own, blocked) == 1 then
+      local queue = call('HGET', run_key(blocked), 'queue') or call('HGET', job_key(own), 'queue') or nil
+      call('ZADD', due_key(queue), 'XX', now_ms, blocked) -- here is a place for it
+      wake(queue or 'default', now_ms)
+    end
     end_if_over(own)
   elseif is_anew(job) or call('EXISTS', prefix .. 'live:' .. run_id, prefix .. 'waiting:' .. run_id) > 0 then
     call('HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'begun')
@@ -97,7 +103,7 @@ local function settle(rows, results)
     local own = job_of(run_id)
     local key = own and run_key(run_id) or job_key(run_id)
     local h = call(
-      'HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue', 'periodic', 'state', 'has_runs'
+      'HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue', 'periodic', 'state', 'has_runs', 'fires'
     )
     if not h[1] or tonumber(h[1]) ~= row[2] or h[2] ~= worker then
       refused[#refused + 1] = run_id
@@ -117,6 +123,12 @@ local function settle(rows, results)
         if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
           event('cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5])
           verb = 'cancelled'
+        end
+        if verb == 'cancelled' and h[10] then
+          local fires = cmsgpack.unpack(h[10]) -- a batch: those of it that had not begun end as well
+          if fires[2] then
+            event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1)
+          end
         end
         if verb == 'retry' then
           put_back(run_id, own, job, now_ms + row[10], row[5])

@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     USAGE = 2, "a wrong option, argument or target"
     UNAVAILABLE = 3, "Redis gave no answer, or could not do what was asked"
     REFUSED = 4, "Redis refused access: wrong password, or an ACL"
+    UNHEALTHY = 5, "doctor: something is wrong with the server"
 
 
 def exit_code_of(error: RedschedError) -> ExitCode:

@@ -127,7 +127,7 @@ def show_job(
             "schedule": job.schedule,
             "time zone": job.timezone,
             "tags": ", ".join(job.tags),
-            "args": job.args,
+            "args": "(encrypted)" if job.encrypted else job.args,
             "kwargs": dict(job.kwargs),
             "running": job.running or None,
             "waiting": job.waiting or None,

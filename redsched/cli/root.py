@@ -8,7 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from redsched import RedschedError, __version__
-from redsched.cli import events, jobs, output, upcoming, worker, workers
+from redsched.chaos import cli as chaos
+from redsched.cli import doctor, events, jobs, output, upcoming, worker, workers
 from redsched.cli.exits import ExitCode, exit_code_of
 from redsched.cli.session import DEFAULT_PREFIX, DEFAULT_URL, Place
 from redsched.demo import cli as demo
@@ -97,5 +98,7 @@ def build() -> typer.Typer:
     app.command("events")(events.events)
     app.command("next")(upcoming.upcoming)
     app.command("workers")(workers.workers)
+    app.command("doctor")(doctor.doctor)
     demo.register(app)
+    chaos.register(app)
     return app

@@ -213,7 +213,7 @@ def add_background_task_scheduler(
         settings: further arguments of `BackgroundTaskScheduler`.
 
     Raises:
-        InvalidConfigError: a setting is wrong; the message names it.
+        InvalidInputError: a setting is wrong; the message names it.
     """
     if "service_provider" in settings:
         raise InvalidConfigError("service_provider is the container itself: leave it out", field="service_provider")

@@ -7,12 +7,16 @@ below is what `docs/architecture.md` shows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from zlib import crc32
 
-__all__ = ["KEY_TABLE", "Keys", "shard_of"]
+LAYOUT_VERSION = 1
+"""Grows when older processes could not work beside newer ones on the same keys: see docs/upgrading.md."""
+
+__all__ = ["KEY_TABLE", "KINDS", "LAYOUT_VERSION", "Keys", "Kind", "shard_of"]
 
 KEY_TABLE: tuple[tuple[str, str, str], ...] = (
-    ("clock", "HASH", "now_us: the highest instant a script has seen; offset_ms: time travel; fence: the last token"),
+    ("clock", "HASH", "now_us: highest instant seen; offset_ms: time travel; fence: last token; layout, shards, …"),
     ("due:<queue>", "ZSET", "job id or run id -> when it is due, ms since the epoch"),
     ("job:<id>", "HASH", "record, version, schedule state; a one-shot job's only run is kept in it as well"),
     ("run:<run id>", "HASH", "a run of a periodic job: fence, owner, attempt, fires; run id = <job id>@<fire ms>"),
@@ -31,6 +35,21 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("circuit:<name>", "HASH", "a circuit breaker that is not simply closed: failures, or open until; expires"),
     ("result:<run id>", "STRING", "what a run returned; expires"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is true of all keys of a kind."""
+
+    type: str
+    has_name: bool
+    expires: bool
+
+
+KINDS = {
+    name.partition(":")[0]: Kind(kind, ":" in name, meaning.endswith("expires")) for name, kind, meaning in KEY_TABLE
+}
+"""By what the keys begin with."""
 
 
 class Keys:
@@ -76,6 +95,22 @@ class Keys:
 
     def result(self, run_id: str) -> str:
         return f"{self.tag}result:{run_id}"
+
+    def samples(self) -> list[tuple[str | int, ...]]:
+        """One command of each kind that a worker and its scripts give, on keys of this shard."""
+        job, due = self.job("sample"), self.due("default")
+        return [
+            ("EVALSHA", "0" * 40, 1, self.clock), ("EVAL", "return 1", 1, self.clock), ("TIME",), ("INFO",),
+            ("HSET", job, "a", "b"), ("HSETNX", job, "a", "b"), ("HGET", job, "a"), ("HMGET", job, "a"),
+            ("HGETALL", job), ("HDEL", job, "a"), ("HINCRBY", job, "a", 1), ("HEXISTS", job, "a"), ("DEL", job),
+            ("EXISTS", job), ("ZADD", due, 1, "a"), ("ZREM", due, "a"), ("ZSCORE", due, "a"), ("ZRANGE", due, 0, 1),
+            ("ZCARD", due), ("ZCOUNT", due, 0, 1), ("ZINCRBY", self.leases, 1, "a"), ("SADD", self.tagged("a"), "b"),
+            ("SREM", self.tagged("a"), "b"), ("SMEMBERS", self.waiting("a")), ("SCARD", self.waiting("a")),
+            ("SRANDMEMBER", self.tagged("a"), 1), ("SSCAN", self.tagged("a"), 0), ("LLEN", self.wake("default")),
+            ("RPUSH", self.wake("default"), "a"), ("BLPOP", self.mail("a"), 1), ("PEXPIRE", self.mail("a"), 1),
+            ("SET", self.result("a"), "b"), ("GETRANGE", self.result("a"), 0, 1), ("XADD", self.events, "*", "a", "b"),
+            ("XREAD", "STREAMS", self.events, 0), ("XREVRANGE", self.events, "+", "-"), ("SCAN", 0),
+        ]  # fmt: skip
 
     def every(self, kind: str = "") -> str:
         """A pattern for SCAN: all keys of the shard, or all of one kind (`job:`)."""

@@ -12,9 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+import hiredis
 import redis.exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -25,6 +26,7 @@ from redsched.errors import (
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
+    StoreReplyError,
     StoreUnavailableError,
 )
 from redsched.store.scripts import Script
@@ -35,6 +37,35 @@ log = logging.getLogger("redsched.store")
 
 SOCKET_TIMEOUT_S: Final = 10.0
 """How long a command may take before the connection counts as broken. A script takes milliseconds."""
+
+MAX_REPLY_BYTES: Final = 128 * 1024 * 1024
+"""The longest reply that is read. The scripts bound theirs at some 20 MB; this is for all that they cannot bound,
+such as an entry that somebody else put into the events."""
+
+
+class _BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
+    """redis-py's parser of replies, for those that are not endless."""
+
+    _received = 0
+
+    async def read_response(self, *args: Any, **how: Any) -> Any:
+        self._received = 0
+        return await super().read_response(*args, **how)
+
+    def _count(self, length: int) -> None:
+        self._received += length
+        if self._received > MAX_REPLY_BYTES:
+            raise StoreReplyError(f"Redis began a reply of more than {MAX_REPLY_BYTES:,} bytes; the rest was not read")
+
+    async def read_from_socket(self) -> Any:  # of the parser on hiredis
+        before = self._reader.len()
+        told = await super().read_from_socket()
+        self._count(self._reader.len() - before)
+        return told
+
+    async def _read(self, length: int) -> bytes:  # of the parser in Python
+        self._count(length)
+        return await super()._read(length)
 
 
 class Resend:
@@ -80,7 +111,9 @@ def _translate(error: BaseException, where: str) -> RedschedError:
             if code == "MISCONF" or "-MISCONF" in text:
                 return StoreReadOnlyError(f"Redis at {where} takes no writes, since it cannot save them: {text}")
             # `unauthenticated`: a longer command without a password is refused before it is read.
-            if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or "-NOPERM" in text or "unauthenticated" in text:
+            # `The user executing the script`: so says Redis 7.0 of what it does not allow inside of one.
+            told = ("-NOPERM", "unauthenticated", "The user executing the script", "ACL failure in script")
+            if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or any(part in text for part in told):
                 return StoreAccessError(f"Redis at {where} refused the user: {text}")
             if code in {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}:
                 return StoreUnavailableError(f"Redis at {where} is not ready: {text}")
@@ -110,6 +143,7 @@ class Link:
                 retry_on_error=[],
                 protocol=2,
                 decode_responses=False,
+                parser_class=_BoundedParser,
                 **{"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": 5.0, **(options or {})},
             )
         except (ValueError, TypeError, redis_errors.RedisError) as error:
@@ -131,6 +165,12 @@ class Link:
             await self._drop(name)
         await self._pool.disconnect(inuse_connections=True)
 
+    async def free(self, name: str) -> None:
+        """Give a held connection back: nobody needs it to be the same any more."""
+        connection = self._held.pop(name, None)
+        if connection is not None:
+            await self._pool.release(connection)
+
     async def _drop(self, name: str) -> None:
         connection = self._held.pop(name, None)
         if connection is not None:
@@ -138,7 +178,9 @@ class Link:
             await self._pool.release(connection)
 
     async def _exchange(self, connection: AbstractConnection, command: Sequence[Any], timeout: float | None) -> Any:
-        await connection.send_packed_command(connection.pack_command(*command), check_health=self._checks_health)
+        # hiredis packs in C what redis-py's async connections pack in Python.
+        packed = hiredis.pack_command(tuple(command))  # pyright: ignore[reportArgumentType]  its stub has one element
+        await connection.send_packed_command(packed, check_health=self._checks_health)
         if timeout is None:
             return await connection.read_response()
         return await connection.read_response(timeout=timeout, disconnect_on_error=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import msgpack
-
+from redsched.codec import unpack_foreign
+from redsched.errors import EncodingError, StoreAccessError
+from redsched.schedules import MAX_MS
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
-__all__ = ["StoredJob", "find_ids", "read_dead", "read_jobs", "read_workers"]
+__all__ = ["StoredJob", "find_ids", "read_dead", "read_eviction_policy", "read_jobs", "read_workers", "scan"]
 
 
 @dataclass(slots=True)
@@ -42,36 +44,47 @@ async def read_dead(store: Store, limit: int = 1000) -> list[StoredJob]:
     for shard in store.shards:
         ids = await shard.link.command("ZRANGE", shard.keys.dead, 0, limit - 1, "REV")
         if ids:
-            found += [_stored(row) for row in await shard.inspect([run_id.decode() for run_id in ids])]
+            found += [_stored(row) for row in await shard.inspect([run_id.decode(errors="replace") for run_id in ids])]
     return found
 
 
 def _stored(row: list[Any]) -> StoredJob:
     job_id, flat, due, running, waiting = row
-    fields = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-    due_ms = None if due is None else int(float(due))
-    if "periodic" in fields and "next_ms" in fields:
-        due_ms = int(fields["next_ms"])  # while a plan is made, the score is only when another may plan
-    return StoredJob(job_id.decode(), fields, due_ms, running, waiting)
+    fields = {flat[i].decode(errors="replace"): flat[i + 1] for i in range(0, len(flat), 2)}
+    due_ms = None if due is None else int(min(float(due), MAX_MS))
+    if "periodic" in fields and fields.get("next_ms", b"").isdigit():
+        # While a plan is made, the score is only when another may plan.
+        due_ms = int(min(float(fields["next_ms"]), MAX_MS))
+    return StoredJob(job_id.decode(errors="replace"), fields, due_ms, running, waiting)
 
 
 async def find_ids(store: Store, *, tag: str | None = None) -> AsyncIterator[str]:
     """The ids of all jobs, or of those with a tag."""
     for shard in store.shards:
         if tag is not None:
-            for member in await shard.link.command("SMEMBERS", shard.keys.tagged(tag)):
-                yield member.decode()
+            async for member in _walk(shard, "SSCAN", shard.keys.tagged(tag)):
+                with contextlib.suppress(UnicodeDecodeError):  # not ours
+                    yield member.decode()
         else:
-            async for key in _scan(shard, "job:"):
-                yield key[len(shard.keys.tag) + 4 :]
+            async for key in scan(shard, "job:"):
+                with contextlib.suppress(UnicodeDecodeError):
+                    yield key.decode()[len(shard.keys.tag) + 4 :]
 
 
-async def _scan(shard: Shard, kind: str) -> AsyncIterator[str]:
+async def scan(shard: Shard, kind: str) -> AsyncIterator[bytes]:
+    """The keys of one kind (`job:`), or all of the shard; what changes meanwhile may come twice."""
+    async for key in _walk(shard, "SCAN", "MATCH", shard.keys.every(kind)):
+        yield key
+
+
+async def _walk(shard: Shard, command: str, *which: str) -> AsyncIterator[bytes]:
+    """What a SCAN of some kind finds, a thousand at a time; what changes meanwhile may come twice."""
     cursor: Any = 0
+    key, options = (which[:1], which[1:]) if command == "SSCAN" else ((), which)
     while True:
-        cursor, keys = await shard.link.command("SCAN", cursor, "MATCH", shard.keys.every(kind), "COUNT", 1000)
-        for key in keys:
-            yield key.decode()
+        cursor, found = await shard.link.command(command, *key, cursor, *options, "COUNT", 1000)
+        for name in found:
+            yield name
         if int(cursor) == 0:
             return
 
@@ -82,12 +95,42 @@ async def read_workers(store: Store) -> dict[str, dict[str, Any]]:
     for shard in store.shards:
         flat = await shard.link.command("ZRANGE", shard.keys.workers, 0, -1, "WITHSCORES")
         for index in range(0, len(flat), 2):
-            worker_id = flat[index].decode()
+            worker_id = flat[index].decode(errors="replace")
             info = await shard.link.command("HGET", shard.keys.worker(worker_id), "info")
-            if info is not None:
-                entry = workers.setdefault(worker_id, msgpack.unpackb(info, raw=False))
+            told: Any = None
+            with contextlib.suppress(EncodingError):
+                told = unpack_foreign(info) if info is not None else None
+            if isinstance(told, dict):
+                entry = workers.setdefault(worker_id, _sane(cast("dict[str, Any]", told)))
                 entry["seen_ms"] = max(entry.get("seen_ms", 0), int(float(flat[index + 1])))
     return workers
+
+
+async def read_eviction_policy(store: Store) -> dict[str, str]:
+    """Servers that may throw keys away to make room -> their maxmemory-policy. Empty where none does, or none tells."""
+    found: dict[str, str] = {}
+    for shard in store.shards:
+        if shard.link.where in found:
+            continue
+        try:
+            info = (await shard.link.command("INFO", "memory")).decode(errors="replace")
+        except StoreAccessError:
+            continue  # a user with few rights need not know
+        values = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+        policy = values.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction" and values.get("maxmemory", "0") != "0":
+            found[shard.link.where] = policy
+    return found
+
+
+def _sane(told: dict[str, Any]) -> dict[str, Any]:
+    """What a worker tells of itself, with values of the kinds that are expected: anybody may have written it."""
+    for name in ("queues", "tasks", "packages"):
+        value = told.get(name)
+        told[name] = [str(part) for part in value] if isinstance(value, list) else []
+    for name in ("pid", "concurrency", "running", "lost", "refused", "seen_ms"):
+        told[name] = told[name] if isinstance(told.get(name), int) else 0
+    return told
 
 
 async def read_queues(store: Store, queues: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -108,20 +151,21 @@ async def count_dead(store: Store) -> int:
 
 
 async def read_result(store: Store, job_id: str, run_id: str) -> bytes | None:
-    """What a run returned, if it is still kept."""
+    """What a run returned, if it is still kept. Of what is too long, the beginning: it cannot be decoded."""
     shard = store.shard(job_id)
-    return await shard.link.command("GET", shard.keys.result(run_id))
+    longest = store.limits.record_max
+    return await shard.link.command("GETRANGE", shard.keys.result(run_id), 0, longest) or None
 
 
 async def clear(store: Store) -> int:
     """Remove every job, run, result and event. The clock and the workers stay. Returns how many jobs there were."""
     jobs = 0
     for shard in store.shards:
-        kept = tuple(shard.keys.tag + kind for kind in ("clock", "workers", "worker:", "requests:"))
-        doomed: list[str] = []
-        async for key in _scan(shard, ""):
+        kept = tuple((shard.keys.tag + kind).encode() for kind in ("clock", "workers", "worker:", "requests:"))
+        doomed: list[bytes] = []
+        async for key in scan(shard, ""):
             if not key.startswith(kept):
-                jobs += key.startswith(shard.keys.tag + "job:")
+                jobs += key.startswith((shard.keys.tag + "job:").encode())
                 doomed.append(key)
         await shard.link.command("HDEL", shard.keys.clock, "shards", "lock_prefix")
         for start in range(0, len(doomed), 500):

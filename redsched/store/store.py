@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from redsched.errors import InvalidConfigError
+from redsched.errors import InvalidConfigError, RecordVersionError
 from redsched.options import check_queue
-from redsched.store.keys import shard_of
+from redsched.sealing import PayloadSecurity, Sealer
+from redsched.store.durability import Promise
+from redsched.store.keys import LAYOUT_VERSION, shard_of
 from redsched.store.link import Link, Resend
 from redsched.store.transitions import Limits, Shard
 
@@ -29,6 +31,9 @@ class Store:
         health_check_interval: float = 0.0,
         lock_prefix: str | None = None,
         retry_for: float = 10.0,
+        security: PayloadSecurity | None = None,
+        durability_replicas: int = 1,
+        durability_timeout_ms: int = 5000,
     ) -> None:
         if not isinstance(prefix, str) or not prefix or any(c in prefix for c in "{}") or not prefix.isprintable():
             raise InvalidConfigError(
@@ -39,15 +44,21 @@ class Store:
         self.prefix = prefix
         if lock_prefix is not None:
             check_queue(lock_prefix, "lock_prefix")
+        self.sealer = None if security is None else Sealer(security, prefix)
         self.link = Link(
             redis_url, options, max_connections=max_connections, health_check_interval=health_check_interval
         )
         self.limits = limits or Limits()
         self.lock_prefix = lock_prefix
+        self._durability = (durability_replicas, durability_timeout_ms)
         self._agreed = False
         self.shards = [Shard(self.link, prefix, number, self.limits, lock_prefix) for number in range(shards)]
         for shard in self.shards:
             shard.resend = Resend(retry_for)
+
+    def promise(self, levels: Collection[str | None]) -> Promise:
+        """What is to be true of jobs with these levels of `durability` before their caller is told of them."""
+        return Promise(frozenset(level for level in levels if level), *self._durability)
 
     def check_pool(self) -> None:
         """See that a worker has the connections that it holds: three for each shard, and some for its tasks.
@@ -68,10 +79,18 @@ class Store:
 
         Raises:
             InvalidConfigError: this one has others: it would not find what they stored.
+            RecordVersionError: its keys are laid out as a newer redsched does.
         """
         if self._agreed:
             return
         link, key = self.link, self.shards[0].keys.clock
+        await link.command("HSETNX", key, "layout", LAYOUT_VERSION)
+        layout = (await link.command("HGET", key, "layout")).decode(errors="replace")
+        if not layout.isdigit() or int(layout) > LAYOUT_VERSION:
+            raise RecordVersionError(
+                f"the keys of the prefix {self.prefix!r} have the layout {layout}; this redsched knows up to "
+                f"{LAYOUT_VERSION}. Upgrade this process."
+            )
         for name, mine in (("shards", str(len(self.shards))), ("lock_prefix", self.lock_prefix or "")):
             await link.command("HSETNX", key, name, mine)
             theirs = (await link.command("HGET", key, name)).decode()

@@ -12,11 +12,18 @@ from typing import Any, cast
 
 import msgpack
 
-from redsched.codec import pack_result
-from redsched.errors import ConflictingIdError, JobLookupError, StoreError
+from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES, pack_result
+from redsched.errors import (
+    ConflictingIdError,
+    DurabilityError,
+    JobLookupError,
+    StoreError,
+    StoreUnavailableError,
+)
 from redsched.ids import new_id
 from redsched.origin import Origin, current_origin
 from redsched.store.clock import StoreClock
+from redsched.store.durability import Promise
 from redsched.store.keys import Keys
 from redsched.store.link import Link, Resend
 from redsched.store.scripts import load
@@ -39,6 +46,8 @@ class Limits:
     dead_age_ms: int = 7 * 86_400_000
     dead_max: int = 10_000
     events_max: int = 10_000
+    record_max: int = MAX_PAYLOAD_BYTES + RECORD_OVERHEAD_BYTES
+    """Bytes; a longer record is not read."""
 
 
 @dataclass(slots=True)
@@ -72,7 +81,11 @@ class PollReply:
 
 def _pack(value: Any) -> bytes:
     # use_bin_type=False: Lua's cmsgpack reads the old raw type, in which text and bytes are one.
-    return cast("bytes", msgpack.packb(value, use_bin_type=False))
+    try:
+        return cast("bytes", msgpack.packb(value, use_bin_type=False))
+    except UnicodeEncodeError:
+        # An id that somebody else put into Redis may be no UTF-8: it goes back as it came.
+        return cast("bytes", msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"))
 
 
 class Shard:
@@ -113,46 +126,67 @@ class Shard:
             raise StoreError(f"{name}.lua answered {word!r}, which its header does not name")
         return reply
 
-    async def _request_call(self, name: str, **args: str | int | bytes) -> list[Any]:
+    async def _request_call(self, name: str, promise: Promise | None = None, /, **args: str | int | bytes) -> list[Any]:
         """A client's call: sent again with the same number until it is answered, and carried out once."""
         origin = current_origin.get()
         if origin is not None:
-            return await self._event_call(origin, name, **args)
+            return await self._event_call(origin, name, promise, **args)
         self._request += 1
         number = self._request
         self._under_way.add(number)
         try:
-            return await self._call(
-                name,
-                None,
-                None,
-                request=f"{self._client}:{number}",
-                confirmed=min(self._under_way),
-                events_max=self.limits.events_max,
-                **args,
-            )
+            request, confirmed = f"{self._client}:{number}", min(self._under_way)
+            return await self._kept_call(name, promise, request=request, confirmed=confirmed, **args)
         finally:
             self._under_way.discard(number)
 
-    async def _event_call(self, origin: Origin, name: str, **args: str | int | bytes) -> list[Any]:
+    async def _event_call(
+        self, origin: Origin, name: str, promise: Promise | None, **args: str | int | bytes
+    ) -> list[Any]:
         """A request for an event that may be handled again: never confirmed, so that it is answered alike then."""
         request = f"{origin.client}:{origin.next_request()}"
         try:
-            return await self._call(
-                name, None, None, request=request, confirmed=0, events_max=self.limits.events_max, **args
-            )
+            return await self._kept_call(name, promise, request=request, confirmed=0, **args)
         except ClockMovedError:
             origin.take_back()
             raise
 
-    async def schedule(self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "") -> list[str]:
+    async def _kept_call(self, name: str, promise: Promise | None, /, **args: str | int | bytes) -> list[Any]:
+        """A call that is answered when what it wrote is as safe as promised."""
+        if promise is None:
+            return await self._call(name, None, None, events_max=self.limits.events_max, **args)
+        hold = f"sure:{new_id()}"
+        try:
+            while True:
+                reply = await self._call(name, hold, None, events_max=self.limits.events_max, **args)
+                if reply[0] != b"OK" or await self._is_kept(promise, hold):
+                    return reply
+        finally:
+            await self.link.free(hold)
+
+    async def _is_kept(self, promise: Promise, hold: str) -> bool:
+        """Wait for it. False if the connection broke meanwhile: on another, it has to be written about anew first."""
+        try:
+            await promise.wait(self.link, hold)
+        except StoreUnavailableError:
+            return False
+        except DurabilityError:
+            raise
+        except StoreError as error:
+            raise DurabilityError(f"the job is stored, but it is not known how safely: {error}", stored=True) from error
+        return True
+
+    async def schedule(
+        self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "", promise: Promise | None = None
+    ) -> list[str]:
         """Add, replace or keep a batch of jobs, all or none. Returns `added`, `kept` or `replaced` for each.
 
         Raises:
+            DurabilityError: they are stored, but not as safely as `promise` says.
             ConflictingIdError: a job of one of the ids is there already; nothing was stored.
             ClockMovedError: `assumed_ms` is not Redis' time any more; nothing was stored.
         """
-        reply = await self._request_call("schedule", jobs=_pack(rows), assumed_ms=assumed_ms, owner=owner)
+        reply = await self._request_call("schedule", promise, jobs=_pack(rows), assumed_ms=assumed_ms, owner=owner)
         if reply[0] == b"CONFLICT":
             raise conflict([job_id.decode() for job_id in reply[1]])
         return [status.decode() for status in reply[2]] or ["added"] * len(rows)
@@ -179,6 +213,7 @@ class Shard:
             dead_age_ms=limits.dead_age_ms,
             dead_max=limits.dead_max,
             events_max=limits.events_max,
+            record_max=limits.record_max,
         )
         return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]), reply[9])
 
@@ -269,8 +304,12 @@ class Shard:
 
     async def inspect(self, ids: Sequence[str]) -> list[list[Any]]:
         """Read jobs or runs. Rows: id, fields (flat), due or None, running, waiting."""
-        reply = await self._call("inspect", ids=_pack(list(ids)))
-        return reply[2]
+        left, found = list(ids), []
+        while left:
+            reply = await self._call("inspect", ids=_pack(left), record_max=self.limits.record_max)
+            found += reply[2]
+            left = left[max(1, reply[3]) :]
+        return found
 
     def _found(self, reply: Sequence[Any], job_id: str) -> None:
         if reply[0] == b"NOTFOUND":

@@ -21,11 +21,15 @@ from redsched.errors import (
     StoreError,
     TaskFailedError,
     TaskTimeoutError,
+    UnknownKeyError,
+    UntrustedRecordError,
 )
+from redsched.ids import job_of
 from redsched.job import Job
 from redsched.model import Outcome, Reason
 from redsched.options import JobOptions
 from redsched.plan import is_misfire, plan
+from redsched.schedules import MAX_MS
 from redsched.store.link import Resend
 from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.worker.executors import Skipped
@@ -44,6 +48,8 @@ MAX_CLAIMS = 250
 """Runs claimed in one poll: enough to amortise the trip, few enough that the script stays in the milliseconds."""
 UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 200, 300_000
 ERROR_LENGTH = 1000
+_FOR_OTHERS = (RecordVersionError, UnknownKeyError)
+"""What this worker cannot read, but a newer one, or one with more keys, can."""
 _OVER = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED})
 
 
@@ -192,25 +198,32 @@ class ShardLoop:
             # A token may have been lost with the connection: look.
             self.wake()
             return None
-        return None if reply is None else reply[1].decode()
+        return None if reply is None else reply[1].decode(errors="replace")
 
     # -- claims -------------------------------------------------------------------------------------------------
 
     def _accept(self, row: list[Any]) -> None:
         """A claimed run: start it, or say at once why not."""
-        run_id, fence, attempt, fire_ms, record, queue, fires, following_of, version, postponed, begun = row
-        name = run_id.decode()
-        job_id = _job_of(name)
+        name = row[0].decode("utf-8", "surrogateescape")
+        job_id = job_of(name)
+        fence, attempt, fire_ms, postponed, queue = row[1], 1, 0, 0, "default"
         try:
-            job = Job.decode(job_id, record, queue=queue.decode(), version=version)
+            _, _, attempt, fire_ms, record, queue, fires, following_of, version, postponed, begun = row
+            queue = queue.decode()
+            if not 0 <= fire_ms <= MAX_MS:
+                raise EncodingError(f"its fire time is {fire_ms} ms since the epoch")
+            job = Job.decode(job_id, record, self.worker.store.sealer, queue=queue, version=version)
+            if job.record.locked == "encrypted":
+                raise _no_key(job)
         except Exception as error:  # whatever is stored there must not end the worker
             job = Job(job_id, Record("?", "?", b"", {}), JobOptions(), None)
-            run = Run(name, fence, attempt, fire_ms, queue.decode(), job, self.worker.id)
+            fire_ms = fire_ms if isinstance(fire_ms, int) and 0 <= fire_ms <= MAX_MS else 0
+            run = Run(name, fence, attempt, fire_ms, str(queue), job, self.worker.id)
             run.postponed = postponed
-            if isinstance(error, RecordVersionError):
-                self._postpone(run, Reason.UNREADABLE, str(error))  # a newer worker can run it
+            if isinstance(error, _FOR_OTHERS):
+                self._postpone(run, Reason.UNREADABLE, str(error))
             else:
-                self._settle(run, Outcome.DEAD, Reason.UNREADABLE, error=_text(error))
+                self._settle(run, Outcome.DEAD, _reason_of(error), error=_text(error))
             return
         run = Run(name, fence, attempt, fire_ms, job.queue, job, self.worker.id)
         run.postponed = postponed
@@ -344,7 +357,8 @@ class ShardLoop:
                 error = f"the result is not kept: {problem}"
             else:
                 run_id = run.id if run.batch is None else f"{run.job.id}@{run.fire_ms}"
-                self._results += [run_id, data, ttl_ms]
+                sealer = self.worker.store.sealer
+                self._results += [run_id, data if sealer is None else sealer.seal_result(run_id, data), ttl_ms]
         self._finish(run, Outcome.DONE, reason, late_ms=late_ms, error=error)
 
     def _failed(self, run: Run, error: BaseException, late_ms: int) -> None:
@@ -460,16 +474,21 @@ class ShardLoop:
 
     def _plan_one(self, row: list[Any]) -> tuple[list[Any], Job | None]:
         job_id, fence, next_ms, version, running, runs_left, record, queue, times = row
-        name = job_id.decode()
+        name = job_id.decode(errors="surrogateescape")
         postponed = False
         try:
-            job = Job.decode(name, record, queue=queue.decode(), version=version, next_run_time=next_ms)
-        except RecordVersionError as error:
+            if not 0 <= next_ms <= MAX_MS:
+                raise EncodingError(f"its next fire time is {next_ms} ms since the epoch")
+            known = {"queue": queue.decode(), "version": version, "next_run_time": next_ms}
+            job = Job.decode(name, record, self.worker.store.sealer, **known)
+            if job.record.locked == "encrypted":
+                raise _no_key(job)
+        except _FOR_OTHERS as error:
             self.worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
             later = [_postponement_ms(times), times + 1, Reason.UNREADABLE.value]
             return [name, fence, [], 0, 0, False, False, False, False, later], None
         except Exception as error:
-            return [name, fence, [], 0, 0, False, False, False, _text(error), False], None
+            return [name, fence, [], 0, 0, False, False, False, _text(error), False, _reason_of(error).value], None
         if self.worker.registry.find(job.record.task) is None:
             self.worker.say_once(
                 f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
@@ -496,6 +515,14 @@ class ShardLoop:
         ], job  # fmt: skip
 
 
+def _no_key(job: Job) -> UnknownKeyError:
+    return UnknownKeyError(f"job {job.id!r} is encrypted, and this worker has no payload_security")
+
+
+def _reason_of(error: Exception) -> Reason:
+    return Reason.UNTRUSTED if isinstance(error, UntrustedRecordError) else Reason.UNREADABLE
+
+
 def _clean(text: str) -> str:
     """What Redis can keep of a text: not too long, and no lone surrogates (they come from odd file names)."""
     return text[:ERROR_LENGTH].encode("utf-8", "replace").decode()
@@ -506,7 +533,7 @@ def _text(error: BaseException) -> str:
     kind = error.error_type if isinstance(error, TaskFailedError) else type(error).__name__
     try:
         return _clean(f"{kind}: {error}")
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         return f"{kind}: (its text cannot be had: {type(problem).__name__})"
 
 
@@ -516,8 +543,3 @@ def _postponement_ms(times: int) -> int:
 
 def _span(span: Any) -> list[Any] | bool:
     return [span.first_ms, span.last_ms, span.count if span.count is not None else False] if span else False
-
-
-def _job_of(run_id: str) -> str:
-    head, separator, tail = run_id.rpartition("@")
-    return head if separator and head and tail.isdigit() else run_id

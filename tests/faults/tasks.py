@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from pathlib import Path
 
 import redsched
@@ -52,4 +53,17 @@ async def deadly() -> None:
     os._exit(9)
 
 
-TASKS = (effect, steady, slow, deadly)
+async def hog() -> None:
+    """Wants more memory than its process may have."""
+    note("started")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000, before[1]))
+    try:
+        kept = [bytearray(10_000_000) for _ in range(1000)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    note(f"kept {len(kept)}")
+
+
+TASKS = (effect, steady, slow, deadly, hog)

@@ -12,8 +12,8 @@ from datetime import timedelta
 import pytest
 
 from redsched import JobSpec, StoreUnavailableError
+from redsched.chaos.proxy import FaultProxy
 from tests.faults.local import Make, effect, ran, until
-from tests.faults.proxy import FaultProxy
 from tests.servers import LocalServer
 
 FAULTS = ["drop_next_reply", "drop_next_request", "cut_mid_reply"]

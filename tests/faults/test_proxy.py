@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from redsched.chaos.proxy import FaultProxy, _Messages
 from tests.faults.local import until
-from tests.faults.proxy import FaultProxy, _Messages
 from tests.servers import LocalServer
 
 Connect = Callable[..., Redis]

@@ -99,6 +99,17 @@ async def test_a_replica_is_named_as_such(make: Make) -> None:
         client.close()
 
 
+async def test_a_redis_that_throws_keys_away_is_warned_of(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with LocalServer("--maxmemory", "100mb", "--maxmemory-policy", "noeviction") as server:
+        await make(server.url).start(worker=False)
+        assert caplog.messages == []
+        client = server.client()
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.close()
+        await make(server.url).start(worker=False)
+        assert [m for m in caplog.messages if "maxmemory-policy allkeys-lru" in m and "set noeviction" in m]
+
+
 async def test_time_never_goes_back_and_tokens_go_on_growing(make: Make) -> None:
     with LocalServer() as server:
         scheduler = make(server.url)

@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any
 
 from redsched import BackgroundTaskScheduler, JobSpec, RetryPolicy, StoreError
+from redsched.chaos.proxy import FaultProxy
 from redsched.testing import fresh_prefix
 from tests.faults.local import until
-from tests.faults.proxy import FaultProxy
 from tests.invariants import check
 from tests.servers import LocalServer
 

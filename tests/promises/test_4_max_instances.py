@@ -7,9 +7,11 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
+import redsched
 from redsched import BackgroundTaskScheduler
 from redsched.testing import Kit, fresh_prefix
 from tests.faults import tasks
@@ -66,3 +68,27 @@ async def test_an_instance_of_a_dead_worker_stops_counting_when_its_lease_ends(s
         assert kinds["dead"] == 1  # max_recoveries=0
         await client.cancel(handle.id)
         await client.shutdown()
+
+
+async def test_a_further_attempt_of_a_busy_job_gets_the_next_free_place(redsched_kit: Kit) -> None:
+    started: list[tuple[int, datetime]] = []
+
+    async def busy() -> None:
+        run = redsched.current_run()
+        started.append((run.attempt, run.fire_time))
+        await asyncio.sleep(0.35)
+        if len(started) == 1:
+            raise ValueError("once")
+
+    scheduler = redsched_kit.scheduler
+    scheduler.register(busy, name="busy")
+    await scheduler.start()
+    retry = redsched.RetryPolicy(max_attempts=2, initial_delay=0.5, jitter=0)
+    handle = await scheduler.schedule_interval("busy", busy, 0.3, max_instances=1, retry=retry)
+    # Each run is still under way when the next fire is due: nothing but the promise of a place lets the retry in.
+    await until(lambda: any(attempt == 2 for attempt, _ in started), 3.0)
+    await until(lambda: started[-1][0] == 1, 3.0)  # and the job goes on after it
+    await scheduler.cancel(handle.id)
+    by_fire = Counter(started)
+    assert by_fire[2, started[0][1]] == 1
+    assert max(by_fire.values()) == 1

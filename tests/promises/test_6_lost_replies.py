@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from redsched import BackgroundTaskScheduler
+from redsched.chaos.proxy import FaultProxy
 from redsched.store.scripts import load
 from redsched.testing import fresh_prefix
 from tests.faults.local import until
-from tests.faults.proxy import FaultProxy
 from tests.invariants import check
 from tests.servers import LocalServer
 

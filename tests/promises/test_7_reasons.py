@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from redsched import JobSpec, RetryPolicy
+from redsched import BackgroundTaskScheduler, Event, JobHandle, JobSpec, RetryPolicy
 from redsched.testing import Kit
 
 
@@ -126,3 +128,90 @@ async def test_a_schedule_that_raises_ends_its_job_alone(redsched_kit: Kit, monk
     assert other is not None
     assert other.state == "scheduled"
     assert ("done", None) in await reasons(redsched_kit, sound)
+
+
+async def batch_of_a_worker_that_hangs(kit: Kit, **options: Any) -> tuple[JobHandle, list[datetime]]:
+    """A job of whose fires five were overdue; a worker holds them as one run, in the first of them, and hangs."""
+    forever = asyncio.Event()
+
+    async def hangs() -> None:
+        await forever.wait()
+
+    first = kit.scheduler
+    first.register(hangs, name="hangs")
+    start = await first.now() + timedelta(minutes=1)
+    end = start + timedelta(minutes=4)
+    handle = await first.schedule_interval(
+        "a", hangs, minutes=1, start=start, end=end, coalesce=False, **options
+    )  # fmt: skip
+    await kit.travel(minutes=10)
+    other = BackgroundTaskScheduler(first.redis_url, first.prefix, declared_tasks=False, lease=0.2)
+    other.register(hangs, name="hangs")
+    await other.store()
+    worker = other.make_worker()
+    worker._prepare()
+    await worker.loops[0].turn()
+    [run] = worker.loops[0].held.values()
+    assert run.batch is not None and len(run.batch) == 5
+    assert run.waiter is not None
+    run.waiter.cancel()  # it never says how its run ended
+    await asyncio.wait((run.waiter,))
+    await other.shutdown()
+    return handle, [start + timedelta(minutes=n) for n in range(5)]
+
+
+def fires_told(events: list[Event], kind: str) -> set[tuple[datetime, datetime, int | None]]:
+    told = [e for e in events if e.kind == kind and e.fire_time is not None]
+    return {(e.fire_time, e.last_fire_time or e.fire_time, e.count) for e in told if e.fire_time}
+
+
+async def test_each_fire_of_a_batch_that_may_not_begin_again_is_told(redsched_kit: Kit) -> None:
+    handle, fires = await batch_of_a_worker_that_hangs(redsched_kit, delivery="at_most_once")
+    await asyncio.sleep(0.3)  # its lease ends: that is no travelling matter
+    await redsched_kit.run_due()
+    events = await redsched_kit.scheduler.get_history(handle.id)
+    assert fires_told(events, "dead") == {(fires[0], fires[4], 5)}
+    assert [e.reason for e in events if e.kind == "dead"] == ["at_most_once"]
+
+
+async def test_each_fire_of_a_batch_that_is_cancelled_while_its_worker_hangs_is_told(redsched_kit: Kit) -> None:
+    handle, fires = await batch_of_a_worker_that_hangs(redsched_kit)
+    assert await handle.cancel()
+    await asyncio.sleep(0.3)  # its lease ends: that is no travelling matter
+    await redsched_kit.run_due()
+    events = await redsched_kit.scheduler.get_history(handle.id)
+    assert fires_told(events, "cancelled") == {(fires[0], fires[4], 5)}
+
+
+async def test_each_fire_of_a_batch_that_is_cancelled_while_it_waits_is_told(redsched_kit: Kit) -> None:
+    handle, fires = await batch_of_a_worker_that_hangs(redsched_kit)
+    await asyncio.sleep(0.3)  # its lease ends: that is no travelling matter
+    idle = redsched_kit.scheduler.make_worker()
+    idle._prepare()
+    await idle.loops[0].turn(claim=False)  # the run is recovered, and waits
+    assert await handle.cancel()
+    events = await redsched_kit.scheduler.get_history(handle.id)
+    assert fires_told(events, "cancelled") == {(fires[0], fires[4], 5)}
+
+
+async def test_each_fire_of_a_batch_that_is_cancelled_while_it_runs_is_told(redsched_kit: Kit) -> None:
+    scheduler = redsched_kit.scheduler
+    begun = asyncio.Event()
+
+    async def long() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    scheduler.register(long, name="long")
+    start = await scheduler.now() + timedelta(minutes=1)
+    end = start + timedelta(minutes=4)
+    handle = await scheduler.schedule_interval("a", long, minutes=1, start=start, end=end, coalesce=False)
+    await redsched_kit.travel(minutes=10)
+    await scheduler.start()
+    await asyncio.wait_for(begun.wait(), 5)
+    await handle.cancel()
+    await redsched_kit.wait_for("cancelled", handle.id, count=3)
+    events = await scheduler.get_history(handle.id)
+    assert fires_told(events, "cancelled") == {
+        (start, start, 1), (start + timedelta(minutes=1), end, 4),
+    }  # fmt: skip

@@ -98,10 +98,10 @@ async def test_02_the_order_reminders_come_after_15_and_45_minutes(
 
 @contextlib.asynccontextmanager
 async def started_at(hour: int, url: str) -> AsyncIterator[Kit]:
-    """A scheduler that is started, without a worker, at the next full hour of that name: it stores what is declared."""
+    """A scheduler that is started, without a worker, a minute after that hour: it stores what is declared."""
     async with kit(BackgroundTaskScheduler(url, fresh_prefix())) as made:
         now = await made.now()
-        day = now.replace(hour=hour, minute=0, second=0, microsecond=0)
+        day = now.replace(hour=hour, minute=1, second=0, microsecond=0)
         await made.travel_to(day if day > now else day + timedelta(days=1))
         await made.scheduler.start(worker=False)
         yield made
@@ -121,9 +121,9 @@ async def test_03_the_daily_tasks_run_at_8_and_at_23(redsched_url: str, capsys: 
         get_service=lambda service: service,
     )  # fmt: skip
     async with started_at(7, redsched_url) as made:
-        await made.advance(minutes=59)
+        await made.advance(minutes=58)
         assert reordered == []
-        await made.advance(minutes=1)
+        await made.advance(minutes=2)
         assert reordered == ["basil", "yeast"]
         await made.advance(hours=15)
         assert [name for name, _ in notification.calls] == ["send_sales_report"]
@@ -141,7 +141,7 @@ async def test_04_the_hourly_task_runs_at_every_full_hour(redsched_url: str) -> 
         OrderService=orders, NotificationService=notification,
     )  # fmt: skip
     async with started_at(12, redsched_url) as made:
-        await made.advance(hours=2, minutes=59)
+        await made.advance(hours=3)
     assert [name for name, _ in orders.calls].count("escalate_delayed_order") == 3
     assert notification.calls == [("send_delay_notification", ("carla", "order-1"))] * 3
 

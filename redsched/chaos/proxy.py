@@ -1,4 +1,4 @@
-"""A proxy with faults, between a client and Redis, in the test's own event loop.
+"""A proxy with faults, between clients and Redis, in the event loop of whoever opens it.
 
 It reads the protocol, so that a fault meets one request or one reply, exactly, however they are cut into packets and
 whatever else is in a pipeline.

@@ -1,0 +1,175 @@
+"""One fault, from its beginning to its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redsched import BackgroundTaskScheduler, StoreError
+from redsched.chaos import ledger
+from redsched.chaos.clock import Clock
+from redsched.chaos.evidence import Evidence, Verdict
+from redsched.chaos.faults import Fault, Unavailable
+from redsched.chaos.place import Place
+from redsched.chaos.producer import LOOK_S, produce, sample_clock
+from redsched.chaos.verdict import judge
+from redsched.chaos.wishes import make_wishes
+from redsched.chaos.worker import EVENTS_MAX
+
+__all__ = ["Outcome", "run_fault"]
+
+PATIENCE_S = 40.0
+"""How long a caller sends a request again."""
+QUIET_S = 60.0
+"""How long after the load everything may take to come to its end."""
+OPEN_STATES = ("scheduled", "running")
+
+Look = Callable[[BackgroundTaskScheduler], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one fault."""
+
+    fault: type[Fault]
+    seed: int
+    jobs: int
+    skipped: str | None = None
+    """Why the fault was not made."""
+    verdict: Verdict = field(default_factory=Verdict)
+    problems: list[str] = field(default_factory=list[str])
+    """What is wrong beside the columns of the verdict."""
+    seconds: float = 0.0
+    quiet_s: float = 0.0
+    """Seconds from the end of the load until everything had ended."""
+    moments: int = 0
+
+    @property
+    def violations(self) -> list[str]:
+        """What may not be, in words; without what nobody can keep under this fault."""
+        kept = [
+            f"{column}: {text}"
+            for column, texts in self.verdict.problems.items()
+            if column not in self.fault.cannot_keep
+            for text in texts
+        ]
+        return kept + self.problems
+
+
+async def run_fault(
+    kind: type[Fault], *, seed: int, jobs: int, rate: float, shortest_s: float, binary: str, look: Look | None = None
+) -> Outcome:
+    """Make one fault.
+
+    Args:
+        rate: how many jobs are submitted in a second, at most.
+        shortest_s: seconds that the load lasts at least.
+        binary: the server's program.
+        look: called once all is quiet, before anything is taken down.
+
+    Raises:
+        FleetError: a worker ended by itself, or never started.
+    """
+    fault = kind()
+    outcome = Outcome(kind, seed, jobs)
+    began = time.monotonic()
+    try:
+        fault.check()
+    except Unavailable as missing:
+        outcome.skipped = str(missing)
+        return outcome
+    with tempfile.TemporaryDirectory(prefix="redsched-chaos-") as name:
+        folder = Path(name)
+        rng = random.Random(f"{seed} {kind.name}")
+        seconds = max(shortest_s, kind.at_least_s, jobs / rate)
+        async with Place(fault.place_layout(folder), folder, binary, rng) as place:
+            await _load(place, fault, outcome, seconds, look)
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+@asynccontextmanager
+async def _scheduler(url: str, place: Place, retry_for: float) -> AsyncGenerator[BackgroundTaskScheduler]:
+    scheduler = BackgroundTaskScheduler(
+        url, place.prefix, lease=place.lease_s, events_max=EVENTS_MAX, retry_for=retry_for, declared_tasks=False
+    )
+    try:
+        await scheduler.start(worker=False)
+        yield scheduler
+    finally:
+        await scheduler.shutdown()
+
+
+async def _watch_clock(place: Place, samples: list[tuple[float, int]]) -> None:
+    """Past the proxy: what the server that counts says, whatever clients see."""
+    watchers: dict[str, BackgroundTaskScheduler] = {}
+    try:
+        while True:
+            url = place.server.url
+            if url not in watchers:
+                watchers[url] = BackgroundTaskScheduler(url, place.prefix, retry_for=0.0, declared_tasks=False)
+            await sample_clock(watchers[url], samples)
+            place.fleet.check()
+            await asyncio.sleep(LOOK_S if len(samples) > 20 else 0.005)
+    finally:
+        for watcher in watchers.values():
+            await watcher.shutdown()
+
+
+async def _load(place: Place, fault: Fault, outcome: Outcome, seconds: float, look: Look | None) -> None:
+    wishes = make_wishes(outcome.seed, outcome.jobs, seconds)
+    samples: list[tuple[float, int]] = []
+    async with _scheduler(place.url, place, PATIENCE_S) as scheduler:
+        watching = asyncio.create_task(_watch_clock(place, samples))
+        await asyncio.sleep(0.3)
+        place.over = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as group:
+            producing = group.create_task(produce(scheduler, wishes, place.rng))
+            group.create_task(fault.strike(place))
+        outcome.problems += producing.result()
+        loaded = time.monotonic()
+        async with _scheduler(place.server.url, place, PATIENCE_S) as observer:
+            await _quiet(observer, watching)
+            outcome.quiet_s = time.monotonic() - loaded
+            outcome.problems += await fault.verify(place)
+            if look is not None:
+                await look(observer)
+            for member in place.fleet.working:
+                await place.fleet.ask_to_leave(member)
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+            evidence = Evidence(
+                wishes=wishes,
+                executions=ledger.executions(ledger.read(place.ledger)),
+                events=await observer.get_history(limit=100 * outcome.jobs + 100_000),
+                stored={job.id: job.state.value for job in await observer.get_jobs()},
+                clock=Clock(samples),
+                moments=place.moments,
+                killed={member.pid: member.ended for member in place.fleet.members if member.ended is not None},
+            )
+    outcome.verdict = judge(evidence)
+    outcome.moments = len(place.moments)
+    limit, times = fault.recovers_in_s, sorted(outcome.verdict.recoveries)
+    if limit is not None and times and (slow := times[min(len(times) - 1, int(len(times) * 0.99))]) > limit:
+        outcome.problems.append(f"recovery took {slow:.2f} s (p99), and may take {limit:g} s")
+
+
+async def _quiet(observer: BackgroundTaskScheduler, watching: asyncio.Task[None]) -> None:
+    """Wait until every job has come to its end, or for as long as it may take."""
+    until = time.monotonic() + QUIET_S
+    while time.monotonic() < until:
+        if watching.done():
+            watching.result()  # a worker ended by itself
+        with contextlib.suppress(StoreError):
+            jobs = await observer.get_jobs()
+            if not any(job.state in OPEN_STATES for job in jobs):
+                return
+        await asyncio.sleep(0.3)

@@ -1,0 +1,153 @@
+"""The command `redsched chaos`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from redsched import RedschedError
+from redsched.chaos.cell import Outcome, run_fault
+from redsched.chaos.faults import ALL, Fault
+from redsched.chaos.fleet import FleetError
+from redsched.chaos.report import Report, headings, row
+from redsched.chaos.servers import find_server, version_of
+
+__all__ = ["register"]
+
+SHORT_JOBS = 1_500
+SHORT_S = 4.0
+LONG_S = 12.0
+RATE = 1_000.0
+"""Jobs a second: what four workers do on two cores without falling behind."""
+SHOWN = 10
+"""Violations of one fault that are printed."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `chaos`."""
+    app.command("chaos")(chaos)
+
+
+def chaos(
+    seed: Annotated[
+        int | None, typer.Option(help="Repeats a run, as far as the operating system allows; by default a new one.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=50, help="Jobs for each fault; by default 20,000.")] = None,
+    short: Annotated[
+        bool, typer.Option("--short", help=f"All faults that need nothing special, {SHORT_JOBS:,} jobs each.")
+    ] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", metavar="NAME", help="Only this fault; may be repeated.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Tell which faults there are, and end.")] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help='A server program, or "embedded"; by default redis-server or valkey-server on PATH, else embedded.',
+        ),
+    ] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything there.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table there.")] = None,
+) -> None:
+    """Break a real server and real workers in every known way, and count what was lost, doubled, early or never told.
+
+    Starts everything itself, on loopback. Exit code 0 only if every promise was kept.
+    """
+    if list_:
+        _print_list()
+        return
+    chosen = _chosen(fault, short=short)
+    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    try:
+        binary = find_server(server)
+    except FileNotFoundError as error:
+        raise typer.BadParameter(str(error), param_hint="--server") from None
+    count = jobs or (SHORT_JOBS if short else 20_000)
+    command = " ".join(["redsched chaos", *_without_files(sys.argv[2:])])
+    report = Report(command, seed, version_of(binary), [])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave no process behind
+    logging.getLogger("redsched").addHandler(logging.NullHandler())  # that Redis is away is no news here
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(f"{report.versions}; seed {seed}; {count:,} jobs for each of {len(chosen)} faults")
+    kind = chosen[0]
+    try:
+        for kind in chosen:
+            outcome = asyncio.run(
+                run_fault(
+                    kind, seed=seed, jobs=count, rate=RATE, shortest_s=SHORT_S if short else LONG_S, binary=binary
+                )
+            )
+            report.outcomes.append(outcome)
+            _tell(console, outcome)
+    except (RedschedError, FleetError, OSError, RuntimeError) as error:
+        typer.echo(f"{kind.name} could not be made: {error}", err=True)
+        raise typer.Exit(3) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    _print_table(console, report)
+    if json_ is not None:
+        json_.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+    if markdown is not None:
+        markdown.write_text(report.as_markdown(), encoding="utf-8")
+    raise typer.Exit(1 if any(outcome.violations for outcome in report.outcomes) else 0)
+
+
+def _chosen(names: list[str] | None, *, short: bool) -> list[type[Fault]]:
+    unknown = [name for name in names or () if name not in ALL]
+    if unknown:
+        raise typer.BadParameter(f"there is no fault {unknown[0]!r}; known: {', '.join(ALL)}", param_hint="--fault")
+    if names:
+        return [ALL[name] for name in dict.fromkeys(names)]
+    return [kind for kind in ALL.values() if not (short and kind.needs)]
+
+
+def _without_files(arguments: list[str]) -> list[str]:
+    """What matters of the command line for who wants to repeat it."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in ("--json", "--markdown"):
+            skip = True
+        elif not argument.startswith(("--json=", "--markdown=")):
+            kept.append(argument)
+    return kept
+
+
+def _print_list() -> None:
+    for kind in ALL.values():
+        typer.echo(f"{kind.name:<20} {kind.shows}{f' Needs {kind.needs}.' if kind.needs else ''}")
+
+
+def _tell(console: Console, outcome: Outcome) -> None:
+    cells = dict(zip(headings(), row(outcome), strict=True))
+    told = ", ".join(f"{name} {cells[name]}" for name in headings()[1:-1] if cells[name])
+    console.print(f"{outcome.fault.name}: {cells['verdict']} ({outcome.seconds:.0f} s) {told}", soft_wrap=True)
+    for text in outcome.violations[:SHOWN]:
+        console.print(f"  {text}", soft_wrap=True, markup=False)
+    if len(outcome.violations) > SHOWN:
+        console.print(f"  … and {len(outcome.violations) - SHOWN} more")
+
+
+def _print_table(console: Console, report: Report) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings():
+        table.add_column(heading, overflow="fold", justify="left" if heading in ("fault", "verdict") else "right")
+    for outcome in report.outcomes:
+        table.add_row(*row(outcome))
+    console.print(table)
+    for outcome in report.outcomes:
+        for why in dict.fromkeys(outcome.fault.cannot_keep.values()):
+            console.print(f"{outcome.fault.name}: {why}.", soft_wrap=True)

@@ -1,0 +1,150 @@
+"""What is known after a chaos run, and the account that is made of it. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from redsched import Event
+from redsched.chaos.clock import Clock
+from redsched.chaos.ledger import Execution
+from redsched.chaos.place import Moment
+from redsched.chaos.wishes import Wish
+
+__all__ = ["COLUMNS", "Evidence", "Told", "Verdict", "fire_ms_of", "recoveries"]
+
+COLUMNS = {
+    "lost": "accepted, and neither done nor ended for a reason that is told",
+    "doubled": "executed again although nothing allowed it (of at_most_once: executed again at all)",
+    "fired twice": "two first executions of one fire time of a periodic job",
+    "instances": "more executions at once than max_instances",
+    "early": "begun before it was due, by Redis' clock",
+    "unexplained": "done though refused or never due, told as done though it was not, or never coming to an end",
+}
+"""What may not happen: column of the table -> what it means."""
+
+ENDED = frozenset({"dead", "missed", "cancelled", "removed", "skipped", "coalesced"})
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything that is known after a run."""
+
+    wishes: Sequence[Wish]
+    executions: Sequence[Execution]
+    events: Sequence[Event]
+    stored: Mapping[str, str]
+    """Jobs that are still there -> their state."""
+    clock: Clock
+    moments: Sequence[Moment]
+    killed: Mapping[int, float]
+    """Process id -> when it was killed."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The account of one fault."""
+
+    accepted: int = 0
+    refused: int = 0
+    unknown: int = 0
+    """Jobs whose call failed: they may be there or not."""
+    fires: int = 0
+    """Fires of periodic jobs that were due."""
+    executions: int = 0
+    effects: int = 0
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    """How fires ended that have no effect -> how many."""
+    again: int = 0
+    """Executions that were repeated for a reason: a retry, a lease that ended, a worker that left."""
+    stale: int = 0
+    """Of those, effects that came after a newer execution had begun: their fencing token is the older one."""
+    problems: dict[str, list[str]] = field(default_factory=lambda: {column: list[str]() for column in COLUMNS})
+    recoveries: list[float] = field(default_factory=list[float])
+    """Seconds from each fault to the start of each run that it hit."""
+
+    def say(self, column: str, text: str) -> None:
+        self.problems[column].append(text)
+
+
+def fire_ms_of(event: Event) -> int:
+    return round(event.fire_time.timestamp() * 1000) if event.fire_time is not None else 0
+
+
+class Told:
+    """The events of one job, by what they explain."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.recovered: dict[tuple[int, int], Event] = {}
+        self.lost: dict[tuple[int, int], Event] = {}
+        """Fire and attempt of executions whose lease ended: what began again, and what ended for that reason."""
+        self.ended: list[tuple[str, int, int, str]] = []
+        """Kind, first and last fire (0 = the job as a whole), reason."""
+        self.again: set[tuple[int, int]] = set()
+        """Fire and attempt of executions after which another one may follow."""
+        self.retried: set[tuple[int, int]] = set()
+        self.done: set[tuple[int, int]] = set()
+        self.anything = False
+        for event in events:
+            self.anything = True
+            key = (fire_ms_of(event), event.attempt or 0)
+            if event.kind in ("recovered", "dead", "cancelled") and event.attempt:
+                self.lost[key] = event
+            match event.kind:
+                case "recovered":
+                    self.recovered[key] = event
+                    self.again.add(key)
+                case "retry":
+                    self.again.add(key)
+                    self.retried.add(key)
+                case "released":
+                    self.again.add(key)
+                case "done":
+                    self.done.add(key)
+                case kind if kind in ENDED:
+                    last = key[0] if event.last_fire_time is None else round(event.last_fire_time.timestamp() * 1000)
+                    self.ended.append((kind, key[0], last, event.reason.value if event.reason else kind))
+                case _:
+                    pass
+
+    def why(self, fire_ms: int) -> str | None:
+        """Why there was no effect of this fire, if that was told."""
+        for kind, first, last, reason in self.ended:
+            if first <= fire_ms <= last:
+                return f"{kind}: {reason}" if kind != reason else kind
+        return None
+
+    def whole(self) -> str | None:
+        """Why the job as a whole ended, if that was told."""
+        return next((kind for kind, first, _, _ in self.ended if kind in ("cancelled", "removed") and not first), None)
+
+
+def recoveries(evidence: Evidence) -> list[float]:
+    """From each fault to the start of each run that it hit, in another process or again."""
+    starts: dict[tuple[str, int], list[Execution]] = defaultdict(list)
+    for one in evidence.executions:
+        starts[one.job_id, one.fire_ms].append(one)
+    found: list[float] = []
+    for event in evidence.events:
+        if event.kind != "recovered":
+            continue
+        after = [one for one in starts[event.job_id, fire_ms_of(event)] if one.attempt > (event.attempt or 0)]
+        if after:
+            first = min(after, key=lambda one: one.attempt)
+            hit = [m.at for m in evidence.moments if m.worker in (None, event.error) and m.at <= first.start]
+            if hit:
+                found.append(first.start - max(hit))
+    for moment in evidence.moments:
+        if moment.began is None:
+            continue
+        low, high = evidence.clock.latest_ms(moment.began), evidence.clock.latest_ms(moment.at)
+        begun: dict[tuple[str, int], float] = {}
+        for (job_id, fire_ms), executions in starts.items():
+            first = min(executions, key=lambda one: one.start)
+            if low < fire_ms <= high and first.start > moment.at and first.attempt == 1:
+                # Fires that were due together are one claim: they run in order, and the first one counts.
+                claim = (job_id, first.token)
+                begun[claim] = min(begun.get(claim, first.start), first.start)
+        found += [start - moment.at for start in begun.values()]
+    return found

@@ -1,0 +1,43 @@
+"""The fault matrix: each fault is a small class, and `ALL` has them in the order of the table."""
+
+from __future__ import annotations
+
+from redsched.chaos.faults.base import Fault, Unavailable
+from redsched.chaos.faults.clocks import RedisClockBack, WorkerClockAhead, WorkerClockBehind
+from redsched.chaos.faults.memory import MemoryFull, WrongEviction
+from redsched.chaos.faults.network import BlackHole, Latency, ReplyCut, ReplyDropped, RequestDropped
+from redsched.chaos.faults.servers import (
+    ClientKill,
+    Failover,
+    FailoverLosing,
+    PowerLossEverysec,
+    RedisKillAlways,
+    RedisKillEverysec,
+    RedisRestart,
+    ScriptFlush,
+)
+from redsched.chaos.faults.workers import Nothing, WorkerKill, WorkerLeave, WorkerStop
+
+__all__ = ["ALL", "Fault", "Unavailable", "register"]
+
+ALL: dict[str, type[Fault]] = {}
+"""Name -> fault."""
+
+
+def register(*faults: type[Fault]) -> None:
+    """Add faults to the matrix: those of one server are here; those of a Sentinel or a Cluster come with them.
+
+    Raises:
+        ValueError: there is one of that name already.
+    """
+    for fault in faults:
+        if fault.name in ALL:
+            raise ValueError(f"there are two faults of the name {fault.name!r}")
+        ALL[fault.name] = fault
+
+
+register(
+    Nothing, WorkerKill, WorkerStop, WorkerLeave, WorkerClockAhead, WorkerClockBehind, ReplyDropped, RequestDropped,
+    ReplyCut, Latency, BlackHole, RedisRestart, RedisKillAlways, RedisKillEverysec, PowerLossEverysec, ClientKill,
+    ScriptFlush, MemoryFull, WrongEviction, Failover, FailoverLosing, RedisClockBack,
+)  # fmt: skip

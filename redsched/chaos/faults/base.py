@@ -1,0 +1,55 @@
+"""What a fault is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from redsched.chaos.evidence import COLUMNS
+from redsched.chaos.place import Layout, Place
+
+__all__ = ["EVERYTHING", "Fault", "Unavailable"]
+
+EVERYTHING = tuple(COLUMNS)
+"""All columns: where Redis loses what it acknowledged, nothing that is built on it holds."""
+
+
+class Unavailable(Exception):  # noqa: N818 - it says what it is
+    """The fault cannot be made on this machine; the text says what is missing and how to get it."""
+
+
+class Fault(ABC):
+    """One row of the matrix: where it happens, what is done there, and what nobody can keep meanwhile."""
+
+    name: ClassVar[str]
+    """As `--fault` takes it."""
+    shows: ClassVar[str]
+    """One sentence: what is broken, and what must hold."""
+    needs: ClassVar[str] = ""
+    """What it needs beyond a server program, in words."""
+    layout: ClassVar[Layout] = Layout()
+    at_least_s: ClassVar[float] = 0.0
+    """Seconds of load that it needs."""
+    recovers_in_s: ClassVar[float | None] = None
+    """Within so many seconds (p99) after it, each run that it hit has begun elsewhere; None = no such promise."""
+    cannot_keep: ClassVar[Mapping[str, str]] = {}
+    """Column of the verdict -> why nobody can keep it under this fault, and which setting removes it."""
+
+    def check(self) -> None:  # noqa: B027 - most faults can be made everywhere
+        """Raises Unavailable if it cannot be made here."""
+
+    def place_layout(self, folder: Path) -> Layout:
+        """Where it happens; asked once for each run, with a folder that is there as long as the run is."""
+        del folder
+        return self.layout
+
+    @abstractmethod
+    async def strike(self, place: Place) -> None:
+        """Break things, again and again, until the load is nearly over; and mend them."""
+
+    async def verify(self, place: Place) -> list[str]:
+        """What else is wrong after the fault, in words; once all is quiet."""
+        del place
+        return []

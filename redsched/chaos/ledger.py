@@ -1,0 +1,110 @@
+"""The ledger: a file outside of Redis in which tasks note what they do. It is the witness.
+
+One line for each word, written by one `write` on a file opened with O_APPEND: lines of several processes do not mix,
+and a process that is killed leaves a whole line or none. Its instants are of the machine's monotonic clock, which all
+processes share and which nobody sets: it is independent of Redis' clock and of any wall clock.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Execution", "Ledger", "Word", "busy", "executions", "read"]
+
+TAIL_BYTES = 200_000
+"""How much of the ledger's end `busy` looks at."""
+
+Word = Literal["start", "done", "raised", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a task said."""
+
+    word: str
+    job_id: str
+    fire_ms: int
+    attempt: int
+    token: int
+    """The fencing token of the claim."""
+    pid: int
+    at: float
+    """Seconds of the monotonic clock."""
+
+
+@dataclass(slots=True)
+class Execution:
+    """One attempt of a run in one process: from its start to its end, if it came to one."""
+
+    job_id: str
+    fire_ms: int
+    attempt: int
+    token: int
+    pid: int
+    start: float
+    end: float | None = None
+    word: str = "start"
+    """How it ended: done (the effect happened), raised, stopped (cancelled), or start: it did not."""
+
+
+class Ledger:
+    """For writing."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def write(self, word: Word, job_id: str, fire_ms: int, attempt: int, token: int) -> None:
+        """One line, whole or not at all."""
+        at_us = time.monotonic_ns() // 1000
+        line = f"{word}\t{job_id}\t{fire_ms}\t{attempt}\t{token}\t{os.getpid()}\t{at_us}\n"
+        os.write(self._file, line.encode())
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def read(path: Path) -> list[Line]:
+    """All lines, in the order in which they were written."""
+    lines: list[Line] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        word, job_id, fire_ms, attempt, token, pid, at_us = line.split("\t")
+        lines.append(Line(word, job_id, int(fire_ms), int(attempt), int(token), int(pid), int(at_us) / 1e6))
+    return lines
+
+
+def busy(path: Path) -> set[int]:
+    """The processes that are in the middle of an execution just now, as far as the newest lines say."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        lines = file.read().decode().splitlines()[size > TAIL_BYTES :]
+    under_way: dict[tuple[str, ...], int] = {}
+    for line in lines:
+        word, job_id, fire_ms, _, token, pid, _ = line.split("\t")
+        key = (job_id, fire_ms, token, pid)
+        if word == "start":
+            under_way[key] = int(pid)
+        else:
+            under_way.pop(key, None)
+    return set(under_way.values())
+
+
+def executions(lines: Iterable[Line]) -> list[Execution]:
+    """What was executed, in the order of the starts. Two starts of one claim are two executions."""
+    made: list[Execution] = []
+    running: dict[tuple[str, int, int, int], Execution] = {}
+    for line in lines:
+        key = (line.job_id, line.fire_ms, line.token, line.pid)
+        if line.word == "start":
+            one = Execution(line.job_id, line.fire_ms, line.attempt, line.token, line.pid, line.at)
+            made.append(one)
+            running[key] = one
+        else:
+            one = running[key]
+            one.end, one.word = line.at, line.word
+    return made

@@ -1,0 +1,68 @@
+"""What the jobs of a chaos run do: they note in the ledger that they start, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+from redsched import current_run
+from redsched.chaos.ledger import Ledger, Word
+
+__all__ = ["TASKS", "open_ledger"]
+
+_ledger: list[Ledger] = []
+
+
+class WantedError(Exception):
+    """What a task raises that is there to fail."""
+
+
+def open_ledger(path: str) -> None:
+    """Where the tasks of this process write to."""
+    _ledger[:] = [Ledger(path)]
+
+
+@contextmanager
+def _noted() -> Generator[int]:
+    """Start and end of an execution; gives the attempt."""
+    run = current_run().context
+    about = (run.job_id, round(run.fire_time.timestamp() * 1000), run.attempt, run.fencing_token)
+    ledger = _ledger[0]
+    ledger.write("start", *about)
+    word: Word = "done"
+    try:
+        yield run.attempt
+    except asyncio.CancelledError:
+        word = "stopped"
+        raise
+    except WantedError:
+        word = "raised"
+        raise
+    finally:
+        ledger.write(word, *about)
+
+
+async def work(seconds: float) -> None:
+    """Takes so long; 0 = done at once."""
+    with _noted():
+        if seconds:
+            await asyncio.sleep(seconds)
+
+
+def work_in_thread(seconds: float) -> None:
+    """A plain function: nothing can stop it while it runs."""
+    with _noted():
+        time.sleep(seconds)
+
+
+async def fail_first(times: int) -> None:
+    """Raises in its first attempts."""
+    with _noted() as attempt:
+        if attempt <= times:
+            raise WantedError(f"attempt {attempt} is to fail")
+
+
+TASKS: dict[str, Callable[..., Any]] = {task.__name__: task for task in (work, work_in_thread, fail_first)}

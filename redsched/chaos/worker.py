@@ -1,0 +1,55 @@
+"""A worker process of a chaos run: `python -m redsched.chaos.worker URL PREFIX LEDGER LEASE CONCURRENCY QUEUE…`.
+
+It says "ready" and its worker's id when it serves, and ends on SIGTERM, or when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+from redsched import BackgroundTaskScheduler
+from redsched.chaos import tasks
+
+__all__ = ["EVENTS_MAX", "main"]
+
+EVENTS_MAX = 5_000_000
+"""The verdict reads the whole stream: nothing of it may be trimmed."""
+GRACE_S = 3.0
+
+
+async def _serve(url: str, prefix: str, lease_s: float, concurrency: int, queues: list[str]) -> None:
+    scheduler = BackgroundTaskScheduler(
+        url, prefix, lease=lease_s, concurrency=concurrency, queues=queues, events_max=EVENTS_MAX, declared_tasks=False
+    )
+    for task in tasks.TASKS.values():
+        scheduler.register(task)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    parent = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(parent), sys.stdin)
+    orphaned = asyncio.create_task(parent.read())
+    orphaned.add_done_callback(lambda _: stop.set())
+    await scheduler.start()
+    sys.stdout.write(f"ready {scheduler.id}\n")
+    sys.stdout.flush()
+    await stop.wait()
+    await scheduler.shutdown(grace=GRACE_S)
+    orphaned.cancel()
+
+
+def main() -> None:
+    """Read the arguments and serve."""
+    logging.basicConfig(format="%(process)d %(levelname)s %(name)s: %(message)s")
+    # Tasks fail on purpose here: each with a traceback would be most of the log.
+    logging.getLogger("redsched.worker").addFilter(lambda record: "is to fail" not in record.getMessage())
+    url, prefix, path, lease, concurrency, *queues = sys.argv[1:]
+    tasks.open_ledger(path)
+    asyncio.run(_serve(url, prefix, float(lease), int(concurrency), queues))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""`redsched doctor`: whether a server is set up so that the promises hold, and what to change."""
+
+from __future__ import annotations
+
+import typer
+
+from redsched import BackgroundTaskScheduler, Finding, StoreError
+from redsched.cli import output
+from redsched.cli.exits import ExitCode
+from redsched.cli.serving import read_fleet
+from redsched.cli.session import JsonFlag, Prefix, Url, place, run
+
+__all__ = ["doctor"]
+
+
+async def _examine(scheduler: BackgroundTaskScheduler) -> list[Finding]:
+    found = await scheduler.examine_server()
+    try:
+        return [*found, await _workers(scheduler)]
+    except StoreError as error:  # the server's own trouble is told above
+        return [*found, Finding("workers", "warning", f"they could not be seen: {error}")]
+
+
+async def _workers(scheduler: BackgroundTaskScheduler) -> Finding:
+    fleet = await read_fleet(scheduler)
+    unserved = [why for job in await scheduler.get_jobs() if (why := fleet.why_unserved(job))]
+    if not unserved:
+        return Finding("workers", "ok", f"{len(fleet.live)} live, every job is served")
+    jobs = "1 job is" if len(unserved) == 1 else f"{len(unserved)} jobs are"
+    advice = "start workers that serve them: redsched worker module:scheduler; see redsched workers"
+    return Finding("workers", "warning", f"{jobs} served by nobody: {', '.join(sorted(set(unserved)))}", advice)
+
+
+def doctor(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix: Prefix = None) -> None:
+    """Examine a server: version, eviction, persistence, replicas, clock, latency, ACL, cluster, leftover keys, jobs
+    that nobody serves. Says what to change, and changes nothing. Exits with 5 if there is an error.
+
+    With --json: a list of objects of check, level (ok, warning, error), message and advice.
+    """
+    found = run(place(ctx, url, prefix), _examine)
+    if json:
+        output.print_json(found)
+    else:
+        output.print_table(
+            ["CHECK", "", "FOUND", "WHAT TO DO"],
+            [(each.check, "" if each.level == "ok" else each.level, each.message, each.advice) for each in found],
+        )
+    if any(each.level == "error" for each in found):
+        raise typer.Exit(ExitCode.UNHEALTHY)

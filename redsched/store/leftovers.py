@@ -1,0 +1,86 @@
+"""Keys of a prefix that nothing will ever use or free: of unknown kinds, without an owner, without a TTL."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from redsched.ids import job_of
+from redsched.store.keys import KINDS
+from redsched.store.queries import scan
+from redsched.store.store import Store
+from redsched.store.transitions import Shard
+
+__all__ = ["leftovers"]
+
+MAX_KEYS = 100_000
+"""So many keys of a shard are looked at."""
+SECOND_LOOK_S = 0.5
+"""What looks wrong between two commands is looked at again: another may have changed it meanwhile."""
+
+
+async def leftovers(store: Store) -> tuple[list[str], int]:
+    """What is wrong, in words, and how many keys there are."""
+    wrong: list[str] = []
+    count = 0
+    for shard in store.shards:
+        suspects: list[bytes] = []
+        async for key in scan(shard, ""):
+            count += 1
+            if count > MAX_KEYS:
+                break
+            if await _trouble(shard, key):
+                suspects.append(key)
+        if suspects:
+            await asyncio.sleep(SECOND_LOOK_S)
+            troubles = [await _trouble(shard, key) for key in suspects]
+            wrong += [trouble for trouble in troubles if trouble]
+    return wrong, count
+
+
+async def _trouble(shard: Shard, key: bytes) -> str | None:
+    """What is wrong with a key, if anything."""
+    ask = shard.link.command
+    name = key[len(shard.keys.tag) :].decode(errors="replace")
+    kind, _, own = name.partition(":")
+    if key.decode(errors="replace") == shard.keys.leases:
+        kind, own = "leases", ""
+    known = KINDS.get(kind)
+    if known is None or bool(own) != known.has_name:
+        return f"{name}: of no kind that redsched knows"
+    stored = (await ask("TYPE", key)).decode()
+    if stored == "none":
+        return None  # it is gone meanwhile
+    if stored != known.type.lower():
+        return f"{name}: a {stored}, where redsched keeps a {known.type.lower()}"
+    if known.expires:
+        return None if await ask("PTTL", key) != -1 else f"{name}: it should expire, and never will"
+    if kind == "job":
+        return await _idle_job(shard, key, own, name)
+    if kind == "run":
+        return await _idle_run(ask, shard, key, own, name)
+    return None
+
+
+async def _idle_job(shard: Shard, key: bytes, job_id: str, name: str) -> str | None:
+    ask = shard.link.command
+    record, queue, fence, state = await ask("HMGET", key, "record", "queue", "fence", "state")
+    if record is None:
+        return f"{name}: without a record"
+    if fence is not None or state is not None:
+        return None
+    if await ask("ZSCORE", shard.keys.due((queue or b"default").decode(errors="replace")), job_id) is not None:
+        return None
+    if await ask("EXISTS", shard.keys.live(job_id), shard.keys.waiting(job_id)):
+        return None
+    return f"{name}: nothing will ever run or end it"
+
+
+async def _idle_run(ask: Any, shard: Shard, key: bytes, run_id: str, name: str) -> str | None:
+    own = job_of(run_id)
+    fence, state = await ask("HMGET", key, "fence", "state")
+    if own == run_id:
+        return f"{name}: a run of no job"
+    if fence is not None or state is not None or await ask("SISMEMBER", shard.keys.waiting(own), run_id):
+        return None
+    return f"{name}: it neither runs nor waits"

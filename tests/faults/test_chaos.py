@@ -1,0 +1,107 @@
+"""`redsched chaos` in a very short form: promises hold, and the whole machinery works."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from redsched import BackgroundTaskScheduler
+from redsched.chaos import faults
+from redsched.chaos.cell import run_fault
+from redsched.chaos.faults import ALL, clocks
+from redsched.chaos.servers import find_server
+from tests.invariants import check
+
+JOBS = 300
+
+
+async def look(scheduler: BackgroundTaskScheduler) -> None:
+    await check(await scheduler.store())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["worker-kill", "reply-cut", "redis-kill-always", "memory-full"])
+async def test_nothing_is_lost_doubled_early_or_left_without_a_reason(name: str) -> None:
+    outcome = await run_fault(
+        ALL[name], seed=11, jobs=JOBS, rate=200, shortest_s=1.5, binary=find_server(), look=look
+    )  # fmt: skip
+    assert outcome.violations == []
+    assert outcome.skipped is None
+    verdict = outcome.verdict
+    assert verdict.accepted + verdict.refused == JOBS
+    assert verdict.effects > verdict.accepted * 0.7
+    assert (verdict.refused > 0) == (name == "memory-full")
+    if name == "worker-kill":
+        assert verdict.recoveries, "no kill met a run"
+
+
+@pytest.mark.slow
+async def test_redis_that_forgets_what_it_acknowledged_is_noticed_and_not_blamed_on_the_scheduler() -> None:
+    outcome = await run_fault(
+        ALL["power-loss-everysec"], seed=11, jobs=JOBS, rate=200, shortest_s=3.0, binary=find_server()
+    )  # fmt: skip
+    assert outcome.violations == []
+    assert sum(map(len, outcome.verdict.problems.values())) > 0
+
+
+async def test_what_cannot_be_made_here_is_skipped_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocks, "_library", lambda: None)
+    outcome = await run_fault(
+        ALL["redis-clock-back"], seed=1, jobs=JOBS, rate=200, shortest_s=1.0, binary=find_server()
+    )  # fmt: skip
+    assert outcome.skipped is not None
+    assert "apt install faketime" in outcome.skipped
+
+
+@pytest.mark.skipif(clocks._library() is None, reason="libfaketime is not installed")
+def test_a_wrong_clock_is_wrong() -> None:
+    def now(shift: str) -> int:
+        made = clocks._environment(FAKETIME=shift)
+        return int(subprocess.run(["date", "+%s"], env={**os.environ, **made}, capture_output=True, check=True).stdout)
+
+    assert 7190 < now("+1h") - now("-1h") < 7210
+
+
+def test_a_fault_is_in_the_matrix_once() -> None:
+    with pytest.raises(ValueError, match="two faults of the name 'none'"):
+        faults.register(ALL["none"])
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "redsched.cli", "chaos", *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_list_names_each_fault_and_what_it_needs() -> None:
+    lines = command("--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(ALL)
+    assert "libfaketime" in next(line for line in lines if line.startswith("redis-clock-back"))
+
+
+def test_an_unknown_fault_or_server_is_refused() -> None:
+    done = command("--fault", "earthquake")
+    assert done.returncode == 2
+    assert "earthquake" in done.stderr
+    assert command("--server", "/nowhere/redis-server").returncode == 2
+
+
+@pytest.mark.slow
+def test_the_command_writes_its_table(tmp_path: Path) -> None:
+    done = command(
+        "--fault", "none", "--jobs", 100, "--short", "--seed", 3, "--server", "embedded",
+        "--json", tmp_path / "told.json", "--markdown", tmp_path / "table.md",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["seed"], told["kept"]) == (3, True)
+    assert told["server"].startswith("Valkey")
+    [fault] = told["faults"]
+    assert (fault["fault"], fault["accepted"], fault["lost"]) == ("none", 100, 0)
+    assert "| none | 100 |" in (tmp_path / "table.md").read_text()

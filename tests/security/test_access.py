@@ -1,0 +1,200 @@
+"""The ACL recipe of docs/security.md, as it stands there: each user can do its work, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from redsched import BackgroundTaskScheduler, State, StoreAccessError, current_run
+from tests.servers import ROOT, LocalServer, ValkeyServer
+
+PAGE = (ROOT / "docs" / "security.md").read_text()
+USERS = re.search(r"^```acl\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+PASSWORDS = {
+    "shop-worker": "WORKER-PASSWORD",
+    "shop-producer": "PRODUCER-PASSWORD",
+    "shop-observer": "OBSERVER-PASSWORD",
+}
+Make = Callable[..., BackgroundTaskScheduler]
+
+
+async def note(value: Any = None) -> Any:
+    await current_run().report_progress("begun")
+    return value
+
+
+async def fails() -> None:
+    raise ValueError("of no use")
+
+
+@pytest.fixture(scope="module", params=[LocalServer, ValkeyServer], ids=["redis", "valkey"])
+def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    """A server with exactly the users of the recipe, and one to look behind them."""
+    assert USERS, "docs/security.md has no recipe"
+    with request.param(aof="always") as made:
+        with made.client() as admin:
+            admin.execute_command("ACL", "SETUSER", "admin", "on", ">admin", "+@all", "~*", "&*")
+            for line in reversed(USERS[1].splitlines()):
+                newer = ["+client|setinfo", "+waitaof"] if request.param is ValkeyServer and " on " in line else []
+                admin.execute_command("ACL", "SETUSER", *line.split()[1:], *newer)
+        yield made
+
+
+@pytest.fixture
+def admin(server: LocalServer) -> Iterator[redis.Redis]:
+    with redis.Redis("127.0.0.1", server.port, username="admin", password="admin") as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+async def make(server: LocalServer, admin: redis.Redis) -> AsyncIterator[Make]:
+    made: list[BackgroundTaskScheduler] = []
+
+    def scheduler(user: str, prefix: str = "shop", **settings: Any) -> BackgroundTaskScheduler:
+        url = f"redis://{user}:{PASSWORDS[user]}@127.0.0.1:{server.port}"
+        made.append(BackgroundTaskScheduler(url, prefix, declared_tasks=False, retry_for=0.5, **settings))
+        made[-1].register(note)
+        return made[-1]
+
+    yield scheduler
+    for each in made:
+        await each.shutdown(wait=False)
+
+
+def refusals(admin: redis.Redis) -> list[str]:
+    """What the server refused since it was asked last."""
+    log = [f"{entry['reason']} {entry['object']} of {entry['username']}" for entry in admin.acl_log()]
+    admin.acl_log_reset()
+    return log
+
+
+def contents(admin: redis.Redis) -> dict[bytes, Any]:
+    """All that is stored. (A DUMP of a hash has no fixed order.)"""
+    read = {b"hash": admin.hgetall, b"stream": admin.xrange, b"list": lambda key: admin.lrange(key, 0, -1)}
+    read |= {b"zset": lambda key: admin.zrange(key, 0, -1, withscores=True), b"set": admin.smembers}
+    return {key: read[admin.type(key)](key) for key in admin.keys("*")}
+
+
+async def use_all(scheduler: BackgroundTaskScheduler) -> None:
+    """Everything that a producer does."""
+    one = await scheduler.schedule_immediate_task("one", note, args=["one"], tags=["t"])
+    assert (await one.result(timeout=10)).result == "one"
+    await scheduler.schedule_interval("often", note, seconds=3600, job_id="often", tags=["t", "u"], max_runs=50)
+    await scheduler.schedule_cron("cron", note, "0 8 * * *", job_id="cron", replace_existing=True)
+    await scheduler.schedule_cron("cron", note, "0 9 * * *", job_id="cron", replace_existing=True, max_instances=2)
+    await scheduler.schedule_delayed_task("later", note, delay_minutes=5, job_id="later")
+    await scheduler.run_now("often")
+    await scheduler.run_now("later")
+    await scheduler.modify_job("often", args=["changed"], queue="default", tags=["v"])
+    await scheduler.pause_job("often")
+    await scheduler.resume_job("often")
+    await scheduler.reschedule_job("often", interval=60)
+    bad = await scheduler.schedule_immediate_task("bad", fails, retry=None)
+    assert (await bad.result(timeout=10)).outcome == "dead"
+    assert [job.id for job in await scheduler.get_dead()] == [bad.id]
+    assert await scheduler.requeue(bad.id) == [bad.id]
+    await look(scheduler)
+    await scheduler.remove_job("cron")
+    await scheduler.cancel("often")
+    await scheduler.cancel(tag="t")
+
+
+async def look(scheduler: BackgroundTaskScheduler) -> None:
+    """Everything that an observer does."""
+    await scheduler.now()
+    assert await scheduler.get_jobs()
+    assert await scheduler.get_jobs(tag="v", state=State.SCHEDULED)
+    assert await scheduler.get_job("often") is not None
+    assert await scheduler.get_workers()
+    assert await scheduler.get_history()
+    await scheduler.get_dead()
+
+
+async def test_each_user_can_do_its_work(make: Make, admin: redis.Redis) -> None:
+    worker, producer, observer = make("shop-worker", lease=2), make("shop-producer"), make("shop-observer")
+    worker.register(fails)
+    await worker.start()
+    await use_all(producer)
+    seen: list[str] = []
+    observer.add_listener(lambda event: seen.append(event.kind))
+    await observer._ensure_feed()
+    await producer.schedule_interval("often", note, seconds=3600, job_id="often", tags=["v"])
+    await asyncio.sleep(1.0)  # leases are renewed, heartbeats told
+    await look(observer)
+    await producer.cancel("often")
+    assert "scheduled" in seen
+    findings = {each.check: each.level for each in await observer.examine_server()}
+    assert findings["keys"] == "ok"
+    await worker.shutdown()
+    # What the doctor tries, and an observer may not.
+    unexpected = [
+        line
+        for line in refusals(admin)
+        if not any(part in line for part in ("acl|whoami", "config|get", "client|setinfo"))
+    ]
+    assert unexpected == []
+
+
+@pytest.mark.parametrize("user", PASSWORDS)
+async def test_no_user_can_do_more(user: str, make: Make, admin: redis.Redis, server: LocalServer) -> None:
+    admin.set("another application's", "secret")
+    admin.set("{shop:0}:job:x", "theirs")
+    with redis.Redis("127.0.0.1", server.port, username=user, password=PASSWORDS[user]) as client:
+        for command in (
+            ("GET", "another application's"), ("SET", "another application's", "x"), ("FLUSHALL",), ("KEYS", "*"),
+            ("CONFIG", "GET", "*"), ("CONFIG", "SET", "maxmemory", "1"), ("ACL", "LIST"),
+            ("SHUTDOWN",), ("REPLICAOF", "NO", "ONE"), ("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal"),
+            ("MIGRATE", "127.0.0.1", "1", "{shop:0}:job:x", "0", "1"), ("SUBSCRIBE", "x"), ("MONITOR",),
+            ("EVAL", "return redis.call('FLUSHALL')", "0"), ("EVAL", "return redis.call('GET', 'another')", "0"),
+        ):  # fmt: skip
+            with pytest.raises(
+                redis.ResponseError, match=r"(?i)permission|ACL failure|NOPERM|user executing the script"
+            ):
+                client.execute_command(*command)
+    stranger = make(user, prefix="bank")
+    with pytest.raises(StoreAccessError):
+        await stranger.schedule_immediate_task("job", note)
+
+
+async def test_an_observer_writes_nothing(make: Make, admin: redis.Redis) -> None:
+    observer, producer = make("shop-observer"), make("shop-producer")
+    await producer.schedule_interval("often", note, seconds=3600, job_id="often", tags=["v"])
+    before = contents(admin)
+    for change in (
+        observer.schedule_immediate_task("job", note),
+        observer.cancel("often"),
+        observer.pause_job("often"),
+        observer.modify_job("often", args=["forged"]),
+        observer.run_now("often"),
+        observer.clear_all_jobs(),
+        observer.requeue("often"),
+    ):
+        with pytest.raises(StoreAccessError):
+            await change
+    assert contents(admin) == before
+
+
+async def test_a_producer_forges_no_result_and_no_worker(server: LocalServer, admin: redis.Redis) -> None:
+    with redis.Redis("127.0.0.1", server.port, username="shop-producer", password="PRODUCER-PASSWORD") as client:
+        for command in (
+            ("HSET", "{shop:0}:result:x", "a", "b"),
+            ("DEL", "{shop:0}:result:x"),
+            ("HSET", "{shop:0}:worker:x", "info", "b"),
+        ):
+            with pytest.raises(redis.ResponseError, match=r"(?i)permission"):
+                client.execute_command(*command)
+
+
+async def test_a_wrong_password_is_told_as_such_and_not_shown(server: LocalServer, admin: redis.Redis) -> None:
+    scheduler = BackgroundTaskScheduler(
+        f"redis://shop-worker:wrong-secret@127.0.0.1:{server.port}", "shop", retry_for=0.2
+    )
+    with pytest.raises(StoreAccessError) as caught:
+        await scheduler.start()
+    assert "wrong-secret" not in str(caught.value)

@@ -1,0 +1,255 @@
+"""TLS is checked, and passwords and keys are nowhere to be seen: not in errors, logs, reprs, nor process lists."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from redsched import (
+    BackgroundTaskScheduler,
+    InvalidConfigError,
+    PayloadSecurity,
+    StoreAccessError,
+    StoreError,
+    StoreUnavailableError,
+)
+from tests.servers import ROOT, LocalServer, free_port, wait_until
+
+SECRET = "s3cret/of?the#fleet"
+
+
+async def note(value: Any = None) -> Any:
+    return value
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def _key_and_name(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Name]:
+    return ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _certificate(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, by: ec.EllipticCurvePrivateKey, ca: bool
+) -> x509.Certificate:
+    now = dt.datetime.now(dt.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    if not ca:
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(by, hashes.SHA256())
+
+
+def _pem(thing: Any) -> bytes:
+    if isinstance(thing, x509.Certificate):
+        return thing.public_bytes(serialization.Encoding.PEM)
+    return thing.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem with a server's certificate of its own, and other-ca.pem."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("ca", "other-ca"):
+        key, subject = _key_and_name(name)
+        ca = _certificate(subject, key, subject, key, ca=True)
+        (folder / f"{name}.pem").write_bytes(_pem(ca))
+        if name == "ca":
+            server_key, server_name = _key_and_name("localhost")
+            (folder / "server.pem").write_bytes(_pem(_certificate(server_name, server_key, subject, key, ca=False)))
+            (folder / "server.key").write_bytes(_pem(server_key))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls_port(certificates: Path) -> Iterator[int]:
+    port = free_port()
+    options = [
+        "--tls-port", str(port), "--tls-cert-file", str(certificates / "server.pem"),
+        "--tls-key-file", str(certificates / "server.key"), "--tls-ca-cert-file", str(certificates / "ca.pem"),
+        "--tls-auth-clients", "no",
+    ]  # fmt: skip
+    try:
+        server = LocalServer(*options)
+    except RuntimeError as error:
+        pytest.skip(f"this redis-server has no TLS: {str(error)[-200:]}")
+    with server:
+        yield port
+
+
+async def test_jobs_run_over_tls(tls_port: int, certificates: Path) -> None:
+    options = {"ssl_ca_certs": str(certificates / "ca.pem")}
+    async with BackgroundTaskScheduler(
+        f"rediss://127.0.0.1:{tls_port}", "tls", declared_tasks=False, redis_options=options
+    ) as scheduler:
+        handle = await scheduler.schedule_immediate_task("job", note, args=["over TLS"])
+        assert (await handle.result(timeout=10)).result == "over TLS"
+
+
+@pytest.mark.parametrize("ca", ["other-ca.pem", None], ids=["of another CA", "of no CA that the system knows"])
+async def test_a_certificate_that_is_not_trusted_is_refused(ca: str | None, tls_port: int, certificates: Path) -> None:
+    options = {} if ca is None else {"ssl_ca_certs": str(certificates / ca)}
+    scheduler = BackgroundTaskScheduler(
+        f"rediss://:{SECRET.replace('/', '%2F').replace('?', '%3F').replace('#', '%23')}@127.0.0.1:{tls_port}", "tls",
+        declared_tasks=False, retry_for=0.2, redis_options=options,
+    )  # fmt: skip
+    with pytest.raises(StoreUnavailableError, match=r"(?i)certificate verify failed") as caught:
+        await scheduler.start()
+    assert "s3cret" not in str(caught.value)
+    await scheduler.shutdown()
+
+
+async def test_a_server_without_tls_gets_no_password(certificates: Path) -> None:
+    heard = bytearray()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await reader.read(1000))
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    scheduler = BackgroundTaskScheduler(f"rediss://:s3cret@127.0.0.1:{port}", "tls", retry_for=0.2)
+    with pytest.raises(StoreError):
+        await scheduler.start()
+    await scheduler.shutdown()
+    server.close()
+    assert heard
+    assert b"s3cret" not in heard
+
+
+# -- passwords --------------------------------------------------------------------------------------------------------
+
+QUOTED = SECRET.replace("/", "%2F").replace("?", "%3F").replace("#", "%23")
+URLS = [
+    f"redis://user:{QUOTED}@127.0.0.1:1/0",
+    f"redis://:{QUOTED}@127.0.0.1:1",
+    f"redis://127.0.0.1:1?username=user&password={QUOTED}",
+    f"unix://user:{QUOTED}@/nowhere/redis.sock",
+    f"unix:///nowhere/redis.sock?password={QUOTED}",
+    f"rediss://user:{QUOTED}@127.0.0.1:1",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+async def test_no_error_log_or_repr_shows_a_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    scheduler = BackgroundTaskScheduler(url, "secrets", declared_tasks=False, retry_for=0.2)
+    with pytest.raises(StoreUnavailableError) as caught:
+        await scheduler.start()
+    worker = asyncio.create_task(scheduler.make_worker().serve())
+    await asyncio.sleep(0.3)
+    worker.cancel()
+    await asyncio.wait({worker})
+    shown = [str(caught.value), repr(caught.value), repr(scheduler), caplog.text, repr(scheduler.worker)]
+    store = await scheduler.store()
+    shown += [repr(store), repr(store.link), store.link.where]
+    for text in shown:
+        assert "s3cret" not in text
+        assert QUOTED not in text
+    await scheduler.shutdown(wait=False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"redis://user:{SECRET}@127.0.0.1:1", f"redis:/user:{QUOTED}@x", f"nonsense://user:{QUOTED}@127.0.0.1:1"],
+)
+def test_a_url_that_is_not_usable_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        BackgroundTaskScheduler(url, "secrets")
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_a_wrong_password_is_not_shown() -> None:
+    with LocalServer("--requirepass", "the right one") as server:
+        scheduler = BackgroundTaskScheduler(f"redis://:s3cret@127.0.0.1:{server.port}", "secrets", retry_for=0.2)
+        with pytest.raises(StoreAccessError) as caught:
+            await scheduler.start()
+        assert "s3cret" not in str(caught.value)
+
+
+def test_a_fleet_of_processes_shows_no_password_to_other_users(tmp_path: Path) -> None:
+    """Whoever is on the machine can read command lines."""
+    (tmp_path / "fleet_app.py").write_text(
+        "import os, redsched\nscheduler = redsched.BackgroundTaskScheduler(os.environ['REDSCHED_URL'], 'secrets')\n"
+    )
+    with LocalServer("--requirepass", "s3cret") as server:
+        url = f"redis://:s3cret@127.0.0.1:{server.port}"
+        command = [sys.executable, "-m", "redsched.cli", "worker", "fleet_app:scheduler", "--processes", "2"]
+        path = os.pathsep.join([str(ROOT), str(tmp_path)])
+        fleet = subprocess.Popen(
+            command, cwd=tmp_path, env={**os.environ, "REDSCHED_URL": url, "PYTHONPATH": path},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            import redis
+
+            with redis.Redis("127.0.0.1", server.port, password="s3cret") as admin:
+                wait_until(lambda: admin.zcard("{secrets:0}:workers") == 2, 20, "two workers are there")
+            lines = {pid: command_line(pid) for pid in family(fleet.pid)}
+            assert len(lines) >= 3
+            assert not [line for line in lines.values() if b"s3cret" in line], lines
+        finally:
+            fleet.terminate()
+            _, said = fleet.communicate(timeout=20)
+        assert b"s3cret" not in said
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it started."""
+    found = [pid]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found += family(int(entry.name))
+    return found
+
+
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+async def test_no_error_log_or_repr_shows_a_payload_key(redsched_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = "s3cret key, with which payloads are signed"
+    security = PayloadSecurity([key], encrypt=True)
+    scheduler = BackgroundTaskScheduler(redsched_url, "secrets", declared_tasks=False, payload_security=security)
+    async with scheduler:
+        handle = await scheduler.schedule_immediate_task("job", note, args=["x"])
+        await handle.result(timeout=10)
+        view = repr(scheduler) + repr(security) + repr(vars(security)) + repr(await scheduler.store())
+    await scheduler.clear_all_jobs()
+    assert "s3cret" not in view + caplog.text
