@@ -14,7 +14,8 @@
 --         change      bytes  msgpack map: record, set (flat list), unset (list), tags, queue, when, kind
 --         events_max  int    entries of the stream
 -- Derives job due tag live waiting idle wake requests
--- Reply   OK now_us | NOTFOUND | CHANGED | CLOCK now_us
+-- Reply   OK now_us record; record = what was stored, for an event that may come when the job is gone
+--         | NOTFOUND | CHANGED | CLOCK now_us
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
 --
@@ -122,4 +123,4 @@ end
 event(what.kind, id)
 publish(client, {})
 close_clock()
-return answer({ 'OK', now_us })
+return answer({ 'OK', now_us, below < 0 and what.record or nil })

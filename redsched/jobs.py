@@ -28,6 +28,7 @@ from redsched.handle import JobHandle
 from redsched.job import Job
 from redsched.model import JobView, State
 from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags
+from redsched.origin import current_origin
 from redsched.plan import first_fires
 from redsched.schedules import DateSchedule, Schedule
 from redsched.spec import Draft, Interval, JobSpec, check_arguments, schedule_of
@@ -51,6 +52,8 @@ BATCH = 1000
 """Jobs stored by one call of the script: about 15 ms of Redis' time."""
 TRIES = 20
 """How often a change is computed again because somebody else changed the job meanwhile."""
+NO_VERSION = -1
+"""Which no job is at."""
 
 
 async def _instant(shard: Shard) -> int:
@@ -234,7 +237,16 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
     """Read a job, compute a change of it, store it if nobody else changed it; else again. The job as it is then."""
     shard = store.shard(job_id)
     for _ in range(TRIES):
-        stored = await _read(store, job_id)
+        try:
+            stored = await _read(store, job_id)
+        except JobLookupError:
+            if current_origin.get() is None:
+                raise
+            # An event that is handled again: the job was changed the first time, and has ended since, or never was.
+            record = await shard.modify(job_id, NO_VERSION, {})
+            if record is False:
+                continue  # it is there now
+            return None if record is True else StoredJob(job_id, {"record": record}, None, 0, 0)
         version = int(stored.fields.get("version", b"0"))
         job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
         now_ms = await _instant(shard)

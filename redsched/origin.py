@@ -3,11 +3,15 @@
 While a handler of such an event runs, its requests to Redis are numbered by the event instead of by the process. The
 scripts answer a number that they have answered before with the first reply (`lua/include/once.lua`), so whatever the
 handler does to jobs is done once, however often the event is delivered.
+
+A number says what is asked, of which jobs, and the how manieth time that is; not how many other requests there were.
+So calls that run side by side, and a call that is left out the second time, do not shift the numbers of others.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from contextvars import ContextVar
 
 from redsched.ids import new_id
@@ -15,37 +19,43 @@ from redsched.ids import new_id
 __all__ = ["Origin", "current_origin", "job_id"]
 
 
-class Origin:
-    """One event, and how many requests and jobs its handler has made so far."""
+def _digest(*parts: object, size: int = 15) -> bytes:
+    return hashlib.blake2b("\0".join(map(str, parts)).encode(errors="surrogateescape"), digest_size=size).digest()
 
-    __slots__ = ("_jobs", "_requests", "client")
+
+class Origin:
+    """One attempt to handle one event, and what its handler has asked so far."""
+
+    __slots__ = ("_asked", "client", "remember_ms")
 
     def __init__(self, stream: str, group: str, entry: str, remember_ms: int) -> None:
-        digest = hashlib.blake2b(f"{stream}\0{group}\0{entry}".encode(), digest_size=15).hexdigest()
-        self.client = f"event/{remember_ms}/{digest}"
-        """In the place of the client in requests; the scripts read from it how long to remember them."""
-        self._requests = 0
-        self._jobs = 0
+        self.client = f"event/{_digest(stream, group, entry).hex()}"
+        """In the place of the client in requests."""
+        self.remember_ms = remember_ms
+        """How long the scripts are to remember them."""
+        self._asked: Counter[bytes] = Counter()
 
-    def next_request(self) -> int:
-        """The number of a request."""
-        self._requests += 1
-        return self._requests
+    def number(self, *what: object) -> int:
+        """The number of a further request for this."""
+        key = _digest(*what)
+        self._asked[key] += 1
+        return int.from_bytes(_digest(key.hex(), self._asked[key], size=6))
 
-    def take_back(self) -> None:
-        """The last request was refused before it was looked at: the next one is the same."""
-        self._requests -= 1
+    def take_back(self, *what: object) -> None:
+        """The last request for this was refused and changed nothing: the next one is the same."""
+        self._asked[_digest(*what)] -= 1
 
-    def next_job_id(self) -> str:
+    def next_job_id(self, task: str, name: str) -> str:
         """The id of a job that was given none: the same whenever the event is handled."""
-        self._jobs += 1
-        return f"E{self.client.rpartition('/')[2]}-{self._jobs}"
+        key = _digest("id", task, name)
+        self._asked[key] += 1
+        return f"E{_digest(self.client, key.hex(), self._asked[key]).hex()}"
 
 
 current_origin: ContextVar[Origin | None] = ContextVar("redsched_origin", default=None)
 
 
-def job_id() -> str:
+def job_id(task: str, name: str) -> str:
     """The id of a job that was given none."""
     origin = current_origin.get()
-    return new_id() if origin is None else origin.next_job_id()
+    return new_id() if origin is None else origin.next_job_id(task, name)

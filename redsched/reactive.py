@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import threading
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
 from redsched.errors import InvalidInputError, SchedulerStateError
 from redsched.policies import RetryPolicy
-from redsched.streams import RedisStream, StreamEvent, consume
+from redsched.streams import RedisStream, StreamEvent, consume, once_for_each
+from redsched.subscription import Subscription
 from redsched.tasks import is_coroutine_function
 
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
 
-__all__ = ["ReactiveTaskProcessor", "Subscription"]
+__all__ = ["ReactiveTaskProcessor"]
 
 log = logging.getLogger("redsched.reactive")
 
@@ -27,36 +27,11 @@ Handler = Callable[[Any], Awaitable[Any]]
 
 MAX_WAITING = 10_000
 """Events of one subscription that wait for its handler."""
-CLOSES_S = 5.0
-"""How long what waits may take when a processor is closed."""
 
 
 @runtime_checkable
 class _Observable(Protocol):
     def subscribe(self, on_next: Callable[[Any], None], /) -> Any: ...
-
-
-class Subscription:
-    """Events of one source on their way to one handler, one after the other."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.task: asyncio.Task[None] | None = None
-        self.dispose: Callable[[], object] = lambda: None
-        """Stops the source."""
-        self.drain: Callable[[], Awaitable[object]] | None = None
-        """Waits for what the source has given."""
-
-    async def close(self, *, drain: bool = True) -> None:
-        """Take no more events, and finish those that were taken (`drain`), for five seconds at most."""
-        with contextlib.suppress(Exception):
-            self.dispose()
-        if drain and self.drain is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.drain(), CLOSES_S)
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.wait((self.task,))
 
 
 class ReactiveTaskProcessor:
@@ -105,7 +80,9 @@ class ReactiveTaskProcessor:
             InvalidInputError: the source is none, or a handler is no coroutine function.
             SchedulerStateError: no event loop runs.
         """
-        handle = _dispatcher(handler)
+        handle = _not_cancelled(_dispatcher(handler))
+        if isinstance(source, RedisStream):
+            handle = once_for_each(source, handle)
         if retry is not None:
             handle = retry.apply(handle)
         try:
@@ -115,16 +92,15 @@ class ReactiveTaskProcessor:
         name = getattr(handler, "__qualname__", "events")
         subscription = Subscription(name)
         if isinstance(source, RedisStream):
-            work = consume(self.scheduler, source, handle)
+            work = consume(self.scheduler, source, handle, subscription)
         elif isinstance(source, AsyncIterable):
-            work = _iterate(cast("AsyncIterable[Any]", source), handle, name)
+            work = _iterate(cast("AsyncIterable[Any]", source), handle, subscription)
         elif isinstance(source, _Observable):
-            waiting = _Waiting(loop)
+            waiting = _Waiting(loop, subscription)
             disposable = source.subscribe(waiting.put)
             dispose = getattr(disposable, "dispose", disposable)
             subscription.dispose = dispose if callable(dispose) else subscription.dispose
-            subscription.drain = waiting.queue.join
-            work = _work_off(waiting, handle, name)
+            work = _work_off(waiting, handle, subscription)
         else:
             raise InvalidInputError(
                 f"source is {source!r}; pass an object with subscribe(on_next), an async iterator, or a RedisStream",
@@ -138,8 +114,7 @@ class ReactiveTaskProcessor:
     async def close(self, *, drain: bool = True) -> None:
         """End all subscriptions; events that were taken are handled first (`drain`), for five seconds at most."""
         subscriptions, self._subscriptions = self._subscriptions, []
-        for subscription in subscriptions:
-            await subscription.close(drain=drain)
+        await asyncio.gather(*(subscription.close(drain=drain) for subscription in subscriptions))
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,47 +128,41 @@ class ReactiveTaskProcessor:
 class _Waiting:
     """Events that an observable gave, from whatever thread, and that wait for the handler."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, subscription: Subscription) -> None:
         self._loop = loop
-        self._lock = threading.Lock()
-        self._number = 0
+        self._subscription = subscription
         self._thread = threading.get_ident()
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
 
     def put(self, event: Any) -> None:
-        """What the observable calls.
+        """What the observable calls. After the end it does nothing, for not every source can be told to stop.
 
         Raises:
             SchedulerStateError: so many events wait that the handler cannot keep up; this one is not taken.
         """
-        with self._lock:
-            if self._number >= MAX_WAITING:
-                raise SchedulerStateError(f"{self._number} events wait for their handler: this one is not taken")
-            self._number += 1
+        if self._subscription.closing:
+            return
+        if not self._subscription.take(MAX_WAITING):
+            raise SchedulerStateError(f"{MAX_WAITING} events wait for their handler: this one is not taken")
         if threading.get_ident() == self._thread:
             self.queue.put_nowait(event)
         else:
             self._loop.call_soon_threadsafe(self.queue.put_nowait, event)
 
-    def done(self) -> None:
-        """One was handled."""
-        with self._lock:
-            self._number -= 1
-        self.queue.task_done()
 
-
-async def _work_off(waiting: _Waiting, handle: Handler, name: str) -> None:
+async def _work_off(waiting: _Waiting, handle: Handler, subscription: Subscription) -> None:
     while True:
         event = await waiting.queue.get()
         try:
-            await _guarded(handle, event, name)
+            await _guarded(handle, event, subscription.name)
         finally:
-            waiting.done()
+            subscription.done()
 
 
-async def _iterate(source: AsyncIterable[Any], handle: Handler, name: str) -> None:
+async def _iterate(source: AsyncIterable[Any], handle: Handler, subscription: Subscription) -> None:
     async for event in source:
-        await _guarded(handle, event, name)
+        async with subscription.one():
+            await _guarded(handle, event, subscription.name)
 
 
 async def _guarded(handle: Handler, event: Any, name: str) -> None:
@@ -201,6 +170,21 @@ async def _guarded(handle: Handler, event: Any, name: str) -> None:
         await handle(event)
     except Exception:
         log.exception("the handler %s raised for the event %r", name, event)
+
+
+def _not_cancelled(handle: Handler) -> Handler:
+    """A handler that awaits something which is cancelled has failed; that does not end its subscription."""
+
+    async def handled(event: Any) -> None:
+        try:
+            await handle(event)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("what the handler awaited was cancelled") from error
+
+    return handled
 
 
 def _ended(name: str, task: asyncio.Task[None]) -> None:

@@ -188,10 +188,12 @@ class JobSpec:
         )  # fmt: skip
         job_id = given.get("job_id")
         mode = _mode(given.get("replace_existing", False), job_id is not None)
+        if mode == "new" and origin.current_origin.get() is not None:
+            mode = "keep"  # its id is not random, and the event may come when nobody remembers its requests
         paused = "next_run_time" in given and given["next_run_time"] is None
         explicit = given.get("next_run_time")
         definition = Definition(
-            id=origin.job_id() if job_id is None else check_id(job_id),
+            id=origin.job_id(task.name, name) if job_id is None else check_id(job_id),
             mode=mode,
             name=name,
             task=task.name,

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,14 +19,18 @@ from redsched.errors import InvalidInputError, StoreError
 from redsched.ids import new_id
 from redsched.options import check_name, check_queue, seconds_to_ms
 from redsched.origin import Origin, current_origin
+from redsched.store.scripts import load
+from redsched.subscription import Subscription
 
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
     from redsched.store.link import Link
 
-__all__ = ["RedisStream", "StreamEvent", "consume"]
+__all__ = ["RedisStream", "StreamEvent", "consume", "once_for_each"]
 
 log = logging.getLogger("redsched.reactive")
+
+Handler = Callable[[Any], Awaitable[Any]]
 
 BATCH = 10
 BLOCK_S = 5.0
@@ -51,9 +55,9 @@ class RedisStream:
     start: str = "0"
     """Where a new group begins: `0` with what is there already, `$` with what comes."""
     max_deliveries: int = 5
-    """How often an event is given to its handler; then it goes to the stream `<name>:dead`, with the error."""
+    """How often an event is given to a handler; then it goes to the stream `<name>:dead`, with the error."""
     redeliver_after: float = 30.0
-    """Seconds after which an event that was not acknowledged is given to another consumer (or the same)."""
+    """Seconds after which an event whose handler raised, or whose consumer died, is given to a consumer again."""
     remember: float = 7 * 86_400.0
     """Seconds for which it is remembered what an event did, so that it is not done again."""
 
@@ -97,12 +101,22 @@ class StreamEvent:
         return self.fields.get(name, default)
 
 
+def once_for_each(stream: RedisStream, handle: Handler) -> Handler:
+    """The handler, with each call of it acting for its event from the start: also when it is tried again at once."""
+
+    async def handle_once(event: StreamEvent) -> None:
+        with _acting_for(Origin(stream.name, stream.group, event.id, round(stream.remember * 1000))):
+            await handle(event)
+
+    return handle_once
+
+
 async def consume(
-    scheduler: BackgroundTaskScheduler, stream: RedisStream, handle: Callable[[Any], Awaitable[Any]]
+    scheduler: BackgroundTaskScheduler, stream: RedisStream, handle: Handler, subscription: Subscription
 ) -> None:
     """Read and handle events until cancelled; goes on after Redis was away."""
     store = await scheduler.store()
-    consumer = _Consumer(store.link, stream, handle)
+    consumer = _Consumer(store.link, stream, handle, subscription)
     try:
         while True:
             try:
@@ -115,7 +129,8 @@ async def consume(
 
 
 class _Consumer:
-    def __init__(self, link: Link, stream: RedisStream, handle: Callable[[Any], Awaitable[Any]]) -> None:
+    def __init__(self, link: Link, stream: RedisStream, handle: Handler, subscription: Subscription) -> None:
+        self._subscription = subscription
         self._link = link
         self._stream = stream
         self._handle = handle
@@ -133,8 +148,7 @@ class _Consumer:
         pause = stream.redeliver_after / 2
         while True:
             if time.monotonic() >= look_again_at:
-                while await self._take_over():
-                    pass
+                await self._take_over()
                 look_again_at = time.monotonic() + pause
             await self._read(min(BLOCK_S, max(0.01, look_again_at - time.monotonic())))
 
@@ -145,30 +159,55 @@ class _Consumer:
             "STREAMS", stream.name, ">", hold=self._hold, timeout=seconds + 10,
         )  # fmt: skip
         for _, entries in reply or ():
-            for entry_id, flat in entries:
-                await self._one(entry_id.decode(), flat, 1)
+            await self._all(entries, 1)
 
-    async def _take_over(self) -> bool:
-        """Events that nobody acknowledged for too long. Returns whether there may be more."""
-        stream = self._stream
+    async def _take_over(self) -> None:
+        """Events that nobody acknowledged for too long, because their consumer died or their handler raised.
+
+        One after the other, so that an event whose handler kills its process is alone in being counted as delivered.
+        """
+        stream, start = self._stream, "-"
         idle_ms = round(stream.redeliver_after * 1000)
-        claimed = await self._link.command(
-            "XAUTOCLAIM", stream.name, stream.group, self._name, idle_ms, "0-0", "COUNT", BATCH
-        )
-        for entry_id, flat in claimed[1]:
-            if flat is None:
-                continue  # it was deleted from the stream
-            pending = await self._link.command("XPENDING", stream.name, stream.group, entry_id, entry_id, 1)
-            await self._one(entry_id.decode(), flat, pending[0][3] if pending else 1)
-        return bool(claimed[1])
+        while left := await self._link.command(
+            "XPENDING", stream.name, stream.group, "IDLE", idle_ms, start, "+", BATCH
+        ):
+            for entry_id, _, _, deliveries in left:
+                claimed = await self._link.command(
+                    "XCLAIM", stream.name, stream.group, self._name, idle_ms, entry_id
+                )  # empty if another consumer was first, or it is no longer in the stream
+                await self._all(claimed, deliveries + 1)
+            start = f"({left[-1][0].decode()}"
+
+    async def _all(self, entries: Sequence[tuple[bytes, list[bytes]]], deliveries: int) -> None:
+        """Handle events one after the other; meanwhile nobody else may think that they were left behind."""
+        waiting = [entry_id for entry_id, _ in entries]
+        keeper = asyncio.create_task(self._keep(waiting))
+        try:
+            for entry_id, flat in entries:
+                async with self._subscription.one():
+                    await self._one(entry_id.decode(), flat, deliveries)
+                waiting.remove(entry_id)
+        finally:
+            keeper.cancel()
+
+    async def _keep(self, waiting: Sequence[bytes]) -> None:
+        stream = self._stream
+        while True:
+            await asyncio.sleep(stream.redeliver_after / 3)
+            with contextlib.suppress(StoreError):
+                await self._link.command(
+                    "XCLAIM", stream.name, stream.group, self._name, 0, *waiting, "IDLE", 0, "JUSTID"
+                )
 
     async def _one(self, entry_id: str, flat: list[bytes], deliveries: int) -> None:
         stream = self._stream
         texts = [value.decode(errors="replace") for value in flat]
         event = StreamEvent(stream.name, entry_id, dict(zip(texts[::2], texts[1::2], strict=True)), deliveries)
+        if deliveries > stream.max_deliveries:
+            await self._bury(entry_id, flat, f"given {deliveries - 1} times, and its consumers ended without a word")
+            return
         try:
-            with _acting_for(Origin(stream.name, stream.group, entry_id, round(stream.remember * 1000))):
-                await self._handle(event)
+            await self._handle(event)
         except Exception as error:
             if deliveries < stream.max_deliveries:
                 log.warning(
@@ -176,18 +215,24 @@ class _Consumer:
                     entry_id, stream.name, deliveries, exc_info=True,
                 )  # fmt: skip
                 return
-            log.exception("the event %s of %r is put to %r", entry_id, stream.name, f"{stream.name}:dead")
-            told = ["redsched_id", entry_id, "redsched_error", f"{type(error).__name__}: {error}"[:1000]]
-            await self._link.command("XADD", f"{stream.name}:dead", "*", *flat, *told)
+            await self._bury(entry_id, flat, f"{type(error).__name__}: {error}")
+        else:
+            await self._link.command("XACK", stream.name, stream.group, entry_id)
+
+    async def _bury(self, entry_id: str, flat: Sequence[bytes], why: str) -> None:
+        stream = self._stream
+        log.error("the event %s of %r is put to %r: %s", entry_id, stream.name, f"{stream.name}:dead", why)
+        told = ["redsched_id", entry_id, "redsched_error", why[:1000]]
+        await self._link.command("XADD", f"{stream.name}:dead", "*", *flat, *told)
         await self._link.command("XACK", stream.name, stream.group, entry_id)
 
     async def leave(self) -> None:
         """Take this consumer from the group, if it owes nothing."""
-        stream = self._stream
+        await self._link.free(self._hold)
+        script = load("forget")
         with contextlib.suppress(StoreError):
-            owed = await self._link.command("XPENDING", stream.name, stream.group, "-", "+", 1, self._name)
-            if not owed:
-                await self._link.command("XGROUP", "DELCONSUMER", stream.name, stream.group, self._name)
+            packed = script.pack({"stream": self._stream.name}, {"group": self._stream.group, "consumer": self._name})
+            await self._link.script(script, packed)
 
 
 @contextlib.contextmanager

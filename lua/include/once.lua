@@ -4,21 +4,26 @@
 -- Why     A client cannot know whether a request whose reply was lost was carried out. The reply is kept until
 --         the client confirms that it got it (with its next request), or for ten minutes. A copy that the network
 --         brings after that does nothing: nobody waits for its reply.
---         Requests of an event of a stream (client `event/<ms>/…`) are not confirmed, and remembered for so long.
+--         Requests of an event of a stream are not confirmed: `confirmed` is then minus the ms that they are kept for.
+--         What was refused changed nothing, so an event may ask for it again: that is not kept.
 local client, sequence = string.match(request, '^(.+):(%d+)$')
 local requests_key = prefix .. 'requests:' .. client
 local seen = call('HMGET', requests_key, sequence, 'confirmed')
 local first_reply = seen[1] and cmsgpack.unpack(seen[1])
 local confirmed_before = tonumber(seen[2] or nil)
+local below = tonumber(confirmed)
+local keep_ms = below < 0 and -below or 600000
 if first_reply then
-  call('PEXPIRE', requests_key, 600000) -- a write on this connection as well, for WAIT speaks of no others
+  call('PEXPIRE', requests_key, keep_ms) -- a write on this connection as well, for WAIT speaks of no others
 end
 if confirmed_before and tonumber(sequence) < confirmed_before then
   first_reply = { 'OK', now_us, {}, 0 }
 end
 
 local function answer(reply)
-  local below = tonumber(confirmed)
+  if below < 0 and reply[1] ~= 'OK' then
+    return reply
+  end
   if confirmed_before then
     for from = confirmed_before, below - 1, 1000 do
       local done = {}
@@ -29,6 +34,6 @@ local function answer(reply)
     end
   end
   call('HSET', requests_key, sequence, cmsgpack.pack(reply), 'confirmed', math.max(below, confirmed_before or 0))
-  call('PEXPIRE', requests_key, string.match(client, '^event/(%d+)/') or 600000)
+  call('PEXPIRE', requests_key, keep_ms)
   return reply
 end

@@ -31,6 +31,9 @@ from redsched.store.scripts import load
 __all__ = ["ClockMovedError", "Limits", "PollReply", "PollRequest", "Shard", "conflict"]
 
 
+Target = Sequence[str]
+
+
 class ClockMovedError(Exception):
     """The fire times were computed for an instant that Redis has left behind: compute them again."""
 
@@ -126,11 +129,16 @@ class Shard:
             raise StoreError(f"{name}.lua answered {word!r}, which its header does not name")
         return reply
 
-    async def _request_call(self, name: str, promise: Promise | None = None, /, **args: str | int | bytes) -> list[Any]:
-        """A client's call: sent again with the same number until it is answered, and carried out once."""
+    async def _request_call(
+        self, name: str, target: Target, promise: Promise | None = None, /, **args: str | int | bytes
+    ) -> list[Any]:
+        """A client's call: sent again with the same number until it is answered, and carried out once.
+
+        `target` says which jobs it is about, and how, as far as that is the same whenever an event is handled.
+        """
         origin = current_origin.get()
         if origin is not None:
-            return await self._event_call(origin, name, promise, **args)
+            return await self._event_call(origin, name, target, promise, **args)
         self._request += 1
         number = self._request
         self._under_way.add(number)
@@ -141,15 +149,19 @@ class Shard:
             self._under_way.discard(number)
 
     async def _event_call(
-        self, origin: Origin, name: str, promise: Promise | None, **args: str | int | bytes
+        self, origin: Origin, name: str, target: Target, promise: Promise | None, **args: str | int | bytes
     ) -> list[Any]:
         """A request for an event that may be handled again: never confirmed, so that it is answered alike then."""
-        request = f"{origin.client}:{origin.next_request()}"
+        what = (name, self.keys.shard, *target)
+        request = f"{origin.client}:{origin.number(*what)}"
         try:
-            return await self._kept_call(name, promise, request=request, confirmed=0, **args)
+            reply = await self._kept_call(name, promise, request=request, confirmed=-origin.remember_ms, **args)
         except ClockMovedError:
-            origin.take_back()
+            origin.take_back(*what)
             raise
+        if reply[0] != b"OK":
+            origin.take_back(*what)
+        return reply
 
     async def _kept_call(self, name: str, promise: Promise | None, /, **args: str | int | bytes) -> list[Any]:
         """A call that is answered when what it wrote is as safe as promised."""
@@ -186,7 +198,9 @@ class Shard:
             ConflictingIdError: a job of one of the ids is there already; nothing was stored.
             ClockMovedError: `assumed_ms` is not Redis' time any more; nothing was stored.
         """
-        reply = await self._request_call("schedule", promise, jobs=_pack(rows), assumed_ms=assumed_ms, owner=owner)
+        reply = await self._request_call(
+            "schedule", [row[0] for row in rows], promise, jobs=_pack(rows), assumed_ms=assumed_ms, owner=owner
+        )
         if reply[0] == b"CONFLICT":
             raise conflict([job_id.decode() for job_id in reply[1]])
         return [status.decode() for status in reply[2]] or ["added"] * len(rows)
@@ -234,7 +248,9 @@ class Shard:
         """End jobs by id, or all of a tag. Returns the ids that were there."""
         ended: list[str] = []
         while True:
-            reply = await self._request_call("cancel", ids=_pack(list(ids)) if ids else b"", tag=tag, how=how)
+            reply = await self._request_call(
+                "cancel", (how, tag, *ids), ids=_pack(list(ids)) if ids else b"", tag=tag, how=how
+            )
             ended += [job_id.decode() for job_id in reply[2]]
             if not reply[3]:
                 return ended
@@ -245,22 +261,25 @@ class Shard:
         Raises:
             JobLookupError: there is no such job.
         """
-        reply = await self._request_call("pause", id=job_id)
+        reply = await self._request_call("pause", [job_id], id=job_id)
         self._found(reply, job_id)
         return reply[0] == b"OK"
 
-    async def modify(self, job_id: str, version: int, change: Mapping[str, Any], *, assumed_ms: int = 0) -> bool:
-        """Change a job, if it is still at `version`. Returns False if it is not: read it again.
+    async def modify(
+        self, job_id: str, version: int, change: Mapping[str, Any], *, assumed_ms: int = 0
+    ) -> bool | bytes:
+        """Change a job, if it is still at `version`. Returns False if it is not: read it again. For an event it returns
+        the record that was stored, since the job may be gone when the event comes again.
 
         Raises:
             JobLookupError: there is no such job.
             ClockMovedError: `assumed_ms` is not Redis' time any more.
         """
         reply = await self._request_call(
-            "modify", id=job_id, version=version, change=_pack(change), assumed_ms=assumed_ms
+            "modify", [job_id], id=job_id, version=version, change=_pack(change), assumed_ms=assumed_ms
         )
         self._found(reply, job_id)
-        return reply[0] == b"OK"
+        return (reply[2] if len(reply) > 2 else True) if reply[0] == b"OK" else False
 
     async def run(self, job_id: str) -> str:
         """Make a job due now, once. Returns the run's id.
@@ -268,13 +287,13 @@ class Shard:
         Raises:
             JobLookupError: there is no such job.
         """
-        reply = await self._request_call("run", id=job_id)
+        reply = await self._request_call("run", [job_id], id=job_id)
         self._found(reply, job_id)
         return reply[2].decode()
 
     async def requeue(self, run_ids: Sequence[str]) -> list[str]:
         """Give dead runs another life. Returns the ids of those that were dead."""
-        reply = await self._request_call("requeue", ids=_pack(list(run_ids)))
+        reply = await self._request_call("requeue", run_ids, ids=_pack(list(run_ids)))
         return [run_id.decode() for run_id in reply[2]]
 
     async def leave(self, worker: str, queues: bytes, *, keep: bool) -> None:

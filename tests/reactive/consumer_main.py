@@ -18,7 +18,7 @@ async def main(url: str, prefix: str, stream: str, where: str) -> None:
     scheduler = BackgroundTaskScheduler(url, prefix, declared_tasks=False)
 
     async def placed(event: Any) -> None:
-        if where == "before":
+        if where == "before" or (where == "poison" and event["order_id"] == "poison"):
             os.kill(os.getpid(), signal.SIGKILL)
         for number in range(3):
             await scheduler.schedule_delayed_task(
@@ -38,7 +38,7 @@ async def main(url: str, prefix: str, stream: str, where: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async with ReactiveTaskProcessor(scheduler) as processor:
-        source = RedisStream(stream, group="orders", redeliver_after=0.1)
+        source = RedisStream(stream, group="orders", redeliver_after=0.1, max_deliveries=3)
         processor.subscribe(source, {"order_placed": placed, "order_modified": modified})
         print("ready", flush=True)
         await asyncio.sleep(30)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,11 +12,11 @@ import pytest
 from redsched import (
     BackgroundTaskScheduler,
     InvalidInputError,
-    ReactiveTaskProcessor,
     RedisStream,
     StreamEvent,
 )
 from redsched.testing import Kit, kit
+from tests.reactive.orders import Orders, consumer, subscribed
 
 Make = Callable[..., Any]
 ran: list[Any] = []
@@ -32,52 +29,6 @@ async def step(order_id: str, number: int = 0) -> None:
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     ran.clear()
-
-
-class Orders:
-    """A stream of orders on the server of a kit."""
-
-    def __init__(self, kit: Kit) -> None:
-        self.kit = kit
-        self.name = f"orders:{kit.scheduler.prefix}"
-
-    async def command(self, *command: Any) -> Any:
-        return await (await self.kit.scheduler.store()).link.command(*command)
-
-    async def add(self, **fields: str) -> str:
-        return (await self.command("XADD", self.name, "*", *[x for pair in fields.items() for x in pair])).decode()
-
-    async def pending(self) -> int:
-        return (await self.command("XPENDING", self.name, "orders"))[0]
-
-    async def acknowledged(self, number: int = 0) -> None:
-        """Wait until no more than so many events are not acknowledged, and none is unread."""
-        async with asyncio.timeout(10):
-            while True:
-                with contextlib.suppress(Exception):
-                    [group] = await self.command("XINFO", "GROUPS", self.name)
-                    info = dict(zip(group[::2], group[1::2], strict=True))
-                    if info[b"lag"] == 0 and info[b"pending"] <= number:
-                        return
-                await asyncio.sleep(0.01)
-
-    def source(self, **settings: Any) -> RedisStream:
-        return RedisStream(self.name, group="orders", **{"redeliver_after": 0.1, **settings})
-
-
-@pytest.fixture
-async def orders(redsched_kit: Kit) -> AsyncIterator[Orders]:
-    made = Orders(redsched_kit)
-    yield made
-    await made.command("DEL", made.name, f"{made.name}:dead")
-
-
-async def subscribed(
-    orders: Orders, handler: Callable[[Any], Awaitable[None]], **settings: Any
-) -> ReactiveTaskProcessor:
-    processor = ReactiveTaskProcessor(orders.kit.scheduler)
-    processor.subscribe(orders.source(**settings), handler)
-    return processor
 
 
 async def test_what_is_there_and_what_comes_is_handled_and_acknowledged(redsched_kit: Kit, orders: Orders) -> None:
@@ -131,20 +82,14 @@ async def test_an_event_becomes_its_jobs_once_wherever_its_consumer_is_killed(
             await scheduler.schedule_delayed_task("old", step, delay_minutes=9, args=["7", number], tags=["7"])
     await orders.add(type=kind, order_id="7")
 
-    async def consumer(where: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.reactive.consumer_main", redsched_url, scheduler.prefix, orders.name, where,
-            cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-
-    first = await consumer(where)
+    first = await consumer(orders, redsched_url, where)
     assert await first.wait() == -9
     # What the first one scheduled may run, and be gone, before the event comes again.
     if where != "before":
         await redsched_kit.wait_for("scheduled")
         scheduler.register(step, name="tests.reactive.consumer_main.step")
         await redsched_kit.run_due()
-    second = await consumer("nowhere")
+    second = await consumer(orders, redsched_url, "nowhere")
     try:
         await orders.acknowledged()
     finally:
