@@ -1,7 +1,7 @@
 """taskiq with taskiq-redis' RedisStreamBroker and `--max-async-tasks`, `--max-prefetch`, as in streaQ's benchmark of it
 (github.com/tastyware/streaq, benchmarks/README.md and bench_taskiq.py), one worker process; without a result backend,
-since no result is read. It has no delayed tasks of its own: a further process, its scheduler, looks once a second; so it
-stands in the scenarios without times only.
+since no result is read. It has no delayed tasks of its own: a further process, its scheduler, looks once a second; so
+it stands in the scenarios without times only.
 """
 
 import os
