@@ -268,7 +268,7 @@ def compare(run: Run, peers: list[Peer], raw: Callable[[], Figures]) -> None:
         fast = [peer for peer in fast if 24_000 / run.figures[peer.name][RATE_HOLDS] < ADDING_S]
         run.scenario("lateness at 3,000/s", fast, lambda bench: spread(bench, 3000, 8, rate(bench)))
         waiting = 100_000
-        queues = [peer for peer in able if peer.queue and peer is not OURS]
+        queues = [peer for peer in able if peer.queue]
         quick_to_add = [peer for peer in queues if waiting / run.figures[peer.name][RATE_HOLDS] < ADDING_S]
         run.scenario("100,000 pending", quick_to_add, lambda bench: pending(bench, jobs(bench), waiting))
         for peer in queues:
