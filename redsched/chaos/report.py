@@ -45,7 +45,7 @@ def row(outcome: Outcome) -> list[str]:
     verdict = outcome.verdict
     if outcome.skipped is not None:
         return [outcome.fault.name, *[""] * (len(headings()) - 2), f"skipped: {outcome.skipped}"]
-    counts = [str(len(texts)) for texts in verdict.problems.values()]
+    counts = [f"{len(texts):,}" for texts in verdict.problems.values()]
     return [
         outcome.fault.name, f"{verdict.accepted:,}", f"{verdict.executions:,}", *counts, f"{verdict.again:,}",
         _recovery(outcome), verdict_word(outcome),

@@ -77,6 +77,8 @@ class _Job:
         for fire_ms, attempt in self.told.done:
             if not any(one.attempt == attempt and one.word == "done" for one in self.by_fire.get(fire_ms, ())):
                 self.say("unexplained", f"its fire {fire_ms}, attempt {attempt}, is told to be done, and is not")
+        for fire_ms, attempt in self.told.done & self.told.recovered.keys():
+            self.say("unexplained", f"its fire {fire_ms}, attempt {attempt}, was settled after its lease had ended")
         if self.state in ("scheduled", "running"):
             self.say("unexplained", f"it is still {self.state} when all is quiet")
         if wish.periodic:

@@ -16,6 +16,7 @@ from redsched.chaos.cell import run_fault
 from redsched.chaos.faults import ALL, clocks
 from redsched.chaos.servers import find_server
 from tests.invariants import check
+from tests.servers import ROOT
 
 JOBS = 300
 
@@ -105,3 +106,10 @@ def test_the_command_writes_its_table(tmp_path: Path) -> None:
     [fault] = told["faults"]
     assert (fault["fault"], fault["accepted"], fault["lost"]) == ("none", 100, 0)
     assert "| none | 100 |" in (tmp_path / "table.md").read_text()
+
+
+def test_the_docs_show_each_fault_and_what_it_shows() -> None:
+    page = " ".join((ROOT / "docs" / "reliability.md").read_text().split())
+    missing = [kind.name for kind in ALL.values() if f"**{kind.name}**" not in page or kind.shows not in page]
+    assert missing == []
+    assert "VIOLATED |" not in page

@@ -153,6 +153,12 @@ def test_what_is_told_to_be_done_must_be_done() -> None:
     assert blamed(verdict(wish(), [], told)) == {"lost": 1, "unexplained": 1}
 
 
+def test_a_worker_without_the_lease_may_not_settle() -> None:
+    twice = [run("job", 1.005, took=5.0), run("job", 1.005, start=4.0, attempt=2)]
+    told = [event("recovered", "job", 3.5, 1.005, attempt=1), event("done", "job", 6.1, 1.005, attempt=1)]
+    assert blamed(verdict(wish(), twice, told)) == {"unexplained": 1}
+
+
 @pytest.mark.parametrize("state", ["scheduled", "running"])
 def test_a_job_that_comes_to_no_end_is_not_explained(state: str) -> None:
     assert blamed(verdict(wish(), [run("job", 1.005)], state=state)) == {"unexplained": 1}
