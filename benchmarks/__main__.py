@@ -16,18 +16,23 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from benchmarks import scenarios
 from benchmarks.alone import alone
 from benchmarks.bench import server
 from benchmarks.compare import PEERS, Run, compare, in_a_loop, install_all
 from benchmarks.environments import HERE, InstallError, install, python_of
+from benchmarks.profiling import profile
 from benchmarks.report import as_json, as_markdown, as_text
 from benchmarks.setup import bench_server, ledger, machine
 
 SHARE = 0.35
 """The least share of the bare script's throughput that the whole path must keep (batch 100). Measured: see
 docs/performance.md."""
+
+DOCS = HERE.parent / "docs"
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 PLOT_REQUIRES = ("matplotlib==3.10.3",)
 
@@ -82,12 +87,21 @@ def measure(options: argparse.Namespace) -> int:
     with server() as port:
         url = f"redis://127.0.0.1:{port}/0"
         run = Run(port, options.quick, lambda text: print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True))
-        peers = install_all(run, names)
-        run.began = time.monotonic()
-        jobs = 20_000 if options.quick else 100_000
-        compare(run, peers, lambda: in_a_loop(scenarios.bare_script(url, jobs, 100)))
-        alone(run)
         where = machine(url)
+        try:
+            peers = install_all(run, names)
+            run.began = time.monotonic()
+            jobs = 20_000 if options.quick else 100_000
+            compare(run, peers, lambda: in_a_loop(scenarios.bare_script(url, jobs, 100)))
+            alone(run)
+        finally:  # also if it is stopped: what was measured until then
+            report(run, where, options)
+    print(f"{time.monotonic() - began:.0f} s")
+    return 0
+
+
+def report(run: Run, where: dict[str, Any], options: argparse.Namespace) -> None:
+    """Tables, bars, plot and JSON."""
     text = as_markdown(run, where)
     print("\n" + text + as_text(run))
     results = options.json or options.out / "results.json"
@@ -95,8 +109,11 @@ def measure(options: argparse.Namespace) -> int:
     results.write_text(json.dumps(as_json(run, where), indent=1, ensure_ascii=False) + "\n")
     (options.out / "results.md").write_text(text)
     print(f"\n{results}, {options.out / 'results.md'}, {plot(results, options.out / 'results.png')}")
-    print(f"{time.monotonic() - began:.0f} s")
-    return 0
+    if options.docs:
+        page, picture = DOCS / "performance.md", DOCS / "performance.png"
+        head, _, rest = page.read_text().partition(BEGIN)
+        page.write_text(f"{head}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
+        print(f"{page}, {plot(results, picture)}")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -107,12 +124,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer jobs and scenarios, within two minutes")
     parser.add_argument("--check", action="store_true", help="only the regression check")
+    parser.add_argument("--profile", action="store_true", help="only where the time goes in worker and Redis")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, not into the folder")
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=HERE / "out", help="for tables, plot and JSON")
+    parser.add_argument("--docs", action="store_true", help="put tables and plot into docs/performance.md and .png")
     parser.add_argument("--peers", metavar="NAMES", help="only these, with commas between; '' = redsched alone")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
+        if options.profile:
+            profile()
+            return 0
         return check() if options.check else measure(options)
     except KeyboardInterrupt:
         print("stopped")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import platform
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -103,7 +103,7 @@ def machine(url: str) -> dict[str, Any]:
                 cpu = line.partition(":")[2].strip()
                 break
     loop = "asyncio"
-    if shutil.which("true") and "uvloop" in sys.modules:
+    if importlib.util.find_spec("uvloop") is not None:
         loop = f"uvloop {version('uvloop')}"
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {

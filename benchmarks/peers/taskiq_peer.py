@@ -1,8 +1,7 @@
 """taskiq with taskiq-redis' RedisStreamBroker and `--max-async-tasks`, `--max-prefetch`, as in streaQ's benchmark of it
-(github.com/tastyware/streaq, benchmarks/README.md and bench_taskiq.py), one worker process, no result backend since no
-result is read (taskiq-python.github.io, CLI). BENCH_BROKER=list takes ListQueueBroker, which has no acknowledgement.
-It has no delayed tasks of its own: a further process, its scheduler, looks once a second; so it stands in the
-scenarios without times only.
+(github.com/tastyware/streaq, benchmarks/README.md and bench_taskiq.py), one worker process; without a result backend,
+since no result is read. It has no delayed tasks of its own: a further process, its scheduler, looks once a second; so
+it stands in the scenarios without times only.
 """
 
 import os
@@ -10,12 +9,9 @@ import sys
 from contextlib import asynccontextmanager
 
 from common import CONCURRENCY, URL, effect, produce_async, run
-from taskiq_redis import ListQueueBroker, RedisStreamBroker
+from taskiq_redis import RedisStreamBroker
 
-if os.environ.get("BENCH_BROKER") == "list":
-    broker = ListQueueBroker(URL)
-else:
-    broker = RedisStreamBroker(URL, consumer_id="0", xread_count=1000)
+broker = RedisStreamBroker(URL, consumer_id="0", xread_count=1000)
 
 
 @broker.task(task_name="noop")
