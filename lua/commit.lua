@@ -56,6 +56,7 @@ local function commit(row)
     call('HSET', key, 'reason', row[10][3], 'postponed', row[10][2])
     event('postponed', id, row[10][3], job.next_ms, job.next_ms, 1)
     wake(job.queue or 'default', now_ms + row[10][1])
+    hand_on(job.queue or 'default', worker) -- to one who perhaps can run it
     return 'postponed'
   end
   if job.postponed then

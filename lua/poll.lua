@@ -68,7 +68,9 @@ for _, queue in ipairs(cmsgpack.unpack(queues)) do
   if room > 0 then
     room = room - claim(queue, room)
   end
-  if room > 0 then
+  if room > 0 and declined[queue] then
+    hand_on(queue, worker) -- else this worker, being the first again, would always take what only others can run
+  elseif room > 0 then
     sleep_until_ms = math.min(sleep_until_ms, watch(queue, lease_at))
   elseif call('ZCOUNT', due_key(queue), '-inf', now_ms) > 0 then
     more = 1

@@ -1,12 +1,14 @@
 -- settle: what a worker finished, if its fencing token is still the run's.
 -- Needs   job, bury, wake, event, worker, leases
--- Gives   settle(rows, results) -> ids of the runs that were refused
+-- Gives   settle(rows, results) -> ids of the runs that were refused; declined: the queues of what was postponed
 -- State   running -> (ended) | scheduled (retry, released, postponed) | dead
 --
 -- A row: 1 run id, 2 fence, 3 verb, 4 fire_ms, 5 attempt, 6 lateness_ms, 7 duration_ms, 8 task,
 --        9 reason, 10 delay_ms, 11 error, 12 remaining fires of its batch, 13 postponements
 -- Verbs: done missed cancelled (ended); dead; retry; released; postponed.
 -- The worker builds the rows so that they are the events' rows too: the stream takes them as they came.
+
+local declined = {}
 
 -- Whether a one-shot job was scheduled anew while it ran: the new schedule, or pause, stays.
 local function is_anew(job)
@@ -143,6 +145,7 @@ local function settle(rows, results)
             put_back(run_id, own, job, now_ms + row[10], nil)
           end
           call('HSET', holder, 'reason', row[9], 'postponed', row[13])
+          declined[job.queue or 'default'] = true
         elseif verb == 'dead' and (own or not is_anew(job)) then
           call('HSET', key, 'attempt', row[5])
           bury(run_id, own, row[9], row[11])

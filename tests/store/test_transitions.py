@@ -646,6 +646,32 @@ async def test_a_full_leader_steps_back(raw: Raw) -> None:
     assert await woken(raw)
 
 
+async def test_who_puts_off_what_it_cannot_run_lets_another_look_first(raw: Raw) -> None:
+    now = await raw.freeze()
+    old, new = raw.worker("old"), raw.worker("new")
+    await raw.shard.schedule([row("unknown", at=now)])
+    claim = await old.one()
+    await old.poll(claim.settled("postponed", "unknown_task", delay_ms=200))
+    assert "leader" not in await idle(raw)
+    assert await woken(raw)
+    assert (await new.poll()).sleep_until_ms == now + 200
+    assert (await old.poll()).sleep_until_ms > now + 200
+    assert (await idle(raw))["leader"] == "new"
+
+
+async def test_who_puts_off_a_plan_lets_another_look_first(raw: Raw) -> None:
+    now = await raw.freeze()
+    old = raw.worker("old")
+    await raw.shard.schedule([periodic("unknown", now, None)])
+    (plan,) = (await old.poll()).plans
+    await woken(raw)
+    await raw.shard.commit(
+        "old", [["unknown", plan[1], [], 0, 0, False, False, False, False, [200, 1, "unknown_task"]]], resend=ONCE
+    )
+    assert "leader" not in await idle(raw)
+    assert await woken(raw)
+
+
 async def test_a_token_is_pushed_only_where_a_job_is_due_before_what_is_awaited(raw: Raw) -> None:
     now = await raw.freeze()
     await raw.shard.schedule([row("first", at=now + 500)])
