@@ -9,8 +9,8 @@ import redis
 
 import redsched
 from benchmarks.setup import Ledger, client, cpu_seconds, scheduler, until
-from redsched.store.link import Resend
 from redsched.store.transitions import PollRequest
+from redsched.store.wire import Resend
 
 Figures = dict[str, float]
 

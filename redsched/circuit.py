@@ -16,8 +16,8 @@ from redsched.policies import class_names, from_instance, is_one_of, short_name
 from redsched.running import current_scheduler
 
 if TYPE_CHECKING:
-    from redsched.store.link import Resend
     from redsched.store.store import Store
+    from redsched.store.wire import Resend
 
 __all__ = ["CircuitBreakerPolicy"]
 

@@ -99,7 +99,7 @@ class SchedulerConfig:
     timezone: str = "UTC"
     queues: Sequence[str] = ("default",)
     concurrency: int = 100
-    shards: int = 1
+    shards: int | None = None
     max_catch_up: int = 1000
     shutdown_grace: float = 30.0
     task_packages: Sequence[str] = ()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
 from redsched.errors import StoreAccessError, StoreError
+from redsched.store.cluster import Cluster
 from redsched.store.durability import online_replicas, server_facts
 from redsched.store.leftovers import leftovers
 from redsched.store.store import Store
@@ -235,6 +237,8 @@ async def _acl(patient: _Patient) -> Finding:
 async def _cluster(patient: _Patient) -> Finding:
     if patient.facts.get("cluster_enabled") != "1":
         return Finding("cluster", "ok", "one server")
+    if not isinstance(patient.store.wire, Cluster):
+        return Finding("cluster", "error", "a node of a cluster", "write redis+cluster://host:port as its URL")
     text = (await patient.ask("CLUSTER", "INFO")).decode()
     info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     if info.get("cluster_state") != "ok" or info.get("cluster_slots_fail", "0") != "0":
@@ -244,7 +248,17 @@ async def _cluster(patient: _Patient) -> Finding:
             f"{info.get('cluster_state')}, {info.get('cluster_slots_fail')} slots fail",
             "bring the missing primaries back",
         )
-    return Finding("cluster", "ok", f"{info.get('cluster_size')} primaries, {info.get('cluster_slots_ok')} slots")
+    text = f"{info.get('cluster_size')} primaries, {info.get('cluster_slots_ok')} slots"
+    alone = await patient.store.wire.without_replica()
+    if alone:
+        return Finding("cluster", "warning", f"{text}; {', '.join(alone)} without a replica", "give each primary one")
+    for shard in patient.store.shards:
+        await shard.link.command("PING")
+    spread = Counter(shard.link.where for shard in patient.store.shards)
+    text += f"; shards: {', '.join(f'{count} on {where}' for where, count in sorted(spread.items()))}"
+    if len(spread) < min(int(info.get("cluster_size", 1)), len(patient.store.shards)):
+        return Finding("cluster", "warning", text, "more shards, or another job_store_prefix, would spread better")
+    return Finding("cluster", "ok", text)
 
 
 async def _keys(patient: _Patient) -> Finding:

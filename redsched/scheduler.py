@@ -58,8 +58,8 @@ class BackgroundTaskScheduler:
     ...         await scheduler.schedule_delayed_task("reminder", remind, delay_minutes=15, args=["order-1"])
 
     Args:
-        redis_url: `redis://`, `rediss://` (TLS), `unix:///path/redis.sock`, or `embedded:///folder`, which starts a
-            server of its own with its data in that folder.
+        redis_url: `redis://`, `rediss://` (TLS), `unix:///path/redis.sock`, `redis+sentinel://host,host/service`,
+            `redis+cluster://host,host`, or `embedded:///folder`, which starts a server of its own with its data there.
         job_store_prefix: what all its keys start with: schedulers of one prefix share their jobs.
         timezone: of jobs that name none, and of naive datetimes.
         job_defaults: options of jobs that give none: coalesce, max_instances, misfire_grace_time, timeout, …
@@ -71,7 +71,8 @@ class BackgroundTaskScheduler:
             `{"type": "threadpool" or "processpool", "max_workers": …}`, a `CustomTaskExecutor`, or None for one that
             only other processes have.
         lease: seconds after which a run whose worker gave no sign of life is given to another.
-        shards: into how many hash tags the jobs are spread. Every process of a prefix must name the same number.
+        shards: into how many hash tags the jobs are spread; None = 1, in a cluster 8. Every process of a prefix must
+            name the same number.
         max_catch_up: with coalesce=False, how many overdue fires of one job are run at most.
         shutdown_grace: seconds that runs have to finish when the scheduler is shut down.
         task_packages: packages whose functions a worker may import to run a job (`module.function`).
@@ -107,7 +108,7 @@ class BackgroundTaskScheduler:
         processes: int = 2,
         executors: Mapping[str, Any] | None = None,
         lease: float | timedelta = 30.0,
-        shards: int = 1,
+        shards: int | None = None,
         max_catch_up: int = 1000,
         shutdown_grace: float = 30.0,
         task_packages: Sequence[str] = (),

@@ -24,7 +24,7 @@ from redsched.subscription import Subscription
 
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
-    from redsched.store.link import Link
+    from redsched.store.wire import Wire
 
 __all__ = ["RedisStream", "StreamEvent", "consume", "once_for_each"]
 
@@ -116,7 +116,7 @@ async def consume(
 ) -> None:
     """Read and handle events until cancelled; goes on after Redis was away."""
     store = await scheduler.store()
-    consumer = _Consumer(store.link, stream, handle, subscription)
+    consumer = _Consumer(store.wire.at(stream.name), stream, handle, subscription)
     try:
         while True:
             try:
@@ -129,7 +129,7 @@ async def consume(
 
 
 class _Consumer:
-    def __init__(self, link: Link, stream: RedisStream, handle: Handler, subscription: Subscription) -> None:
+    def __init__(self, link: Wire, stream: RedisStream, handle: Handler, subscription: Subscription) -> None:
         self._subscription = subscription
         self._link = link
         self._stream = stream

@@ -32,7 +32,12 @@ USES_PRIVATE = {
         "redsched.chaos.cli": "`redsched chaos` is one of its commands",
         "redsched.demo.cli": "`redsched demo` is one of its commands",
     },
-    "chaos.place": {"redsched.store.link": "what is done to a server itself: CONFIG, FAILOVER, CLIENT KILL"},
+    "chaos.place": {
+        "redsched.store.link": "what is done to a server itself: CONFIG, FAILOVER, CLIENT KILL",
+        "redsched.store.store": "how many shards a cluster has where nobody names a number",
+        "redsched.store.keys": "which slots are the shards'",
+        "redsched.store.cluster": "which slots are the shards'",
+    },
     "chaos.servers": {"redsched.embedded": "the program of the embedded server"},
     "integrations.prometheus": {"redsched.metrics": "the histograms' bounds and the list of the standard set"},
     "demo.agenda": {"redsched.store.clock": "to_ms: pure arithmetic"},

@@ -6,6 +6,13 @@
 --         of that instant: even where a failover loses the stored counter, they go on growing.
 local call = redis.call
 
+-- While a cluster moves a slot, only what is still here can be touched. No key has this name, so here that is told,
+-- before anything is changed: a script that breaks off half way would leave half of a transition.
+local moving = redis.pcall('EXISTS', clock .. ':moving')
+if type(moving) == 'table' and string.find(moving.err, 'non local key', 1, true) then
+  return redis.error_reply('TRYAGAIN the slot of this shard is being moved')
+end
+
 local time = call('TIME')
 local saved = call('HMGET', clock, 'now_us', 'offset_ms', 'fence')
 local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2]) + (tonumber(saved[2]) or 0) * 1000

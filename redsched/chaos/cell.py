@@ -112,7 +112,7 @@ async def _watch_clock(place: Place, samples: list[tuple[float, int]]) -> None:
     watchers: dict[str, BackgroundTaskScheduler] = {}
     try:
         while True:
-            url = place.server.url
+            url = place.direct_url
             if url not in watchers:
                 watchers[url] = BackgroundTaskScheduler(url, place.prefix, retry_for=0.0, declared_tasks=False)
             await sample_clock(watchers[url], samples)
@@ -135,7 +135,7 @@ async def _load(place: Place, fault: Fault, outcome: Outcome, seconds: float, lo
             group.create_task(fault.strike(place))
         outcome.problems += producing.result()
         loaded = time.monotonic()
-        async with _scheduler(place.server.url, place, PATIENCE_S) as observer:
+        async with _scheduler(place.direct_url, place, PATIENCE_S) as observer:
             await _quiet(observer, watching)
             outcome.quiet_s = time.monotonic() - loaded
             outcome.problems += await fault.verify(place)

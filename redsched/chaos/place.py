@@ -9,15 +9,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from redsched.chaos import ledger
 from redsched.chaos.fleet import Fleet, Member
+from redsched.chaos.nodes import ClusterServers, SentinelServers
 from redsched.chaos.proxy import FaultProxy
 from redsched.chaos.servers import Aof, LocalServer
 from redsched.chaos.wishes import QUEUES
 from redsched.errors import StoreError
+from redsched.store.cluster import slot_of
+from redsched.store.keys import Keys
 from redsched.store.link import Link
+from redsched.store.store import CLUSTER_SHARDS
 
 __all__ = ["Layout", "Moment", "Place"]
 
@@ -37,6 +41,7 @@ class Layout:
         aof: how the server keeps its data.
         proxied: whether all clients go through a proxy.
         spare: whether a second server replicates the first one.
+        kind: one server, one with a replica and sentinels, or a cluster of three primaries with a replica each.
         server_args: further options of the servers, as on their command lines.
         server_environment, worker_environments: added to the environment; of the workers, one after the other.
     """
@@ -44,6 +49,7 @@ class Layout:
     aof: Aof = "everysec"
     proxied: bool = False
     spare: bool = False
+    kind: Literal["server", "sentinel", "cluster"] = "server"
     server_args: Sequence[str] = ()
     server_environment: Mapping[str, str] = field(default_factory=dict[str, str])
     worker_environments: Sequence[Mapping[str, str]] = ()
@@ -80,13 +86,13 @@ class Place:
         self._links: dict[str, Link] = {}
         self._proxy: FaultProxy | None = None
         self._spare: LocalServer | None = None
+        self._several: ClusterServers | SentinelServers | None = None
 
     async def __aenter__(self) -> Self:
         try:
-            self.server = await self._serve()
+            await self._serve_all()
             if self.layout.spare:
                 self._spare = await self._serve("--replicaof", "127.0.0.1", str(self.server.port))
-            self.url = self.server.url
             if self.layout.proxied:
                 self._proxy = await FaultProxy("127.0.0.1", self.server.port).__aenter__()
                 self.url = self._proxy.url
@@ -111,6 +117,20 @@ class Place:
         for server in (self._spare, getattr(self, "server", None)):
             if server is not None:
                 await asyncio.to_thread(server.close)
+        if self._several is not None:
+            await asyncio.to_thread(self._several.close)
+
+    async def _serve_all(self) -> None:
+        match self.layout.kind:
+            case "server":
+                self.server = await self._serve()
+                self.url = self.server.url
+            case "sentinel":
+                self._several = await asyncio.to_thread(SentinelServers, self._binary)
+                self.url = self._several.url
+            case "cluster":
+                self._several = await asyncio.to_thread(ClusterServers, replicas=True, binary=self._binary)
+                self.url = self._several.url
 
     async def _serve(self, *args: str) -> LocalServer:
         return await asyncio.to_thread(
@@ -123,6 +143,28 @@ class Place:
         """The proxy that all clients go through."""
         assert self._proxy is not None, "this layout has no proxy"
         return self._proxy
+
+    @property
+    def direct_url(self) -> str:
+        """Of the server that counts now, past the proxy; of all of them, where there are several."""
+        return self.url if self._several is not None else self.server.url
+
+    @property
+    def cluster(self) -> ClusterServers:
+        """The cluster of this layout."""
+        assert isinstance(self._several, ClusterServers), "this layout has no cluster"
+        return self._several
+
+    @property
+    def sentinels(self) -> SentinelServers:
+        """The servers with sentinels of this layout."""
+        assert isinstance(self._several, SentinelServers), "this layout has no sentinels"
+        return self._several
+
+    @property
+    def slots(self) -> list[int]:
+        """Where the shards are in a cluster."""
+        return [slot_of(Keys(self.prefix, number).clock) for number in range(CLUSTER_SHARDS)]
 
     @property
     def spare(self) -> LocalServer:

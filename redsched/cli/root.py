@@ -43,7 +43,8 @@ def _root(
             "--url",
             envvar="REDSCHED_URL",
             metavar="URL",
-            help="Where Redis is: redis://, rediss://, unix:///path/redis.sock or embedded:///folder. "
+            help="Where Redis is: redis://, rediss://, unix:///path/redis.sock, embedded:///folder, "
+            "redis+sentinel://host,host/service or redis+cluster://host,host. "
             "Put a password into the environment variable: others can read a command line.",
         ),
     ] = DEFAULT_URL,
@@ -52,7 +53,7 @@ def _root(
         typer.Option("--prefix", envvar="REDSCHED_PREFIX", metavar="NAME", help="The job_store_prefix of the jobs."),
     ] = DEFAULT_PREFIX,
     shards: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--shards",
             envvar="REDSCHED_SHARDS",
@@ -60,7 +61,7 @@ def _root(
             max=1024,
             help="The number of shards, if the schedulers of this prefix name one.",
         ),
-    ] = 1,
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,

@@ -45,7 +45,7 @@ class Place:
 
     url: str = DEFAULT_URL
     prefix: str = DEFAULT_PREFIX
-    shards: int = 1
+    shards: int | None = None
     url_given: str | None = None
     """The URL, if it was given on the command line, and not by the environment or by default."""
     prefix_given: str | None = None

@@ -12,14 +12,14 @@ from typing import Any
 
 from redsched.errors import DurabilityError, StoreAccessError, StoreError
 from redsched.options import DURABILITIES
-from redsched.store.link import Link
+from redsched.store.wire import Wire
 
 __all__ = ["Promise", "online_replicas", "server_facts"]
 
 REPLICATED, FSYNCED = DURABILITIES
 
 
-async def server_facts(link: Link) -> dict[str, str]:
+async def server_facts(link: Wire) -> dict[str, str]:
     """What INFO says of the server."""
     text = await link.command("INFO")
     lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
@@ -40,7 +40,7 @@ class Promise:
     replicas: int = 1
     timeout_ms: int = 5000
 
-    async def check(self, link: Link) -> None:
+    async def check(self, link: Wire) -> None:
         """See what can be seen before anything is stored.
 
         Raises:
@@ -58,7 +58,7 @@ class Promise:
         if FSYNCED in self.levels:
             await self._check_disk(link, facts)
 
-    async def _check_disk(self, link: Link, facts: dict[str, str]) -> None:
+    async def _check_disk(self, link: Wire, facts: dict[str, str]) -> None:
         if facts.get("aof_enabled") != "1":
             raise DurabilityError(
                 f"durability='fsynced' needs an append-only file, and Redis at {link.where} keeps none: set appendonly "
@@ -76,7 +76,7 @@ class Promise:
                 f"is {facts.get('redis_version', 'older')} with {policy or 'another setting'}; nothing was stored"
             )
 
-    async def wait(self, link: Link, hold: str) -> None:
+    async def wait(self, link: Wire, hold: str) -> None:
         """Wait until what was written on this connection is as safe as promised.
 
         Raises:
@@ -103,7 +103,7 @@ def _too_late(what: str, timeout_ms: int) -> DurabilityError:
     )
 
 
-async def _setting(link: Link, name: str) -> str | None:
+async def _setting(link: Wire, name: str) -> str | None:
     try:
         reply: Sequence[Any] = await link.command("CONFIG", "GET", name)
     except StoreError:
@@ -111,7 +111,7 @@ async def _setting(link: Link, name: str) -> str | None:
     return reply[1].decode() if len(reply) == 2 else None
 
 
-async def _has_waitaof(link: Link) -> bool:
+async def _has_waitaof(link: Wire) -> bool:
     try:
         return (await link.command("COMMAND", "INFO", "WAITAOF"))[0] is not None
     except StoreAccessError:

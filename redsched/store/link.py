@@ -1,4 +1,4 @@
-"""The wire to one Redis: connections, errors with our names, and resends that are safe.
+"""The wire to one server: connections, and errors with our names.
 
 redis-py's own retries are off: it would send a command again without telling, and only we know which calls
 may be sent again (those whose scripts say `Again`).
@@ -6,11 +6,8 @@ may be sent again (those whose scripts say `Again`).
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import hiredis
 import redis.exceptions as redis_errors
@@ -29,11 +26,9 @@ from redsched.errors import (
     StoreReplyError,
     StoreUnavailableError,
 )
-from redsched.store.scripts import Script
+from redsched.store.wire import Wire
 
-__all__ = ["Link", "Resend"]
-
-log = logging.getLogger("redsched.store")
+__all__ = ["Link", "without_password"]
 
 SOCKET_TIMEOUT_S: Final = 10.0
 """How long a command may take before the connection counts as broken. A script takes milliseconds."""
@@ -66,17 +61,6 @@ class _BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
     async def _read(self, length: int) -> bytes:  # of the parser in Python
         self._count(length)
         return await super()._read(length)
-
-
-class Resend:
-    """How long a call whose reply is missing is sent again, and how often."""
-
-    __slots__ = ("for_seconds", "longest_pause")
-
-    def __init__(self, for_seconds: float | None, longest_pause: float = 0.5) -> None:
-        self.for_seconds = for_seconds
-        """None = for ever (a worker has nothing better to do)."""
-        self.longest_pause = longest_pause
 
 
 def _translate(error: BaseException, where: str) -> RedschedError:
@@ -115,12 +99,12 @@ def _translate(error: BaseException, where: str) -> RedschedError:
             told = ("-NOPERM", "unauthenticated", "The user executing the script", "ACL failure in script")
             if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or any(part in text for part in told):
                 return StoreAccessError(f"Redis at {where} refused the user: {text}")
-            if code in {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}:
+            if code in {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED"}:
                 return StoreUnavailableError(f"Redis at {where} is not ready: {text}")
             return StoreError(f"Redis at {where} answered: {text}")
 
 
-class Link:
+class Link(Wire):
     """Connections to one server. Made without I/O; connects when first used, and again after `close()`."""
 
     def __init__(
@@ -130,8 +114,11 @@ class Link:
         *,
         max_connections: int = 50,
         health_check_interval: float = 0.0,
+        redirected: bool = False,
     ) -> None:
+        """`redirected`: the caller is a cluster's, and wants to be told where a slot is instead (MOVED, ASK)."""
         self.max_connections = max_connections
+        self._redirected = redirected
         self._checks_health = health_check_interval > 0
         try:
             self._pool = BlockingConnectionPool.from_url(
@@ -152,12 +139,16 @@ class Link:
                 # That names what was read as a port: after a `/`, `?` or `#` in it, the beginning of a password.
                 why = "its port is not a number, or a `/`, `?` or `#` of its password is not percent-encoded"
             raise InvalidConfigError(
-                f"redis_url {_without_password(url)!r} is not usable: {why}. "
-                "Use redis://host:port/db, rediss://…, unix:///path or embedded:///folder.",
+                f"redis_url {without_password(url)!r} is not usable: {why}. "
+                "Use redis://host:port/db, rediss://…, unix:///path, embedded:///folder, redis+sentinel://… or redis+cluster://….",
                 field="redis_url",
             ) from None
-        self.where = _without_password(url)
+        self.where = without_password(url)
         self._held: dict[str, AbstractConnection] = {}
+
+    def at(self, key: str) -> Link:
+        """The way to a key: one server has them all."""
+        return self
 
     async def close(self) -> None:
         """Close every connection. A later call opens new ones."""
@@ -209,9 +200,16 @@ class Link:
             clean = True  # Redis answered: the connection is in step
             if isinstance(error, redis_errors.NoScriptError):
                 raise
-            if isinstance(error, redis_errors.ReadOnlyError):
+            if isinstance(error, redis_errors.AskError):  # MOVED too
+                if self._redirected:
+                    raise
+                raise StoreError(
+                    f"Redis at {self.where} is a node of a cluster: name it as redis+cluster://host:port"
+                ) from error
+            translated = _translate(error, self.where)
+            if isinstance(translated, StoreReadOnlyError):
                 clean = False  # after a failover the name may lead to another server: connect anew
-            raise _translate(error, self.where) from error
+            raise translated from error
         except (redis_errors.RedisError, OSError, TimeoutError) as error:
             raise _translate(error, self.where) from error
         finally:
@@ -227,48 +225,8 @@ class Link:
                     await self._pool.release(connection)
         return reply
 
-    async def script(
-        self,
-        script: Script,
-        arguments: Sequence[str | int | bytes],
-        *,
-        hold: str | None = None,
-        resend: Resend | None = None,
-    ) -> Any:
-        """Call a script, and send it again where its reply is missing and `resend` allows it."""
-        command = ("EVALSHA", script.sha, len(script.keys), *arguments)
-        started = time.monotonic()
-        pause = 0.01
-        say_at = started + 0.1  # a connection that was only cut is not worth a word
-        while True:
-            try:
-                try:
-                    reply = await self.command(*command, hold=hold)
-                except redis_errors.NoScriptError:
-                    # A new or flushed server. EVAL stores it as well.
-                    reply = await self.command("EVAL", script.source, *command[2:], hold=hold)
-                if pause > 0.1:  # it was told that there was no answer
-                    log.info("Redis at %s answers again, after %.1f s", self.where, time.monotonic() - started)
-                return reply
-            except StoreError as error:
-                # A worker goes on whatever Redis says: what it has to settle must not be lost. A client is told.
-                passing = isinstance(error, StoreUnavailableError | StoreReadOnlyError)
-                if resend is None or (resend.for_seconds is not None and not passing):
-                    raise
-                waited = time.monotonic() - started
-                if resend.for_seconds is not None and waited + pause > resend.for_seconds:
-                    self._give_up(error, waited)
-                if time.monotonic() >= say_at:
-                    log.warning("%s; sending again", error)
-                    say_at = time.monotonic() + 10
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, resend.longest_pause)
 
-    def _give_up(self, error: StoreError, waited: float) -> NoReturn:
-        raise type(error)(f"{error} (tried for {waited:.1f} s)") from error
-
-
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """The URL as it may stand in a message or a log."""
     scheme, separator, rest = url.partition("://")
     if "@" in rest:

@@ -8,23 +8,36 @@ from typing import Any
 from redsched.errors import InvalidConfigError, RecordVersionError
 from redsched.options import check_queue
 from redsched.sealing import PayloadSecurity, Sealer
+from redsched.store.cluster import CLUSTER_SCHEMES, Cluster
 from redsched.store.durability import Promise
 from redsched.store.keys import LAYOUT_VERSION, shard_of
-from redsched.store.link import Link, Resend
+from redsched.store.link import Link
+from redsched.store.sentinel import SENTINEL_SCHEMES, SentinelLink
 from redsched.store.transitions import Limits, Shard
+from redsched.store.wire import Resend
 
 __all__ = ["Store"]
 
+CLUSTER_SHARDS = 8
+"""In a cluster, where the application names no number. The slots of the numbers 0 to 7 differ in bits that CRC16 puts
+high up, and are spread evenly whatever the prefix."""
+
+
+def _connect(url: str, options: Mapping[str, Any] | None, **settings: Any) -> Link | Cluster:
+    if url.startswith(CLUSTER_SCHEMES):
+        return Cluster(url, options, **settings)
+    return (SentinelLink if url.startswith(SENTINEL_SCHEMES) else Link)(url, options, **settings)
+
 
 class Store:
-    """Made without I/O. `redis_url` is a URL that redis-py knows."""
+    """Made without I/O. `redis_url` is a URL that redis-py knows, or `redis+sentinel://…`, `redis+cluster://…`."""
 
     def __init__(
         self,
         redis_url: str,
         prefix: str,
         *,
-        shards: int = 1,
+        shards: int | None = None,
         limits: Limits | None = None,
         options: Mapping[str, Any] | None = None,
         max_connections: int = 50,
@@ -39,20 +52,28 @@ class Store:
             raise InvalidConfigError(
                 f"job_store_prefix is {prefix!r}; it must be printable text without braces", field="job_store_prefix"
             )
+        if shards is None:
+            shards = CLUSTER_SHARDS if redis_url.startswith(CLUSTER_SCHEMES) else 1
         if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= 1024:
             raise InvalidConfigError(f"shards is {shards!r}; it must be an int from 1 to 1024", field="shards")
         self.prefix = prefix
         if lock_prefix is not None:
             check_queue(lock_prefix, "lock_prefix")
         self.sealer = None if security is None else Sealer(security, prefix)
-        self.link = Link(
+        self.wire = _connect(
             redis_url, options, max_connections=max_connections, health_check_interval=health_check_interval
         )
+        """The server, or the cluster."""
         self.limits = limits or Limits()
         self.lock_prefix = lock_prefix
         self._durability = (durability_replicas, durability_timeout_ms)
         self._agreed = False
-        self.shards = [Shard(self.link, prefix, number, self.limits, lock_prefix) for number in range(shards)]
+        self.shards = [
+            Shard(self.wire.at(f"{{{prefix}:{number}}}"), prefix, number, self.limits, lock_prefix)
+            for number in range(shards)
+        ]
+        self.link = self.shards[0].link
+        """The way to the first shard: for what is asked once."""
         for shard in self.shards:
             shard.resend = Resend(retry_for)
 
@@ -67,10 +88,10 @@ class Store:
             InvalidConfigError: the pool is too small.
         """
         least = 3 * len(self.shards) + 2
-        if self.link.max_connections < least:
+        if self.wire.max_connections < least:
             shards = "1 shard" if len(self.shards) == 1 else f"{len(self.shards)} shards"
             raise InvalidConfigError(
-                f"connection_pool_size is {self.link.max_connections}; a worker of {shards} needs at least {least}",
+                f"connection_pool_size is {self.wire.max_connections}; a worker of {shards} needs at least {least}",
                 field="connection_pool_size",
             )
 
@@ -115,4 +136,4 @@ class Store:
 
     async def close(self) -> None:
         """Close the connections. A later call opens new ones."""
-        await self.link.close()
+        await self.wire.close()

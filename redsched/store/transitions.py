@@ -25,8 +25,8 @@ from redsched.origin import Origin, current_origin
 from redsched.store.clock import StoreClock
 from redsched.store.durability import Promise
 from redsched.store.keys import Keys
-from redsched.store.link import Link, Resend
 from redsched.store.scripts import load
+from redsched.store.wire import Resend, Wire
 
 __all__ = ["ClockMovedError", "Limits", "PollReply", "PollRequest", "Shard", "conflict"]
 
@@ -94,7 +94,7 @@ def _pack(value: Any) -> bytes:
 class Shard:
     """One hash tag's worth of keys, and the scripts on them."""
 
-    def __init__(self, link: Link, prefix: str, number: int, limits: Limits, lock_prefix: str | None = None) -> None:
+    def __init__(self, link: Wire, prefix: str, number: int, limits: Limits, lock_prefix: str | None = None) -> None:
         self.link = link
         self.keys = Keys(prefix, number, lock_prefix)
         self.limits = limits

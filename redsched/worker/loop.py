@@ -30,8 +30,8 @@ from redsched.model import Outcome, Reason
 from redsched.options import JobOptions
 from redsched.plan import is_misfire, plan
 from redsched.schedules import MAX_MS
-from redsched.store.link import Resend
 from redsched.store.transitions import PollReply, PollRequest, Shard
+from redsched.store.wire import Resend
 from redsched.worker.executors import Skipped
 from redsched.worker.runs import Run, current
 
@@ -124,7 +124,9 @@ class ShardLoop:
     def _request(self, now: float, *, claim: bool) -> PollRequest:
         self._sequence += 1
         worker = self.worker
-        capacity = 0 if worker.stopping or not claim else max(0, min(worker.room, MAX_CLAIMS))
+        # A fair share: of several shards one may be dead, and its poll must not keep all the room for itself.
+        share = -(-worker.concurrency // len(worker.loops))
+        capacity = 0 if worker.stopping or not claim else max(0, min(worker.room, share, MAX_CLAIMS))
         settled, self._settled = self._settled, []
         results, self._results = self._results, []
         following, self._following = self._following, []

@@ -76,6 +76,7 @@ class Worker:
         """Leases that ended while their task still ran here."""
         self.store = store
         self._said: dict[str, float] = {}
+        self._fed = 0
         self._serving = False
         self._stopped: anyio.Event | None = None
         self._scope: anyio.CancelScope | None = None
@@ -89,7 +90,13 @@ class Worker:
 
     def feed(self) -> None:
         """There may be room again: wake the loops that had none."""
-        for loop in self.loops:
+        if len(self.loops) == 1:
+            loops = self.loops
+        else:  # not always the same first
+            self._fed += 1
+            first = self._fed % len(self.loops)
+            loops = self.loops[first:] + self.loops[:first]
+        for loop in loops:
             if loop.hungry and self.room > 0:
                 loop.hungry = False
                 loop.wake()

@@ -12,8 +12,8 @@ import pytest
 
 from redsched import BackgroundTaskScheduler, RetryPolicy
 from redsched.schedules import IntervalSchedule
-from redsched.store.link import Resend
 from redsched.store.transitions import PollRequest, Shard
+from redsched.store.wire import Resend
 from redsched.testing import Kit
 from tests.faults.gate import Gate
 from tests.faults.local import Make, effect, ran, until

@@ -8,9 +8,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from redsched.store.link import Link, Resend
+from redsched.store.link import Link
 from redsched.store.scripts import Script
 from redsched.store.transitions import PollRequest
+from redsched.store.wire import Resend
 from redsched.testing import Kit
 from tests.faults.local import effect, ran
 from tests.invariants import check

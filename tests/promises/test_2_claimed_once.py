@@ -42,8 +42,8 @@ async def test_a_run_of_at_most_once_is_not_started_again_when_its_worker_dies(r
     handle = await scheduler.schedule_immediate_task("once", effect, args=[1], delivery="at_most_once")
     shard = (await scheduler.store()).shards[0]
     # A worker that claims and is never heard of again.
-    from redsched.store.link import Resend
     from redsched.store.transitions import PollRequest
+    from redsched.store.wire import Resend
 
     dead = scheduler.make_worker()
     reply = await shard.poll("dead", dead.packed_queues, PollRequest(1, 10), resend=Resend(1))
@@ -60,8 +60,9 @@ async def test_two_that_poll_at_the_same_time_share_what_is_due(redsched_kit: Ki
     scheduler = redsched_kit.scheduler
     await scheduler.schedule_many([JobSpec("effect", effect, args=[n]) for n in range(100)])
     shard = (await scheduler.store()).shards[0]
-    from redsched.store.link import Link, Resend
+    from redsched.store.link import Link
     from redsched.store.transitions import PollRequest, Shard
+    from redsched.store.wire import Resend
 
     links = [Link(scheduler.redis_url) for _ in range(4)]
     shards = [Shard(link, scheduler.prefix, 0, shard.limits) for link in links]

@@ -26,9 +26,9 @@ from redsched import (
     RetryPolicy,
     __version__,
 )
-from redsched.store.link import Resend
 from redsched.store.store import Store
 from redsched.store.transitions import PollRequest
+from redsched.store.wire import Resend
 from tests.servers import LocalServer
 from tests.upgrades import tasks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redsched.chaos.faults.base import Fault, Unavailable
 from redsched.chaos.faults.clocks import RedisClockBack, WorkerClockAhead, WorkerClockBehind
+from redsched.chaos.faults.fleets import ClusterFailover, ClusterKill, ClusterSlotMoved, SentinelFailover
 from redsched.chaos.faults.memory import MemoryFull, WrongEviction
 from redsched.chaos.faults.network import BlackHole, Latency, ReplyCut, ReplyDropped, RequestDropped
 from redsched.chaos.faults.servers import (
@@ -25,7 +26,7 @@ ALL: dict[str, type[Fault]] = {}
 
 
 def register(*faults: type[Fault]) -> None:
-    """Add faults to the matrix: those of one server are here; those of a Sentinel or a Cluster come with them.
+    """Add faults to the matrix: in the order of the table.
 
     Raises:
         ValueError: there is one of that name already.
@@ -39,5 +40,6 @@ def register(*faults: type[Fault]) -> None:
 register(
     Nothing, WorkerKill, WorkerStop, WorkerLeave, WorkerClockAhead, WorkerClockBehind, ReplyDropped, RequestDropped,
     ReplyCut, Latency, BlackHole, RedisRestart, RedisKillAlways, RedisKillEverysec, PowerLossEverysec, ClientKill,
-    ScriptFlush, MemoryFull, WrongEviction, Failover, FailoverLosing, RedisClockBack,
+    ScriptFlush, MemoryFull, WrongEviction, Failover, FailoverLosing, SentinelFailover,
+    ClusterFailover, ClusterKill, ClusterSlotMoved, RedisClockBack,
 )  # fmt: skip

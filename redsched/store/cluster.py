@@ -1,0 +1,191 @@
+"""The wire to a Redis or Valkey Cluster: each shard's calls go to the node that has its slot.
+
+redis-py's own client for clusters sends commands again by itself; here a command is sent once, and what was not carried
+out (MOVED) is told from what perhaps was (a lost reply), as on one server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis.exceptions as redis_errors
+from redis.crc import key_slot
+
+from redsched.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
+from redsched.store.link import Link, without_password
+from redsched.store.urls import hosts_of
+from redsched.store.wire import Wire
+
+__all__ = ["CLUSTER_SCHEMES", "Cluster", "SlotLink", "slot_of"]
+
+CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+ASK_S = 2.0
+"""How long one node is waited for when it is asked who has which slots, before the next is asked."""
+REDIRECTIONS = 5
+SAME_CONNECTION = ("WAIT", "WAITAOF")
+"""What is about the writes of a connection, and would be told at once, and wrongly, on another."""
+
+Address = tuple[str, int]
+
+
+def slot_of(key: str) -> int:
+    """Which of the 16,384 slots a key is in."""
+    return key_slot(key.encode())
+
+
+class Cluster:
+    """`redis+cluster://[user:password@]host:port,host:port`: any nodes of it; the others are found.
+
+    Args:
+        max_connections: to each node.
+
+    Raises:
+        InvalidConfigError: the URL is broken.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
+        parts = urlsplit(url)
+        self.where = without_password(url)
+        self.max_connections: int = settings.get("max_connections", 50)
+        credentials, at, _ = parts.netloc.rpartition("@")
+        scheme = "rediss" if parts.scheme.startswith("rediss") else "redis"
+        self._before = f"{scheme}://{credentials}{at}"
+        self._after = f"{parts.path}{'?' if parts.query else ''}{parts.query}"
+        self._options, self._settings = options, settings
+        self._seeds = hosts_of(url, 6379)
+        self._nodes: dict[Address, Link] = {}
+        self._owners: dict[range, Address] = {}
+        self._moved: dict[int, Address] = {}
+        self._alone: set[Address] = set()
+        self._stale = True
+        self._asking = asyncio.Lock()
+        self._node(self._seeds[0])  # so that a broken option is told of now
+
+    def at(self, key: str) -> SlotLink:
+        """The way to a key, wherever its slot is."""
+        return SlotLink(self, slot_of(key))
+
+    async def close(self) -> None:
+        """Close every connection. A later call opens new ones."""
+        for link in self._nodes.values():
+            await link.close()
+
+    async def without_replica(self) -> list[str]:
+        """The primaries that nobody replicates, as host:port.
+
+        Raises:
+            StoreError: nobody tells.
+        """
+        self._stale = True
+        await self._ask()
+        return sorted(f"{host}:{port}" for host, port in self._alone)
+
+    def _node(self, address: Address) -> Link:
+        if address not in self._nodes:
+            host, port = address
+            name = f"[{host}]" if ":" in host else host
+            url = f"{self._before}{name}:{port}{self._after}"
+            self._nodes[address] = Link(url, self._options, redirected=True, **self._settings)
+        return self._nodes[address]
+
+    def doubt(self) -> None:
+        """Something was not where it should be: ask again before the next call."""
+        self._stale = True
+
+    def moved(self, slot: int, to: str) -> None:
+        """A node said that another has the slot now; `to` is host:port."""
+        host, _, port = to.rpartition(":")
+        if host:
+            self._moved[slot] = (host, int(port))
+        else:
+            self._stale = True  # a node that does not know its own name
+
+    async def owner(self, slot: int) -> Link:
+        """The node that has a slot.
+
+        Raises:
+            StoreUnavailableError: nobody has it, or nobody answers.
+        """
+        if self._stale:
+            await self._ask()
+        address = self._moved.get(slot)
+        if address is None:
+            address = next((node for slots, node in self._owners.items() if slot in slots), None)
+        if address is None:
+            self._stale = True
+            raise StoreUnavailableError(f"no node of the cluster at {self.where} has the slot {slot}")
+        return self._node(address)
+
+    async def _ask(self) -> None:
+        async with self._asking:
+            if not self._stale:
+                return
+            addresses = list({*self._seeds, *self._nodes, *self._owners.values()})
+            # Not always the same first: one that was cut off from the others may know only what was.
+            random.shuffle(addresses)
+            error: Exception | None = None
+            for address in addresses:
+                try:
+                    async with asyncio.timeout(ASK_S):
+                        rows = await self._node(address).command("CLUSTER", "SLOTS")
+                except (StoreError, TimeoutError) as problem:
+                    error = problem
+                    continue
+                self._owners = {range(row[0], row[1] + 1): _address(row[2], address) for row in rows}
+                self._alone = {_address(row[2], address) for row in rows if len(row) < 4}
+                self._moved.clear()
+                self._stale = False
+                return
+            raise StoreUnavailableError(f"no node of the cluster at {self.where} says who has which slots: {error}")
+
+
+def _address(node: Any, asked: Address) -> Address:
+    """Where a node is; one that does not know its own name is the one that was asked."""
+    host = node[0].decode() if node[0] else ""
+    return (host if host not in ("", "?") else asked[0], node[1])
+
+
+class SlotLink(Wire):
+    """The way to the node that has one slot, whichever that is."""
+
+    def __init__(self, cluster: Cluster, slot: int) -> None:
+        self._cluster = cluster
+        self._slot = slot
+        self.where = cluster.where
+        self.max_connections = cluster.max_connections
+        self._held: dict[str, Link] = {}
+
+    async def command(self, *command: Any, hold: str | None = None, timeout: float | None = None) -> Any:
+        for _ in range(REDIRECTIONS):
+            link = await self._cluster.owner(self._slot)
+            self.where = link.where
+            if hold is not None and self._held.get(hold) is not link:
+                if command[0] in SAME_CONNECTION:
+                    raise StoreUnavailableError(f"the slot {self._slot} moved to {link.where} meanwhile")
+                await self.free(hold)
+                self._held[hold] = link
+            try:
+                return await link.command(*command, hold=hold, timeout=timeout)
+            except redis_errors.MovedError as error:
+                self._cluster.moved(self._slot, error.message.split(" ")[1])
+            except redis_errors.AskError as error:
+                # A part of the shard is there, and a part here: no script could see all of it.
+                raise StoreUnavailableError(
+                    f"the slot {self._slot} is being moved away from {link.where}; its shard waits until that is done"
+                ) from error
+            except (StoreUnavailableError, StoreReadOnlyError):
+                self._cluster.doubt()
+                raise
+        self._cluster.doubt()
+        raise StoreUnavailableError(
+            f"the nodes of the cluster at {self._cluster.where} send each other slot {self._slot}"
+        )
+
+    async def free(self, name: str) -> None:
+        link = self._held.pop(name, None)
+        if link is not None:
+            await link.free(name)
