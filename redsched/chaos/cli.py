@@ -44,7 +44,11 @@ def chaos(
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=50, help="Jobs for each fault; by default 20,000.")] = None,
     short: Annotated[
-        bool, typer.Option("--short", help=f"All faults that need nothing special, {SHORT_JOBS:,} jobs each.")
+        bool,
+        typer.Option(
+            "--short",
+            help=f"All faults that need nothing special, {SHORT_JOBS:,} jobs each; recovery may take twice as long.",
+        ),
     ] = False,
     fault: Annotated[
         list[str] | None, typer.Option("--fault", metavar="NAME", help="Only this fault; may be repeated.")
@@ -85,12 +89,18 @@ def chaos(
         for kind in chosen:
             outcome = asyncio.run(
                 run_fault(
-                    kind, seed=seed, jobs=count, rate=RATE, shortest_s=SHORT_S if short else LONG_S, binary=binary
+                    kind,
+                    seed=seed,
+                    jobs=count,
+                    rate=RATE,
+                    shortest_s=SHORT_S if short else LONG_S,
+                    binary=binary,
+                    slack=2.0 if short else 1.0,
                 )
             )
             report.outcomes.append(outcome)
             _tell(console, outcome)
-    except (RedschedError, FleetError, OSError, RuntimeError) as error:
+    except (RedschedError, FleetError, OSError, RuntimeError, ExceptionGroup) as error:
         typer.echo(f"{kind.name} could not be made: {error}", err=True)
         raise typer.Exit(3) from None
     except KeyboardInterrupt:

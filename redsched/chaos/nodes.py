@@ -17,7 +17,7 @@ __all__ = ["ClusterServers", "Sentinel", "SentinelServers", "ask"]
 
 SLOTS = 16384
 NODE_TIMEOUT_MS = 1000
-WELL_S = 30.0
+WELL_S = 60.0
 """How long servers may take to find each other."""
 
 
