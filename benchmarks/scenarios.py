@@ -36,14 +36,14 @@ async def bare_script(url: str, jobs: int, batch: int) -> Figures:
         return {f"bare script, batch {batch}, jobs/s": jobs / (time.perf_counter() - started)}
 
 
-async def whole_path(url: str, ledger: Ledger, jobs: int, concurrency: int) -> Figures:
+async def whole_path(url: str, ledger: Ledger, jobs: int, concurrency: int, shards: int = 1) -> Figures:
     """Everything real: fences, leases, the events stream, one asyncio task a job with an O_APPEND write in it."""
     ledger.reset()
 
     async def noop(number: int, text: str) -> None:
         ledger.write()
 
-    async with scheduler(url, concurrency=concurrency) as bench:
+    async with scheduler(url, concurrency=concurrency, shards=shards) as bench:
         bench.register(noop, name="noop")
         await bench.schedule_many([redsched.JobSpec("noop", noop, args=[n, "x"]) for n in range(jobs)])
         cpu, started = cpu_seconds(), time.perf_counter()
@@ -53,7 +53,7 @@ async def whole_path(url: str, ledger: Ledger, jobs: int, concurrency: int) -> F
         await bench.shutdown()
         if ledger.count() != jobs:
             raise SystemExit(f"{ledger.count()} effects for {jobs} jobs: lost or doubled")
-    name = f"whole path, concurrency {concurrency}"
+    name = f"whole path, concurrency {concurrency}{'' if shards == 1 else f', {shards} shards'}"
     return {f"{name}, jobs/s": jobs / seconds, f"{name}, worker CPU us/job": cpu / jobs * 1e6}
 
 

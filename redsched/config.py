@@ -76,6 +76,8 @@ class RedisJobStoreConfig:
         if self.port is not None:
             address = re.sub(r":\d+$", "", address) + f":{self.port}"
         path = parts.path if self.db is None else f"/{self.db}"
+        if self.db is not None and parts.scheme.endswith("+sentinel"):
+            path = f"/{parts.path.split('/')[1]}/{self.db}"  # after the service
         return urlunsplit((parts.scheme, user + at + address, path, parts.query, ""))
 
 
@@ -109,6 +111,8 @@ class SchedulerConfig:
     events_max: int = 10_000
     max_payload_bytes: int = 262_144
     retry_for: float = 10.0
+    durability_replicas: int = 1
+    durability_timeout: float = 5.0
 
     def __post_init__(self) -> None:
         stores: Any = self.job_stores

@@ -67,6 +67,8 @@ def keys(server: LocalServer, db: int = 0) -> list[str]:
         ({"host": "rediss://u:old@redis.example", "password": "p/w"}, "rediss://:p%2Fw@redis.example"),
         ({"host": "redis.example", "username": "ann", "password": "x@y"}, "redis://ann:x%40y@redis.example"),
         ({"host": "[::1]", "port": 7000}, "redis://[::1]:7000"),
+        ({"host": "redis+sentinel://a,b:2/jobs", "db": 3}, "redis+sentinel://a,b:2/jobs/3"),
+        ({"host": "redis+cluster://a:1,b:2", "password": "p"}, "redis+cluster://:p@a:1,b:2"),
         ({"host": "unix:///run/redis.sock", "db": 2}, "unix:///run/redis.sock?db=2"),
         ({"host": "embedded:///var/lib/x", "db": 2}, "embedded:///var/lib/x"),
     ],
@@ -211,6 +213,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "events_max": (77, "store.limits.events_max"),
     "max_payload_bytes": (4096, "scheduler.max_payload_bytes"),
     "retry_for": (0.5, "store.shards[0].resend.for_seconds"),
+    "durability_replicas": (2, "store.promise(()).replicas"),
+    "durability_timeout": (0.5, "store.promise(()).timeout_ms / 1000"),
 }
 """Setting -> a value that is not the default, and where it is found again."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ WORKERS = ("w1", "w2")
 ids, workers = st.sampled_from(IDS), st.sampled_from(WORKERS)
 modes = st.sampled_from(["add", "keep", "replace"])
 tags = st.sampled_from([None, ["t"], ["t", "u"]])
+STEPS = int(os.environ.get("MODEL_STEPS", "3000"))
+"""How many calls are made; CONTRIBUTING.md tells of the long form."""
+EXAMPLE_STEPS = 30
 STEP = 50
 """Fires of periodic jobs lie beside those of manual runs, which are at multiples of 100 ms."""
 
@@ -291,6 +295,9 @@ def test_any_order_of_calls_keeps_the_invariants(redsched_url: str) -> None:
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=STEPS // EXAMPLE_STEPS,
+            stateful_step_count=EXAMPLE_STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )
