@@ -9,7 +9,7 @@
 --         threshold   int    failures in a row that open it
 --         recovery_ms int    how long it stays open
 --         successes   int    trial calls in a row that close it
--- Derives circuit
+-- Derives circuit job
 -- Reply   OK now_us state wait_ms
 -- Again   the same: a failure and a trial are counted by their token
 -- Cost    O(threshold + successes)

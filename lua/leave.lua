@@ -7,7 +7,7 @@
 --         worker      str    id of the worker
 --         queues      bytes  msgpack list of its queues
 --         keep        int    1 = its local queue has jobs that only it can run: let the others end them
--- Derives idle wake worker mail due
+-- Derives idle wake worker mail due job
 -- Reply   OK now_us
 -- Again   changes nothing further
 -- Cost    O(queues)

@@ -29,11 +29,7 @@ local run_id = id
 if not job.periodic and not job.fence and job.state ~= 'paused' then
   call('ZADD', due, now_ms, id) -- a one-shot job that waits: its only run comes forward
 else
-  local apart = now_ms
-  repeat -- a fire of this very millisecond, or another run_now, has that name
-    run_id = id .. '@' .. string.format('%.0f', apart)
-    apart = apart + 1
-  until call('EXISTS', run_key(run_id)) == 0
+  run_id = free_run_id(id, now_ms, tonumber(job.next_ms))
   if not job.periodic then
     call('HSET', job_key(id), 'has_runs', 1) -- its own run must not take the job along when it ends
   end

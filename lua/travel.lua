@@ -7,7 +7,7 @@
 -- ARGV    prefix      str    hash tag of the shard
 --         ahead_ms    int    how far; never negative
 --         until_ms    int    or to this instant, if it is later than now; 0 = use ahead_ms
--- Derives mail live
+-- Derives mail live job
 -- Reply   OK now_us
 -- Again   with until_ms, nothing further; with ahead_ms it moves again
 -- Cost    O(workers + running runs)

@@ -71,7 +71,7 @@ LONGER = {
 }
 MAX_LUA_LINES = 60
 LONGER_LUA = {
-    "include/job": (70, "what several transitions need to know of jobs and runs"),
+    "include/job": (80, "what several transitions need to know of jobs and runs"),
     "circuit": (75, "the three states of a circuit side by side"),
     "cancel": (75, "a job, its waiting runs and its live ones, ended as one"),
     "commit": (95, "each outcome of a plan, in the order in which they are looked at"),

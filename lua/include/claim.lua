@@ -137,7 +137,7 @@ local function claim_beside(id, job, due_ms, queue)
     claim_own(id, job, due_ms, queue)
   else
     local fence = next_fence()
-    local run_id = id .. '@' .. due_ms
+    local run_id = free_run_id(id, tonumber(due_ms))
     start_run(run_id, id, fence, { 'job', id, 'fire_ms', due_ms, 'record', job.record, 'queue', queue })
     call('HSET', job_key(id), 'has_runs', 1)
     claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), readable(job.record), queue, false, false, 0, 0, 0 }

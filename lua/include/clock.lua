@@ -1,5 +1,5 @@
 -- clock: the scheduler's instant: Redis' TIME plus the travel offset, never going back.
--- Needs   clock
+-- Needs   clock, prefix
 -- Gives   now_us, now_ms, next_fence(), close()
 -- Why     A failover to a replica whose clock is behind must not make a fire due twice, so the highest instant
 --         that any script has seen is kept and is the floor of the next one. Tokens start from the microseconds
@@ -8,7 +8,7 @@ local call = redis.call
 
 -- While a cluster moves a slot, only what is still here can be touched. No key has this name, so here that is told,
 -- before anything is changed: a script that breaks off half way would leave half of a transition.
-local moving = redis.pcall('EXISTS', clock .. ':moving')
+local moving = redis.pcall('EXISTS', prefix .. 'job:')
 if type(moving) == 'table' and string.find(moving.err, 'non local key', 1, true) then
   return redis.error_reply('TRYAGAIN the slot of this shard is being moved')
 end

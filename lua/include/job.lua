@@ -1,6 +1,6 @@
 -- job: what several transitions need to know of jobs and runs.
 -- Needs   prefix, call
--- Gives   job_key(), run_key(), job_of(), due_key(), span_of(), to_table(), live_count(), is_full(), end_job(), end_if_over(), in_chunks()
+-- Gives   job_key(), run_key(), job_of(), due_key(), free_run_id(), span_of(), to_table(), live_count(), is_full(), end_job(), end_if_over(), in_chunks()
 
 local function job_key(id)
   return prefix .. 'job:' .. id
@@ -21,6 +21,17 @@ local function job_of(run_id)
     return string.match(run_id, '^(.+)@%d+$')
   end
   return nil
+end
+
+-- A name for a run beside the schedule: no other run has that millisecond, nor will the fire that comes next.
+local function free_run_id(id, at_ms, next_ms)
+  local run_id
+  repeat
+    run_id = id .. '@' .. string.format('%.0f', at_ms)
+    local taken = at_ms == next_ms or call('EXISTS', run_key(run_id)) == 1
+    at_ms = at_ms + 1
+  until not taken
+  return run_id
 end
 
 -- The fires that a run still has to do: its own, or what is left of a batch. First, last, how many.

@@ -13,7 +13,8 @@ from redsched.store.queries import clear
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError
 from redsched.testing import fresh_prefix
-from tests.store.raw import HOUR, LIMITS, ONCE, Raw, periodic, row
+from tests.invariants import check
+from tests.store.raw import HOUR, LIMITS, ONCE, Claim, Raw, periodic, row
 
 
 @pytest.fixture
@@ -768,3 +769,25 @@ async def test_a_poll_asks_for_nothing_where_there_is_nothing(raw: Raw) -> None:
     reply = await raw.worker("w").poll()
     assert (reply.claims, reply.plans, reply.more) == ([], [], False)
     await raw.shard.commit("w", [], resend=ONCE)
+
+
+async def test_a_run_asked_for_and_a_new_schedule_of_one_millisecond_are_two_runs(raw: Raw) -> None:
+    await raw.freeze()
+    await raw.shard.schedule([row("job", fields=["max_instances", 3])])
+    worker = raw.worker("w")
+    first = await worker.one()
+    asked = await raw.shard.run("job")
+    await raw.shard.schedule([row("job", "replace", fields=["max_instances", 3])])
+    claims = (await worker.poll(capacity=5)).claims
+    assert len({Claim.of(claim).run for claim in claims} | {first.run, asked}) == 3
+    await check(raw.store)
+
+
+async def test_a_run_asked_for_in_the_millisecond_of_a_fire_does_not_take_its_name(raw: Raw) -> None:
+    now = await raw.freeze()
+    await raw.shard.schedule([periodic("job", now, now + HOUR, fields=["max_instances", 3])])
+    asked = await raw.shard.run("job")
+    claims = (await raw.worker("w").poll(capacity=5)).claims
+    assert {Claim.of(claim).run for claim in claims} == {f"job@{now}", asked}
+    assert asked != f"job@{now}"
+    await check(raw.store)
