@@ -119,7 +119,7 @@ def _chosen(names: list[str] | None, *, short: bool) -> list[type[Fault]]:
         raise typer.BadParameter(f"there is no fault {unknown[0]!r}; known: {', '.join(ALL)}", param_hint="--fault")
     if names:
         return [ALL[name] for name in dict.fromkeys(names)]
-    return [kind for kind in ALL.values() if not (short and kind.needs)]
+    return [kind for kind in ALL.values() if not short or (kind.in_short and not kind.needs)]
 
 
 def _without_files(arguments: list[str]) -> list[str]:

@@ -30,6 +30,8 @@ class Fault(ABC):
     needs: ClassVar[str] = ""
     """What it needs beyond a server program, in words."""
     layout: ClassVar[Layout] = Layout()
+    in_short: ClassVar[bool] = True
+    """Whether the short form makes it; it leaves out what takes long and is much like another."""
     at_least_s: ClassVar[float] = 0.0
     """Seconds of load that it needs."""
     recovers_in_s: ClassVar[float | None] = None

@@ -58,6 +58,7 @@ class ClusterKill(ClusterFailover):
 
     name = "cluster-kill"
     shows = "A primary of the cluster gets SIGKILL; the others put its replica in its place."
+    in_short: ClassVar[bool] = False
     at_least_s: ClassVar[float] = 15.0
     kill: ClassVar[bool] = True
     cannot_keep: ClassVar[Mapping[str, str]] = ASYNCHRONOUS
