@@ -7,7 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from redsched import (
     BackgroundTaskScheduler,
@@ -102,6 +102,10 @@ async def _ask(scheduler: BackgroundTaskScheduler, job_id: str, change: Change) 
             return await scheduler.cancel(job_id)
         case "pause":
             await scheduler.pause_job(job_id)
+        case "move":
+            at = await scheduler.now() + timedelta(milliseconds=change.by_ms)
+            change.to_ms = round(at.timestamp() * 1000)
+            await scheduler.modify_job(job_id, next_run_time=at)
         case _:
             await scheduler.resume_job(job_id)
     return True

@@ -128,9 +128,17 @@ class _Job:
 
     def _only_run(self) -> None:
         wish, verdict = self.wish, self.verdict
+        move = next((change for change in wish.changes if change.to_ms is not None), None)
         for one in self.executions:
-            self._due_when_asked(one)
-        if any(one.word == "done" for one in self.executions):
+            if move is None or one.fire_ms != move.to_ms:
+                self._due_when_asked(one)
+            elif move.outcome == "late":
+                self.say("unexplained", f"it fired for {one.fire_ms}, though moving it there was refused")
+        wanted = self.executions
+        if move is not None and move.outcome == "done":
+            # It may have begun before it was moved; the time that it was moved to counts.
+            wanted = [one for one in wanted if one.fire_ms == move.to_ms]
+        if any(one.word == "done" for one in wanted):
             return
         paused = self.state == "paused" and self._requested("pause")
         why = "paused" if paused else self.told.whole() or next((self.told.why(f) for f in self._fires_told()), None)

@@ -20,9 +20,10 @@ GRACE_S = 1.0
 
 KINDS = {
     "now": 50, "delayed": 17, "at": 4, "slow": 4, "thread": 3, "retried": 8, "doomed": 1, "graced": 2, "cancelled": 6,
-    "paused": 3, "parked": 1,
+    "paused": 3, "parked": 1, "moved": 3,
 }  # fmt: skip
-"""Kinds of one-shot jobs, by weight. parked: paused and never resumed. doomed: fails in every attempt."""
+"""Kinds of one-shot jobs, by weight. parked: paused and never resumed. doomed: fails in every attempt. moved: changed to
+another time."""
 ONE_IN_PERIODIC = 200
 """One job of so many is periodic."""
 INTERVALS_MS = (300, 400, 500, 700, 1000)
@@ -30,7 +31,7 @@ INTERVALS_MS = (300, 400, 500, 700, 1000)
 
 @dataclass(slots=True)
 class Change:
-    """Something done to a job after it was accepted: cancel, pause or resume."""
+    """Something done to a job after it was accepted: cancel, pause, resume or move."""
 
     what: str
     after: float
@@ -39,6 +40,10 @@ class Change:
     """When it was asked for, by the monotonic clock; None = it was not."""
     ended: float | None = None
     """When the answer was there."""
+    by_ms: int = 0
+    """move: the job is to run so long after this is asked for."""
+    to_ms: int | None = None
+    """move: that instant, by Redis' clock."""
     outcome: str = ""
     """done; late: the job had ended before; unknown: there was no answer."""
 
@@ -147,6 +152,9 @@ def _one_shot(rng: random.Random, number: int, kind: str, seconds: float) -> Wis
             wish.changes = [Change("pause", rng.uniform(0, 1.0))]
             if kind == "paused":
                 wish.changes.append(Change("resume", rng.uniform(1.5, 3.5)))
+        case "moved":
+            wish.delay_ms = rng.randrange(100, 2500)
+            wish.changes = [Change("move", rng.uniform(0, 1.5), by_ms=rng.randrange(100, 2500))]
         case _:
             pass
     return wish

@@ -275,3 +275,25 @@ def test_the_ledger_gives_back_what_was_written(tmp_path: Path) -> None:
     assert (job.job_id, job.fire_ms, job.attempt, job.token, job.word) == ("job", 5, 1, 77, "done")
     assert job.end is not None and job.end >= job.start
     assert (other.word, other.end) == ("start", None)
+
+
+def moved(outcome: str) -> Wish:
+    """Due at 1.005, and moved to 3.0."""
+    change = Change("move", 0.2, began=1.2, ended=1.3, by_ms=1700, outcome=outcome)
+    change.to_ms = T0 + 3000
+    return wish("moved", changes=[change])
+
+
+def test_a_job_that_was_moved_runs_at_its_new_time() -> None:
+    assert blamed(verdict(moved("done"), [run("job", 3.0)])) == {}
+    assert blamed(verdict(moved("done"), [run("job", 1.005), run("job", 3.0)])) == {}, (
+        "it had begun before it was moved"
+    )
+    assert blamed(verdict(moved("unknown"), [run("job", 1.005)])) == {}
+    assert blamed(verdict(moved("done"), [run("job", 1.005)])) == {"lost": 1}
+    assert blamed(verdict(moved("done"), [run("job", 2.0), run("job", 3.0)])) == {"unexplained": 1}
+
+
+def test_a_move_that_was_refused_changes_nothing() -> None:
+    assert blamed(verdict(moved("late"), [run("job", 1.005)])) == {}
+    assert blamed(verdict(moved("late"), [run("job", 1.005), run("job", 3.0)])) == {"unexplained": 1}

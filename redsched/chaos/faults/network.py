@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import abstractmethod
 from typing import ClassVar
 
 from redsched.chaos.faults.base import Fault
@@ -20,9 +21,9 @@ class _Messages(Fault):
 
     layout: ClassVar[Layout] = Layout(proxied=True)
 
+    @abstractmethod
     def spoil(self, place: Place) -> None:
         """Let one message meet it."""
-        raise NotImplementedError
 
     async def strike(self, place: Place) -> None:
         while await place.pause(0.005, 0.06):
