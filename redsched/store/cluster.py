@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import redis.exceptions as redis_errors
 from redis.crc import key_slot
 
-from redsched.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
+from redsched.errors import StoreAccessError, StoreError, StoreReadOnlyError, StoreUnavailableError
 from redsched.store.link import Link, without_password
 from redsched.store.urls import hosts_of
 from redsched.store.wire import Wire
@@ -132,6 +132,8 @@ class Cluster:
                 try:
                     async with asyncio.timeout(ASK_S):
                         rows = await self._node(address).command("CLUSTER", "SLOTS")
+                except StoreAccessError:
+                    raise  # not down: it will not tell this user
                 except (StoreError, TimeoutError) as problem:
                     error = problem
                     continue
@@ -156,7 +158,6 @@ class SlotLink(Wire):
         self._cluster = cluster
         self._slot = slot
         self.where = cluster.where
-        self.max_connections = cluster.max_connections
         self._held: dict[str, Link] = {}
 
     async def command(self, *command: Any, hold: str | None = None, timeout: float | None = None) -> Any:

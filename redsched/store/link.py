@@ -157,7 +157,6 @@ class Link(Wire):
         await self._pool.disconnect(inuse_connections=True)
 
     async def free(self, name: str) -> None:
-        """Give a held connection back: nobody needs it to be the same any more."""
         connection = self._held.pop(name, None)
         if connection is not None:
             await self._pool.release(connection)
@@ -177,15 +176,6 @@ class Link(Wire):
         return await connection.read_response(timeout=timeout, disconnect_on_error=True)
 
     async def command(self, *command: Any, hold: str | None = None, timeout: float | None = None) -> Any:
-        """Send one command, once.
-
-        Args:
-            hold: the name of a connection that is kept for one caller, for whom commands follow each other.
-            timeout: seconds to wait for the reply, where that is longer than usual (a blocking command).
-
-        Raises:
-            StoreError: one of its kinds.
-        """
         connection: AbstractConnection | None = None
         clean = False
         try:

@@ -138,7 +138,7 @@ async def test_a_replica_has_a_job_before_its_caller_is_told(scheduler: Backgrou
     assert len(await scheduler.get_jobs()) == len(handles)
 
 
-async def test_one_new_job_wakes_one_of_many_idle_workers_at_once(
+async def test_a_new_job_starts_at_once_where_several_workers_are_idle(
     cluster: ClusterServers, scheduler: BackgroundTaskScheduler
 ) -> None:
     others = [BackgroundTaskScheduler(cluster.url, scheduler.prefix, declared_tasks=False) for _ in range(3)]
@@ -147,7 +147,6 @@ async def test_one_new_job_wakes_one_of_many_idle_workers_at_once(
             each.register(note)
         await each.start()
     await (await scheduler.schedule_immediate_task("first", note, args=[0])).result(timeout=10)
-    late = []
     for n in range(20):
         handle = await scheduler.schedule_immediate_task("job", note, args=[n])
         result = await handle.result(timeout=10)
@@ -157,6 +156,20 @@ async def test_one_new_job_wakes_one_of_many_idle_workers_at_once(
     assert late[len(late) // 2] < 0.5  # nobody waited for a nap, which is of seconds
     for each in others:
         await each.shutdown()
+
+
+async def test_a_user_needs_one_right_more_in_a_cluster() -> None:
+    with ClusterServers() as servers:
+        for node in servers.nodes:
+            ask(node, "ACL", "SETUSER", "few", "on", ">pw", "~*", "&*", "+@all", "-cluster")
+        url = servers.url.replace("://", "://few:pw@")
+        async with scheduler_on(url, retry_for=0) as scheduler:
+            with pytest.raises(StoreAccessError, match="no permissions"):
+                await scheduler.get_jobs()
+            for node in servers.nodes:
+                ask(node, "ACL", "SETUSER", "few", "+cluster|slots")
+            await scheduler.schedule_delayed_task("job", note, 60, args=[1])
+            assert len(await scheduler.get_jobs()) == 1
 
 
 # -- fairness --------------------------------------------------------------------------------------------------------
