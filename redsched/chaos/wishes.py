@@ -22,8 +22,8 @@ KINDS = {
     "now": 50, "delayed": 17, "at": 4, "slow": 4, "thread": 3, "retried": 8, "doomed": 1, "graced": 2, "cancelled": 6,
     "paused": 3, "parked": 1, "moved": 3,
 }  # fmt: skip
-"""Kinds of one-shot jobs, by weight. parked: paused and never resumed. doomed: fails in every attempt. moved: changed to
-another time."""
+"""Kinds of one-shot jobs, by weight. parked: paused and never resumed. doomed: fails in every attempt.
+moved: changed to another time."""
 ONE_IN_PERIODIC = 200
 """One job of so many is periodic."""
 INTERVALS_MS = (300, 400, 500, 700, 1000)

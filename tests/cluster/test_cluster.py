@@ -11,7 +11,7 @@ import pytest
 
 from redsched import BackgroundTaskScheduler, CircuitBreakerPolicy, JobSpec, RetryPolicy
 from redsched.chaos.nodes import ClusterServers, ask
-from redsched.errors import InvalidConfigError, StoreError, StoreUnavailableError
+from redsched.errors import InvalidConfigError, StoreAccessError, StoreError, StoreUnavailableError
 from redsched.reactive import ReactiveTaskProcessor
 from redsched.store.cluster import Cluster, slot_of
 from redsched.store.durability import Promise
@@ -163,11 +163,12 @@ async def test_a_user_needs_one_right_more_in_a_cluster() -> None:
         for node in servers.nodes:
             ask(node, "ACL", "SETUSER", "few", "on", ">pw", "~*", "&*", "+@all", "-cluster")
         url = servers.url.replace("://", "://few:pw@")
-        async with scheduler_on(url, retry_for=0) as scheduler:
-            with pytest.raises(StoreAccessError, match="no permissions"):
-                await scheduler.get_jobs()
-            for node in servers.nodes:
-                ask(node, "ACL", "SETUSER", "few", "+cluster|slots")
+        scheduler = scheduler_on(url, retry_for=0)
+        with pytest.raises(StoreAccessError, match="no permissions"):
+            await scheduler.start()
+        for node in servers.nodes:
+            ask(node, "ACL", "SETUSER", "few", "+cluster|slots")
+        async with scheduler:
             await scheduler.schedule_delayed_task("job", note, 60, args=[1])
             assert len(await scheduler.get_jobs()) == 1
 
