@@ -53,7 +53,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     """It was cancelled, before or while it ran."""
     RELEASED = "released"
-    """Given back by a worker that shuts down; starts at once elsewhere, no attempt used."""
+    """Given back by a worker that shuts down, or that is busy; starts at once elsewhere, no attempt used."""
     POSTPONED = "postponed"
     """Put off without using an attempt: the task or the record is not known to the worker that claimed it."""
 
@@ -111,6 +111,8 @@ class Reason(StrEnum):
     """Somebody removed the job."""
     SHUTDOWN = "shutdown"
     """Its worker was asked to stop."""
+    BUSY = "busy"
+    """The worker that claimed it ahead of time did not get to it soon; another may start it at once."""
     MANUAL = "manual"
     """Somebody asked for it: run_now, requeue."""
     ENDED = "ended"

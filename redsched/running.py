@@ -32,7 +32,7 @@ def current_scheduler() -> BackgroundTaskScheduler:
     from redsched.worker.runs import current  # which knows of jobs, whose options know of policies, which ask here
 
     run = current.get(None)
-    own = schedulers.get(run.worker) if run is not None else None
+    own = schedulers.get(run.loop.worker.id) if run is not None else None
     if own is not None:
         return own
     started = [scheduler for scheduler in schedulers.values() if scheduler.running]

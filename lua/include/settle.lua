@@ -136,7 +136,9 @@ local function settle(rows, results)
           put_back(run_id, own, job, now_ms + row[10], row[5])
         elseif verb == 'released' then
           put_back(run_id, own, job, now_ms, nil)
-          call('HSET', key, 'begun', 1) -- it was in time: that it starts again late is not its fault
+          if row[9] ~= 'busy' then
+            call('HSET', key, 'begun', 1) -- it was in time: that it starts again late is not its fault
+          end
         elseif verb == 'postponed' then
           local holder = key
           if own and unclaim(row, own, run_id, row[10]) then

@@ -6,6 +6,7 @@ may be sent again (those whose scripts say `Again`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -144,6 +145,10 @@ class Link(Wire):
                 field="redis_url",
             ) from None
         self.where = without_password(url)
+        # One limit for a command and its reply, here: redis-py makes a task for each command that it gives a limit,
+        # and so sends it only when all else that can run has run.
+        self._limit: float | None = self._pool.connection_kwargs.pop("socket_timeout", None)
+        self._pool.connection_kwargs["socket_timeout"] = None
         self._held: dict[str, AbstractConnection] = {}
 
     def at(self, key: str) -> Link:
@@ -167,25 +172,24 @@ class Link(Wire):
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)
 
-    async def _exchange(self, connection: AbstractConnection, command: Sequence[Any], timeout: float | None) -> Any:
+    async def _exchange(self, connection: AbstractConnection, command: Sequence[Any]) -> Any:
         # hiredis packs in C what redis-py's async connections pack in Python.
         packed = hiredis.pack_command(tuple(command))  # pyright: ignore[reportArgumentType]  its stub has one element
         await connection.send_packed_command(packed, check_health=self._checks_health)
-        if timeout is None:
-            return await connection.read_response()
-        return await connection.read_response(timeout=timeout, disconnect_on_error=True)
+        return await connection.read_response()
 
     async def command(self, *command: Any, hold: str | None = None, timeout: float | None = None) -> Any:
         connection: AbstractConnection | None = None
         clean = False
         try:
-            connection = self._held.get(hold) if hold else None
-            if connection is None:
-                connection = await self._pool.get_connection()
-                if hold:
-                    self._held[hold] = connection
-            reply = await self._exchange(connection, command, timeout)
-            clean = True
+            async with asyncio.timeout(self._limit if timeout is None else timeout):
+                connection = self._held.get(hold) if hold else None
+                if connection is None:
+                    connection = await self._pool.get_connection()
+                    if hold:
+                        self._held[hold] = connection
+                reply = await self._exchange(connection, command)
+                clean = True
         except redis_errors.ResponseError as error:
             clean = True  # Redis answered: the connection is in step
             if isinstance(error, redis_errors.NoScriptError):

@@ -147,14 +147,14 @@ class Executors:
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
 
-    async def call(self, run: Run) -> Any:
-        """Call the run's task with its arguments, and give what it returns.
+    def call(self, run: Run) -> Awaitable[Any]:
+        """Call the run's task with its arguments; what it returns is to be awaited.
 
         Raises:
             EncodingError: the stored arguments cannot be decoded.
             Exception: whatever the task raises.
         """
-        return await self._by_name[run.job.options.executor].call(run)
+        return self._by_name[run.job.options.executor].call(run)
 
     async def close(self, *, kill: bool = False) -> None:
         """Stop the children."""

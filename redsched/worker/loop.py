@@ -2,6 +2,9 @@
 
 All that a worker does to Redis while it works is one call, `poll`. While one poll is under way, finished runs
 gather; the next takes them all. So batches grow with the load, and under a light load nothing waits.
+
+Where runs are short, the next poll is sent before those of the last one are begun, and claims some ahead of free
+slots, so that Redis and this worker work at the same time. How many ahead, what waits for a slot tells: see `_pace`.
 """
 
 from __future__ import annotations
@@ -10,30 +13,29 @@ import asyncio
 import functools
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from redsched.codec import Record, pack_result
 from redsched.errors import (
     CircuitOpenError,
     EncodingError,
-    RecordVersionError,
     RunLostError,
     StoreError,
-    TaskFailedError,
     TaskTimeoutError,
-    UnknownKeyError,
-    UntrustedRecordError,
 )
 from redsched.ids import job_of
 from redsched.job import Job
 from redsched.model import Outcome, Reason
 from redsched.options import JobOptions
-from redsched.plan import is_misfire, plan
+from redsched.plan import is_misfire
 from redsched.schedules import MAX_MS
 from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.store.wire import Resend
 from redsched.worker.executors import Skipped
-from redsched.worker.runs import Run, current
+from redsched.worker.planning import plan_row
+from redsched.worker.runs import Run
+from redsched.worker.troubles import FOR_OTHERS, clean, no_executor, no_key, postponement_ms, reason_of, text_of
 
 if TYPE_CHECKING:
     from redsched.circuit import CircuitBreakerPolicy
@@ -46,10 +48,11 @@ log = logging.getLogger("redsched.worker")
 FOREVER = Resend(None)
 MAX_CLAIMS = 250
 """Runs claimed in one poll: enough to amortise the trip, few enough that the script stays in the milliseconds."""
-UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 200, 300_000
-ERROR_LENGTH = 1000
-_FOR_OTHERS = (RecordVersionError, UnknownKeyError)
-"""What this worker cannot read, but a newer one, or one with more keys, can."""
+FIRST_AHEAD, MAX_AHEAD = 8, 2 * MAX_CLAIMS
+SHORT_WAIT_S = 0.005
+"""Runs that were claimed ahead should not wait for a slot longer than this."""
+LONG_WAIT_S = 0.2
+"""Runs that do so all the same are given back to other workers."""
 _OVER = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED})
 
 
@@ -71,7 +74,7 @@ class ShardLoop:
         self._renew_at = 0.0
         self._heartbeat_at = 0.0
         self.hungry = False
-        """It could claim nothing, since other shards' loops had taken all the room: they wake it."""
+        """It can claim nothing, since other shards' loops have taken all the room: they wake it."""
 
     # -- the turn -----------------------------------------------------------------------------------------------
 
@@ -83,8 +86,6 @@ class ShardLoop:
             if self.worker.stopping and not self.held and not self._settled:
                 return
             if reply.more and self.worker.room > 0 and not self.worker.stopping:
-                # Let the claimed tasks start, and finish if they are short, before the next trip.
-                await asyncio.sleep(0)
                 continue
             if not self._settled:
                 await self._sleep(reply)
@@ -92,6 +93,7 @@ class ShardLoop:
     async def turn(self, *, claim: bool = True) -> PollReply:
         """One poll, and all that follows from its reply."""
         now = time.monotonic()
+        self.worker.give_back(now - LONG_WAIT_S)
         request = self._request(now, claim=claim)
         self.hungry = claim and request.capacity == 0
         self.worker.reserved += request.capacity
@@ -109,8 +111,11 @@ class ShardLoop:
         if reply.refused:
             self.worker.refused += len(reply.refused)
             log.warning("Redis refused to settle %d runs: their leases had ended", len(reply.refused))
-        for row in reply.claims:
-            self._accept(row)
+        if reply.claims:
+            now = time.monotonic()
+            self._pace(now, more=reply.more)
+            for row in reply.claims:
+                self._accept(row, now)
         self.worker.feed()
         if reply.plans:
             await self._plan(reply.plans)
@@ -125,7 +130,7 @@ class ShardLoop:
         self._sequence += 1
         worker = self.worker
         # A fair share: of several shards one may be dead, and its poll must not keep all the room for itself.
-        share = -(-worker.concurrency // len(worker.loops))
+        share = -(-(worker.concurrency + worker.ahead) // len(worker.loops))
         capacity = 0 if worker.stopping or not claim else max(0, min(worker.room, share, MAX_CLAIMS))
         settled, self._settled = self._settled, []
         results, self._results = self._results, []
@@ -143,11 +148,17 @@ class ShardLoop:
 
     async def _sleep(self, reply: PollReply) -> None:
         """Until something is finished, a token comes, the next instant is there, or leases want renewal."""
+        if not self.worker.holding and not self.worker.reserved:
+            self.worker.ahead = 0  # what comes next may be of another kind
         seconds = self.clock.seconds_until(reply.sleep_until_ms)
         if self.worker.room <= 0 or self.worker.stopping:
             seconds = self.shard.limits.nap_ms / 1000
+            self.hungry = True
         if self.held:
-            seconds = min(seconds, self._renew_at - time.monotonic())
+            now = time.monotonic()
+            seconds = min(seconds, self._renew_at - now)
+            if self.worker.slots.waiting:
+                seconds = min(seconds, self.worker.slots.waiting[0].claimed + LONG_WAIT_S - now)
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -204,37 +215,69 @@ class ShardLoop:
 
     # -- claims -------------------------------------------------------------------------------------------------
 
-    def _accept(self, row: list[Any]) -> None:
-        """A claimed run: start it, or say at once why not."""
-        name = row[0].decode("utf-8", "surrogateescape")
-        job_id = job_of(name)
-        fence, attempt, fire_ms, postponed, queue = row[1], 1, 0, 0, "default"
+    def _pace(self, now: float, *, more: bool) -> None:
+        """Claim more ahead of free slots if they ran out of runs while Redis had some, and fewer if runs wait long."""
+        slots = self.worker.slots
+        if slots.are_free:
+            if more:
+                self.worker.ahead = min(MAX_AHEAD, max(FIRST_AHEAD, 2 * self.worker.ahead))
+        elif slots.waiting and now - slots.waiting[0].claimed > SHORT_WAIT_S:
+            self.worker.ahead //= 2
+
+    def _accept(self, row: list[Any], now: float) -> None:
+        """A claimed run: hold it, and execute it when there is a slot. What it is, is read then."""
+        self._hold(Run(row[0].decode("utf-8", "surrogateescape"), row[1], self, now, row))
+
+    def _hold(self, run: Run) -> None:
+        old = self.held.get(run.id)
+        if old is not None:
+            old.stop("lost")  # claimed anew by ourselves: the old claim's lease had ended
+            self._let_go(old)
+        self.held[run.id] = run
+        self.worker.holding += 1
+        self.worker.slots.put(run)
+
+    def _read(self, run: Run) -> bool:
+        """Read what the claim brought. False if nobody here can execute it: then it is settled."""
+        if run.row and not self._decode(run, run.row):
+            return False
+        run.row = ()
+        run.task = self.worker.registry.find(run.job.record.task)
+        if run.task is None:
+            why = f"worker {self.worker.id} knows no task {run.job.record.task!r}"
+            self._postpone(run, Reason.UNKNOWN_TASK, why)
+            return False
+        if run.job.options.executor not in self.worker.executors:
+            self._postpone(run, Reason.UNKNOWN_EXECUTOR, no_executor(self.worker.id, run.job))
+            return False
+        return True
+
+    def _decode(self, run: Run, row: Sequence[Any]) -> bool:
+        job_id = job_of(run.id)
         try:
-            _, _, attempt, fire_ms, record, queue, fires, following_of, version, postponed, begun = row
+            _, _, run.attempt, fire_ms, record, queue, fires, following_of, version, run.postponed, begun = row
             queue = queue.decode()
             if not 0 <= fire_ms <= MAX_MS:
                 raise EncodingError(f"its fire time is {fire_ms} ms since the epoch")
             job = Job.decode(job_id, record, self.worker.store.sealer, queue=queue, version=version)
             if job.record.locked == "encrypted":
-                raise _no_key(job)
+                raise no_key(job)
         except Exception as error:  # whatever is stored there must not end the worker
-            job = Job(job_id, Record("?", "?", b"", {}), JobOptions(), None)
-            fire_ms = fire_ms if isinstance(fire_ms, int) and 0 <= fire_ms <= MAX_MS else 0
-            run = Run(name, fence, attempt, fire_ms, str(queue), job, self.worker.id)
-            run.postponed = postponed
-            if isinstance(error, _FOR_OTHERS):
+            run.job = Job(job_id, Record("?", "?", b"", {}), JobOptions(), None)
+            fire_ms = row[3] if len(row) > 3 else 0
+            run.fire_ms = fire_ms if isinstance(fire_ms, int) and 0 <= fire_ms <= MAX_MS else 0
+            if isinstance(error, FOR_OTHERS):
                 self._postpone(run, Reason.UNREADABLE, str(error))
             else:
-                self._settle(run, Outcome.DEAD, _reason_of(error), error=_text(error))
-            return
-        run = Run(name, fence, attempt, fire_ms, job.queue, job, self.worker.id)
-        run.postponed = postponed
-        run.begun = bool(begun)
+                self._forget(run)
+                self._settle(run, Outcome.DEAD, reason_of(error), error=text_of(error))
+            return False
+        run.job, run.queue, run.fire_ms, run.begun = job, queue, fire_ms, bool(begun)
         if following_of and job.schedule is not None:
             self._follow(job, following_of, version)
         if fires:
             run.batch = fires
-        self._start(run)
+        return True
 
     def _follow(self, job: Job, fire_ms: int, version: int) -> None:
         """Find the fire after the next one, so that the next claim needs no plan. The next poll takes it along."""
@@ -246,49 +289,41 @@ class ShardLoop:
             return
         self._following += [job.id, version, fire_ms, after or 0]
 
-    def _start(self, run: Run) -> None:
-        task = self.worker.registry.find(run.job.record.task)
-        if task is None:
-            self._postpone(run, Reason.UNKNOWN_TASK, f"worker {self.worker.id} knows no task {run.job.record.task!r}")
-            return
-        if run.job.options.executor not in self.worker.executors:
-            self._postpone(run, Reason.UNKNOWN_EXECUTOR, self._no_executor(run.job))
-            return
-        if self.worker.giving_back:
-            self._settle(run, Outcome.RELEASED, Reason.SHUTDOWN)
-            return
-        run.task = task
-        run.clock = self.clock
-        run.report = self._report
-        old = self.held.get(run.id)
-        if old is not None:
-            old.stop("lost")  # claimed anew by ourselves: the old claim's lease had ended
-            self.worker.holding -= 1
-        self.held[run.id] = run
-        self.worker.holding += 1
-        if run.batch is None:
-            run.waiter = asyncio.create_task(self._execute(run))
-        else:
-            run.waiter = asyncio.create_task(self._execute_batch(run))
-        run.waiter.add_done_callback(functools.partial(self._ended, run))
-
-    def _no_executor(self, job: Job) -> str:
-        return f"worker {self.worker.id} has no executor {job.options.executor!r}"
-
     # -- execution ----------------------------------------------------------------------------------------------
 
-    def _ended(self, run: Run, waiter: asyncio.Task[None]) -> None:
-        """Whatever went wrong, a run that nobody executes any more is not held on to."""
-        if waiter.cancelled():
+    async def execute(self, run: Run) -> None:
+        """What a slot does for a run. Whatever goes wrong, one that nobody executes any more is not held on to."""
+        if self.held.get(run.id) is not run:
+            return  # it was given back, cancelled or lost while it waited
+        try:
+            if self._read(run):
+                self.worker.started += 1
+                if self.worker.giving_back:
+                    self._finish(run, Outcome.RELEASED, Reason.SHUTDOWN)
+                elif run.batch is None:
+                    await self._execute(run)
+                else:
+                    await self._execute_batch(run)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            log.exception("run %s could not be ended as it should", run.id)
             if self.held.get(run.id) is run:
-                self._cancelled(run, 0)  # before its first step
-        elif (error := waiter.exception()) is not None:
-            log.error("run %s could not be ended as it should", run.id, exc_info=error)
-            if self.held.get(run.id) is run:
-                self._finish(run, Outcome.DEAD, Reason.TASK_FAILED, late_ms=0, error=_text(error))
+                self._finish(run, Outcome.DEAD, Reason.TASK_FAILED, error=text_of(error))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+
+    def drop(self, run: Run) -> None:
+        """A run that was stopped while it waited for a slot is over."""
+        if self.held.get(run.id) is run and (run.stop_reason == "lost" or self._read(run)):
+            self._cancelled(run, 0)
+
+    def give_back(self, run: Run) -> None:
+        """A run that waits too long for a slot: another worker may have one."""
+        if self.held.get(run.id) is run and self._read(run):
+            self._finish(run, Outcome.RELEASED, Reason.BUSY)
 
     async def _execute(self, run: Run) -> None:
-        current.set(run)
         options = run.job.options
         late_ms = self.clock.now_ms() - run.fire_ms
         grace = options.misfire_grace_ms
@@ -308,7 +343,6 @@ class ShardLoop:
         except asyncio.CancelledError:
             self._cancelled(run, late_ms)
         except CircuitOpenError as error:
-            self._forget(run)
             self._postpone(run, Reason.CIRCUIT_OPEN, str(error), delay_ms=max(1, round(error.retry_after * 1000)))
         except (KeyboardInterrupt, GeneratorExit):
             raise
@@ -350,7 +384,7 @@ class ShardLoop:
             self.worker.handlers.succeeded(run, result, time.monotonic() - run.started)
         error = reason = None
         if type(result) is Skipped:
-            reason, error, result = Reason.EXECUTOR_SKIPPED, _clean(result.why), result.result
+            reason, error, result = Reason.EXECUTOR_SKIPPED, clean(result.why), result.result
         ttl_ms = run.job.options.result_ttl_ms
         if result is not None and ttl_ms > 0:
             try:
@@ -364,7 +398,7 @@ class ShardLoop:
         self._finish(run, Outcome.DONE, reason, late_ms=late_ms, error=error)
 
     def _failed(self, run: Run, error: BaseException, late_ms: int) -> None:
-        text = _text(error)
+        text = text_of(error)
         retry = run.job.options.retry
         reason = Reason.TIMEOUT if isinstance(error, TaskTimeoutError) else Reason.TASK_FAILED
         if isinstance(error, EncodingError) and error.field == "payload":
@@ -397,7 +431,7 @@ class ShardLoop:
     # -- settling -----------------------------------------------------------------------------------------------
 
     def _finish(
-        self, run: Run, outcome: Outcome, reason: Reason | None, *, late_ms: int, delay_ms: int = 0,
+        self, run: Run, outcome: Outcome, reason: Reason | None, *, late_ms: int = 0, delay_ms: int = 0,
         error: str | None = None,
     ) -> None:  # fmt: skip
         """One fire has its outcome. The run is over, unless it is a batch with fires left."""
@@ -425,22 +459,27 @@ class ShardLoop:
 
     def _postpone(self, run: Run, reason: Reason, why: str, *, delay_ms: int | None = None) -> None:
         """Put it off without using an attempt. For what others can do: later each time, so that nobody spins."""
+        self._forget(run)
         self.worker.say_once(f"{reason}:{run.job.record.task}", "%s; its runs are put off (%s)", why, reason)
         self._settle(
             run,
             Outcome.POSTPONED,
             reason,
-            delay_ms=_postponement_ms(run.postponed) if delay_ms is None else delay_ms,
-            error=_clean(why),
+            delay_ms=postponement_ms(run.postponed) if delay_ms is None else delay_ms,
+            error=clean(why),
             postponed=run.postponed + 1,
         )
 
     def _forget(self, run: Run) -> None:
         if self.held.get(run.id) is run:
-            del self.held[run.id]
-            self.worker.holding -= 1
+            self._let_go(run)
             self.worker.feed()
             self._wake.set()
+
+    def _let_go(self, run: Run) -> None:
+        if self.held.get(run.id) is run:
+            del self.held[run.id]
+            self.worker.holding -= 1
 
     def _stop(self, run_id: str, reason: str) -> None:
         run = self.held.get(run_id)
@@ -450,7 +489,12 @@ class ShardLoop:
                 log.warning("the lease on run %s ended; its task is cancelled", run_id)
             run.stop(reason)
 
-    async def _report(self, run: Run, value: Any) -> None:
+    async def report(self, run: Run, value: Any) -> None:
+        """Store how far a task is.
+
+        Raises:
+            RunLostError: the run is not ours any more.
+        """
         if not await self.shard.progress(self.worker.id, run.id, run.fence, value):
             raise RunLostError(f"the lease on run {run.id} ended")
 
@@ -461,7 +505,7 @@ class ShardLoop:
         commits: list[Any] = []
         jobs: list[Job | None] = []
         for row in rows:
-            commit, job = self._plan_one(row)
+            commit, job = plan_row(self.worker, self.clock, row)
             commits.append(commit)
             jobs.append(job)
         outcomes, tally = await self.shard.commit(self.worker.id, commits, resend=FOREVER)
@@ -469,79 +513,8 @@ class ShardLoop:
         for commit, job, outcome in zip(commits, jobs, outcomes, strict=True):
             if outcome == "started" and job is not None:
                 fires: list[int] = commit[2]
-                run = Run(f"{job.id}@{fires[-1]}", commit[1], 1, fires[0], job.queue, job, self.worker.id)
+                run = Run(f"{job.id}@{fires[-1]}", commit[1], self, time.monotonic())
+                run.fire_ms, run.queue, run.job = fires[0], job.queue, job
                 if len(fires) > 1:
                     run.batch = fires
-                self._start(run)
-
-    def _plan_one(self, row: list[Any]) -> tuple[list[Any], Job | None]:
-        job_id, fence, next_ms, version, running, runs_left, record, queue, times = row
-        name = job_id.decode(errors="surrogateescape")
-        postponed = False
-        try:
-            if not 0 <= next_ms <= MAX_MS:
-                raise EncodingError(f"its next fire time is {next_ms} ms since the epoch")
-            known = {"queue": queue.decode(), "version": version, "next_run_time": next_ms}
-            job = Job.decode(name, record, self.worker.store.sealer, **known)
-            if job.record.locked == "encrypted":
-                raise _no_key(job)
-        except _FOR_OTHERS as error:
-            self.worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
-            later = [_postponement_ms(times), times + 1, Reason.UNREADABLE.value]
-            return [name, fence, [], 0, 0, False, False, False, False, later], None
-        except Exception as error:
-            return [name, fence, [], 0, 0, False, False, False, _text(error), False, _reason_of(error).value], None
-        if self.worker.registry.find(job.record.task) is None:
-            self.worker.say_once(
-                f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
-                self.worker.id, job.record.task, name,
-            )  # fmt: skip
-            postponed = [_postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value]
-        elif job.options.executor not in self.worker.executors:
-            self.worker.say_once(f"unknown_executor:{job.options.executor}", "%s", self._no_executor(job))
-            postponed = [_postponement_ms(times), times + 1, Reason.UNKNOWN_EXECUTOR.value]
-        made = plan(job, self.clock.now_ms(), running=running, max_catch_up=self.worker.max_catch_up)
-        following = -1 if made.next_run_time is None else made.following or 0
-        fires = list(made.fires)
-        missed = made.missed
-        if made.skipped is not None:
-            # Redis has the last word on how many instances run: give it the batch as it is without that limit.
-            made = plan(job, self.clock.now_ms(), running=0, max_catch_up=self.worker.max_catch_up)
-            fires, missed = list(made.fires), made.missed
-        if runs_left is not False:
-            # Redis counts: only fires that run use up the bound, and a batch that max_instances refuses does not.
-            fires = fires[:runs_left]
-        return [
-            name, fence, fires, made.next_run_time or 0, following, _span(missed), _span(made.coalesced),
-            _span(made.cut), _clean(made.error) if made.error else False, postponed,
-        ], job  # fmt: skip
-
-
-def _no_key(job: Job) -> UnknownKeyError:
-    return UnknownKeyError(f"job {job.id!r} is encrypted, and this worker has no payload_security")
-
-
-def _reason_of(error: Exception) -> Reason:
-    return Reason.UNTRUSTED if isinstance(error, UntrustedRecordError) else Reason.UNREADABLE
-
-
-def _clean(text: str) -> str:
-    """What Redis can keep of a text: not too long, and no lone surrogates (they come from odd file names)."""
-    return text[:ERROR_LENGTH].encode("utf-8", "replace").decode()
-
-
-def _text(error: BaseException) -> str:
-    """What is kept of an error. Its `__str__` is the application's code too, and may raise."""
-    kind = error.error_type if isinstance(error, TaskFailedError) else type(error).__name__
-    try:
-        return _clean(f"{kind}: {error}")
-    except (Exception, SystemExit) as problem:
-        return f"{kind}: (its text cannot be had: {type(problem).__name__})"
-
-
-def _postponement_ms(times: int) -> int:
-    return min(UNKNOWN_LONGEST_MS, UNKNOWN_FIRST_MS * 2 ** min(times, 16))
-
-
-def _span(span: Any) -> list[Any] | bool:
-    return [span.first_ms, span.last_ms, span.count if span.count is not None else False] if span else False
+                self._hold(run)

@@ -7,37 +7,50 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from redsched.codec import Record
 from redsched.errors import SchedulerStateError
 from redsched.job import Job
 from redsched.model import RunContext
-from redsched.store.clock import StoreClock, from_ms
+from redsched.options import JobOptions
+from redsched.store.clock import from_ms
 from redsched.tasks import Task
 
+if TYPE_CHECKING:
+    from redsched.worker.loop import ShardLoop
+
 __all__ = ["CurrentRun", "Run", "current_run"]
+
+
+_UNREAD = Job("?", Record("?", "?", b"", {}), JobOptions(), None)
 
 
 class Run:
     """One claim of one run (or of a batch of fires, which is one instance and runs in order)."""
 
     __slots__ = (
-        "attempt", "batch", "begun", "clock", "fence", "fire_ms", "id", "job", "postponed", "queue", "report",
-        "started", "stop_reason", "task", "waiter", "worker",
+        "attempt", "batch", "begun", "claimed", "fence", "fire_ms", "id", "job", "loop", "postponed", "queue", "row",
+        "started", "stop_reason", "task", "waiter",
     )  # fmt: skip
 
-    def __init__(self, run_id: str, fence: int, attempt: int, fire_ms: int, queue: str, job: Job, worker: str) -> None:
+    def __init__(self, run_id: str, fence: int, loop: ShardLoop, claimed: float, row: Sequence[Any] = ()) -> None:
         self.id = run_id
         self.fence = fence
-        self.attempt = attempt
-        self.fire_ms = fire_ms
-        self.queue = queue
-        self.job = job
-        self.worker = worker
+        self.loop = loop
+        """Of the worker that holds it."""
+        self.claimed = claimed
+        """time.monotonic() when the claim was here."""
+        self.row = row
+        """What the claim brought, until that is read."""
+        self.attempt = 1
+        self.fire_ms = 0
+        self.queue = "default"
+        self.job = _UNREAD
         self.task: Task | None = None
         self.batch: list[int] | None = None
         """The fires that are left, this one included; None for a single fire."""
@@ -49,8 +62,7 @@ class Run:
         self.stop_reason: str | None = None
         """Why the worker cancelled it: lost, cancelled, shutdown."""
         self.waiter: asyncio.Task[None] | None = None
-        self.clock: StoreClock | None = None
-        self.report: Callable[[Run, Any], Awaitable[None]] | None = None
+        """The slot that executes it, while it does."""
 
     def stop(self, reason: str) -> None:
         """Cancel the task, and say why; a second reason does not replace the first."""
@@ -58,6 +70,8 @@ class Run:
             self.stop_reason = reason
             if self.waiter is not None:
                 self.waiter.cancel()
+            else:
+                self.loop.drop(self)
 
 
 class CurrentRun:
@@ -74,9 +88,9 @@ class CurrentRun:
         run = self._run
         timeout = run.job.options.timeout_ms
         deadline = None
-        if timeout is not None and run.clock is not None and run.started:
+        if timeout is not None and run.started:
             elapsed = time.monotonic() - run.started
-            deadline = from_ms(run.clock.now_ms() + timeout - int(elapsed * 1000))
+            deadline = from_ms(run.loop.clock.now_ms() + timeout - int(elapsed * 1000))
         return RunContext(
             job_id=run.job.id,
             run_id=f"{run.job.id}@{run.fire_ms}",
@@ -88,7 +102,7 @@ class CurrentRun:
             fencing_token=run.fence,
             deadline=deadline,
             tags=run.job.tags,
-            worker=run.worker,
+            worker=run.loop.worker.id,
         )
 
     @property
@@ -117,8 +131,7 @@ class CurrentRun:
             RunLostError: this worker no longer holds the run. The task should stop.
             StoreError: Redis did not store it.
         """
-        if self._run.report is not None:
-            await self._run.report(self._run, value)
+        await self._run.loop.report(self._run, value)
 
 
 current: ContextVar[Run] = ContextVar("redsched_current_run")

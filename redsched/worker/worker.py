@@ -6,7 +6,6 @@ another worker starts them at once.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import platform
@@ -24,6 +23,7 @@ from redsched.store.store import Store
 from redsched.tasks import TaskRegistry
 from redsched.worker.executors import Executors
 from redsched.worker.loop import ShardLoop
+from redsched.worker.slots import Slots
 from redsched.worker.tally import Tally
 
 __all__ = ["Worker"]
@@ -67,7 +67,11 @@ class Worker:
         self.giving_back = False
         """The grace time is over: what a poll still brings is given back at once."""
         self.holding = 0
-        """Runs that are held now, on all shards."""
+        """Runs that are held now, on all shards: executed, or waiting for a slot."""
+        self.ahead = 0
+        """How many more runs may be held than are executed at once."""
+        self.started = 0
+        """Runs that were begun."""
         self.reserved = 0
         """Places promised to polls that are under way."""
         self.refused = 0
@@ -82,11 +86,20 @@ class Worker:
         self._scope: anyio.CancelScope | None = None
         self._started = time.monotonic()
         self.loops: list[ShardLoop] = []
+        self.slots = Slots(concurrency)
 
     @property
     def room(self) -> int:
         """How many more runs may be claimed."""
-        return self.concurrency - self.holding - self.reserved
+        return self.concurrency + self.ahead - self.holding - self.reserved
+
+    def give_back(self, before: float) -> None:
+        """Give back what was claimed before an instant (of time.monotonic) and waits for a slot ever since."""
+        waiting = self.slots.waiting
+        while waiting and waiting[0].claimed < before:
+            self.ahead = 0
+            run = waiting.popleft()
+            run.loop.give_back(run)
 
     def feed(self) -> None:
         """There may be room again: wake the loops that had none."""
@@ -131,6 +144,7 @@ class Worker:
 
     def _prepare(self) -> None:
         self.loops = [ShardLoop(self, shard) for shard in self.store.shards]
+        self.slots = Slots(self.concurrency)
 
     async def serve(self, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop` is called and what was held is settled.
@@ -177,6 +191,9 @@ class Worker:
     async def stop(self, *, grace: float | None = None) -> None:
         """Stop claiming, let runs finish for `grace` seconds (None = as long as they take), give the rest back."""
         self.stopping = True
+        if self.slots.busy >= self.slots.limit:  # else they begin now
+            for run in list(self.slots.waiting):
+                run.stop("shutdown")
         for loop in self.loops:
             loop.wake()
         if self._stopped is None:
@@ -211,16 +228,13 @@ class Worker:
             raise SchedulerStateError(f"worker {self.id} serves already: what is due runs by itself")
         if not self.loops:
             self._prepare()
-        started = 0
+        started = self.started
         while True:
-            before = started
+            before = self.started
             for loop in self.loops:
                 await loop.turn()
-                while loop.held:
-                    runs = [run.waiter for run in loop.held.values() if run.waiter is not None]
-                    started += len(runs)
-                    await asyncio.wait(runs)
+                await self.slots.idle()
                 await loop.flush()
                 await self.handlers.drain(STUBBORN_S)
-            if started == before:
-                return started
+            if self.started == before:
+                return self.started - started

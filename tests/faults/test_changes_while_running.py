@@ -269,8 +269,8 @@ async def test_a_task_that_is_cancelled_before_its_first_step_is_settled(kit: Ki
     handle = await scheduler.schedule_immediate_task("one", effect, args=[1])
     accept = loop._accept
 
-    def accept_and_stop(row: Any) -> None:
-        accept(row)
+    def accept_and_stop(row: Any, now: float) -> None:
+        accept(row, now)
         for run in list(loop.held.values()):
             run.stop("shutdown")
 

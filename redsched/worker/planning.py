@@ -1,0 +1,66 @@
+"""Jobs of which something was missed, or whose following fire is not known: `redsched.plan`, from row to row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from redsched.errors import EncodingError
+from redsched.job import Job
+from redsched.model import Reason
+from redsched.plan import plan
+from redsched.schedules import MAX_MS
+from redsched.store.clock import StoreClock
+from redsched.worker.troubles import FOR_OTHERS, clean, no_executor, no_key, postponement_ms, reason_of, text_of
+
+if TYPE_CHECKING:
+    from redsched.worker.worker import Worker
+
+__all__ = ["plan_row"]
+
+
+def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None]:
+    """The row of `lua/commit.lua` for a row of plans of `lua/include/claim.lua`; and the job, if it could be read."""
+    job_id, fence, next_ms, version, running, runs_left, record, queue, times = row
+    name = job_id.decode(errors="surrogateescape")
+    postponed = False
+    try:
+        if not 0 <= next_ms <= MAX_MS:
+            raise EncodingError(f"its next fire time is {next_ms} ms since the epoch")
+        known = {"queue": queue.decode(), "version": version, "next_run_time": next_ms}
+        job = Job.decode(name, record, worker.store.sealer, **known)
+        if job.record.locked == "encrypted":
+            raise no_key(job)
+    except FOR_OTHERS as error:
+        worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
+        later = [postponement_ms(times), times + 1, Reason.UNREADABLE.value]
+        return [name, fence, [], 0, 0, False, False, False, False, later], None
+    except Exception as error:
+        return [name, fence, [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
+    if worker.registry.find(job.record.task) is None:
+        worker.say_once(
+            f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
+            worker.id, job.record.task, name,
+        )  # fmt: skip
+        postponed = [postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value]
+    elif job.options.executor not in worker.executors:
+        worker.say_once(f"unknown_executor:{job.options.executor}", "%s", no_executor(worker.id, job))
+        postponed = [postponement_ms(times), times + 1, Reason.UNKNOWN_EXECUTOR.value]
+    made = plan(job, clock.now_ms(), running=running, max_catch_up=worker.max_catch_up)
+    following = -1 if made.next_run_time is None else made.following or 0
+    fires = list(made.fires)
+    missed = made.missed
+    if made.skipped is not None:
+        # Redis has the last word on how many instances run: give it the batch as it is without that limit.
+        made = plan(job, clock.now_ms(), running=0, max_catch_up=worker.max_catch_up)
+        fires, missed = list(made.fires), made.missed
+    if runs_left is not False:
+        # Redis counts: only fires that run use up the bound, and a batch that max_instances refuses does not.
+        fires = fires[:runs_left]
+    return [
+        name, fence, fires, made.next_run_time or 0, following, _span(missed), _span(made.coalesced),
+        _span(made.cut), clean(made.error) if made.error else False, postponed,
+    ], job  # fmt: skip
+
+
+def _span(span: Any) -> list[Any] | bool:
+    return [span.first_ms, span.last_ms, span.count if span.count is not None else False] if span else False

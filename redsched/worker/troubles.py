@@ -1,0 +1,48 @@
+"""What is told of a job that this worker cannot read or run."""
+
+from __future__ import annotations
+
+from redsched.errors import RecordVersionError, TaskFailedError, UnknownKeyError, UntrustedRecordError
+from redsched.job import Job
+from redsched.model import Reason
+
+__all__ = ["FOR_OTHERS", "clean", "no_executor", "no_key", "postponement_ms", "reason_of", "text_of"]
+
+UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 200, 300_000
+ERROR_LENGTH = 1000
+FOR_OTHERS = (RecordVersionError, UnknownKeyError)
+"""What this worker cannot read, but a newer one, or one with more keys, can."""
+
+
+def no_key(job: Job) -> UnknownKeyError:
+    """The error for a job that is encrypted."""
+    return UnknownKeyError(f"job {job.id!r} is encrypted, and this worker has no payload_security")
+
+
+def reason_of(error: Exception) -> Reason:
+    """The word for what kept a record from being read."""
+    return Reason.UNTRUSTED if isinstance(error, UntrustedRecordError) else Reason.UNREADABLE
+
+
+def clean(text: str) -> str:
+    """What Redis can keep of a text: not too long, and no lone surrogates (they come from odd file names)."""
+    return text[:ERROR_LENGTH].encode("utf-8", "replace").decode()
+
+
+def text_of(error: BaseException) -> str:
+    """What is kept of an error. Its `__str__` is the application's code too, and may raise."""
+    kind = error.error_type if isinstance(error, TaskFailedError) else type(error).__name__
+    try:
+        return clean(f"{kind}: {error}")
+    except (Exception, SystemExit) as problem:
+        return f"{kind}: (its text cannot be had: {type(problem).__name__})"
+
+
+def postponement_ms(times: int) -> int:
+    """For how long it is put off: longer each time, so that nobody spins."""
+    return min(UNKNOWN_LONGEST_MS, UNKNOWN_FIRST_MS * 2 ** min(times, 16))
+
+
+def no_executor(worker: str, job: Job) -> str:
+    """Why a job is left to others whose executor is not here."""
+    return f"worker {worker} has no executor {job.options.executor!r}"
