@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import redis
 
@@ -21,18 +22,20 @@ async def bare_script(url: str, jobs: int, batch: int) -> Figures:
         await bench.schedule_many([redsched.JobSpec("noop", print, args=[n, "x"]) for n in range(jobs)])
         shard = (await bench.store()).shards[0]
         worker = bench.make_worker()
-        settled: list[object] = []
+        settled: list[Any] = []
+        tokens: list[Any] = []
         sequence = done = 0
         started = time.perf_counter()
         while done < jobs or settled:
             sequence += 1
-            request = PollRequest(sequence, batch, settled=settled)
+            request = PollRequest(sequence, batch, settled=settled, done=tokens)
             reply = await shard.poll("bare", worker.packed_queues, request, resend=Resend(1.0))
             done += len(reply.claims)
             settled = [
                 (row[0], row[1], "done", row[3], row[2], 0, 0, "noop", False, 0, False, False, 0)
                 for row in reply.claims
             ]
+            tokens = [part for row in settled for part in row[:2]]
         return {f"bare script, batch {batch}, jobs/s": jobs / (time.perf_counter() - started)}
 
 

@@ -13,7 +13,10 @@
 --         queues      bytes  msgpack list of queues, the preferred first
 --         lease_ms    int    how long a lease lasts
 --         nap_ms      int    longest sleep of an idle worker
---         settled     bytes  msgpack list of rows (include/settle); '' = none
+--         settled     bytes  msgpack list of rows (include/settle), as the events keep them; '' = none
+--         done        bytes  msgpack flat list: run id, fence, of the first of these rows: plain runs that are done;
+--                            '' = none
+--         others      int    how many rows follow these
 --         results     bytes  msgpack flat list: run id, result, ttl_ms; '' = none
 --         following   bytes  msgpack list of job id, version, next_ms, after_ms; '' = none
 --         held        bytes  msgpack flat list: run id, fence, of the leases to renew; '' = none
@@ -32,6 +35,7 @@
 --- @include wake
 --- @include job
 --- @include bury
+--- @include finish
 --- @include settle
 --- @include renew
 --- @include readable
@@ -46,7 +50,7 @@ if replay then
   return replay
 end
 
-local refused = settled ~= '' and settle(cmsgpack.unpack(settled), results ~= '' and cmsgpack.unpack(results) or {}) or {}
+local refused = settled ~= '' and settle() or {}
 if following ~= '' then
   note_following(cmsgpack.unpack(following))
 end

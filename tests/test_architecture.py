@@ -61,7 +61,7 @@ READS_WALL_TIME = {
 MAX_LINES = 300
 LONGER = {
     "integrations.neuroglia": (320, "one framework, with the story of its life cycle"),
-    "store.transitions": (345, "one method for each script, in one place"),
+    "store.transitions": (360, "one method for each script, in one place"),
     "codec": (330, "arguments, results and records: what each is, and how each may be wrong"),
     "errors": (400, "one class for each error, each with an example"),
     "spec": (355, "what may be said of a job, in one place: half of it is a list of names"),
@@ -76,8 +76,8 @@ LONGER_LUA = {
     "cancel": (75, "a job, its waiting runs and its live ones, ended as one"),
     "commit": (95, "each outcome of a plan, in the order in which they are looked at"),
     "include/claim": (185, "one function for each kind of due entry"),
-    "include/replay": (75, "reads back exactly the rows that claim makes"),
-    "include/settle": (150, "one branch for each verb"),
+    "include/replay": (85, "reads back exactly the rows that claim makes"),
+    "include/settle": (155, "one branch for each verb"),
     "modify": (105, "one branch for each `when`"),
     "schedule": (130, "one branch for each mode"),
 }

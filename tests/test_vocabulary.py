@@ -19,7 +19,7 @@ LUA = "\n".join(
     if not line.lstrip().startswith("--")
 )
 SETTLE = (Path(str(lua_folder())) / "include" / "settle.lua").read_text()
-LOOP = ast.parse((ROOT / "worker" / "loop.py").read_text())
+WORKER = [ast.parse(path.read_text()) for path in sorted((ROOT / "worker").glob("*.py"))]
 REASONS = {reason.value for reason in Reason}
 
 
@@ -68,8 +68,9 @@ def verbs() -> set[str]:
     return set(re.findall(r"\w+", line[1])) - {"ended"}
 
 
-def loop_words(enum: str) -> set[str]:
-    return {n.attr for n in ast.walk(LOOP) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == enum}
+def worker_words(enum: str) -> set[str]:
+    nodes = [node for module in WORKER for node in ast.walk(module)]
+    return {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == enum}
 
 
 def test_the_kinds_of_events_are_listed_alike_in_the_model_and_on_the_command_line() -> None:
@@ -104,12 +105,12 @@ def test_every_reason_of_the_scripts_is_in_the_model() -> None:
 
 def test_every_reason_of_the_model_is_given_by_somebody() -> None:
     by_scripts = set(re.findall(r"'(\w+)'", LUA))
-    by_worker = {Reason[name].value for name in loop_words("Reason")}
+    by_worker = {Reason[name].value for name in worker_words("Reason")}
     assert by_scripts | by_worker >= REASONS, REASONS - by_scripts - by_worker
 
 
 def test_the_worker_settles_with_every_outcome() -> None:
-    assert loop_words("Outcome") == {outcome.name for outcome in Outcome}
+    assert worker_words("Outcome") == {outcome.name for outcome in Outcome}
 
 
 def test_the_states_that_the_scripts_store_are_those_of_the_model() -> None:

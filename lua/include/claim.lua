@@ -6,13 +6,16 @@
 -- A claims row: run id, fence, attempt, fire_ms, record (or its length: see readable), queue, fires of its batch or false,
 --               the fire that the worker is to find the following one of, job version,
 --               how often it was postponed before, and 1 if it was started in time before (no misfire then)
+-- A plain claim, of a one-shot job of the queue `default` with nothing but its record, is no row: run id, fence, fire_ms
+--               and record stand in `claims` themselves. A list of lists takes Redis longer.
 -- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
 --               how often it was postponed before
 local claims, plans = {}, {}
 local claimed_ids, lease_args = {}, {}
+local lease_until = string.format('%.0f', now_ms + lease_ms) -- Redis would format the number anew for each run
 
 local function hold(run_id)
-  lease_args[#lease_args + 1] = now_ms + lease_ms
+  lease_args[#lease_args + 1] = lease_until
   lease_args[#lease_args + 1] = run_id
   claimed_ids[#claimed_ids + 1] = run_id
 end
@@ -20,7 +23,7 @@ end
 -- Start a run that has its own hash. `fields` are its further fields, a flat list.
 local function start_run(run_id, own, fence, fields)
   call('HSET', run_key(run_id), 'fence', fence, 'owner', worker, unpack(fields))
-  call('ZADD', prefix .. 'live:' .. own, now_ms + lease_ms, run_id)
+  call('ZADD', prefix .. 'live:' .. own, lease_until, run_id)
   hold(run_id)
 end
 
@@ -151,13 +154,14 @@ local function claim_member(id, due_ms, queue, due, remove)
   end
   local key = job_key(id)
   local fields = call('HGETALL', key)
-  if #fields == 2 then
+  if #fields == 2 and queue == 'default' and string.find(due_ms, '^%d+$') then
     -- The usual case: a one-shot job with nothing but its record.
-    local fence = next_fence()
+    local fence = string.format('%.0f', next_fence())
     call('HSET', key, 'fence', fence, 'owner', worker, 'fire_ms', due_ms)
     hold(id)
     remove[#remove + 1] = id
-    claims[#claims + 1] = { id, fence, 1, tonumber(due_ms), readable(fields[2]), queue, false, false, 0, 0, 0 }
+    local n = #claims
+    claims[n + 1], claims[n + 2], claims[n + 3], claims[n + 4] = id, fence, due_ms, readable(fields[2])
     return
   end
   local job = to_table(fields)

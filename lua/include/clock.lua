@@ -21,6 +21,7 @@ if saved[1] and tonumber(saved[1]) > now_us then
 end
 local now_ms = math.floor(now_us / 1000)
 local last_fence = tonumber(saved[3]) or 0
+local first_fence = math.max(last_fence + 1, now_us)
 local fence_used = false
 
 -- The next fencing token: greater than every one before it on this shard.

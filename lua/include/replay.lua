@@ -1,26 +1,34 @@
 -- replay: a poll whose reply was lost is sent again, and must give the same runs, not others.
 -- Needs   job, claim, readable, worker, prefix
 -- Gives   replayed(sequence), remember(refused), note_following(rows), report(refused)
--- Why     Only ids and tokens of the last poll are kept; the records are read again from the runs themselves. A
+-- Why     Of the last poll only ids and tokens are kept (of plain claims just the ids, which are in the events too); the records are read again from the runs themselves. A
 --         run whose lease expired before the resend has been given to another, and is left out. A copy of an older
 --         poll, that the network kept for a while, does nothing: nobody waits for its reply.
 local worker_key = prefix .. 'worker:' .. worker
 
+local claimed = ''
+
 local function remember(refused)
   local held = {}
-  for i, row in ipairs(claims) do
-    held[i] = { row[1], row[2], row[3], row[8], row[9], row[10], row[6], row[11] }
+  for _, row in ipairs(claims) do
+    if type(row) == 'table' then
+      held[#held + 1] = { row[1], row[2], row[3], row[8], row[9], row[10], row[6], row[11] }
+    end
   end
   local planned = {}
   for i, row in ipairs(plans) do
     planned[i] = { row[1], row[2] }
   end
-  call('HSET', worker_key, 'sequence', sequence, 'last', cmsgpack.pack({ held, planned, refused }))
+  if #claimed_ids > 0 then
+    claimed = cmsgpack.pack(claimed_ids)
+  end
+  local last = cmsgpack.pack({ held, planned, refused, first_fence, last_fence })
+  call('HSET', worker_key, 'sequence', sequence, 'last', last, 'claimed', claimed)
   call('PEXPIRE', worker_key, 600000)
 end
 
 local function replayed(wanted)
-  local saved_poll = call('HMGET', worker_key, 'sequence', 'last')
+  local saved_poll = call('HMGET', worker_key, 'sequence', 'last', 'claimed')
   if saved_poll[1] ~= wanted then
     if saved_poll[1] and tonumber(saved_poll[1]) > tonumber(wanted) then
       return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0, {} }
@@ -28,15 +36,22 @@ local function replayed(wanted)
     return nil
   end
   local last = cmsgpack.unpack(saved_poll[2])
+  local rows = {}
   for _, row in ipairs(last[1]) do
-    local own = job_of(row[1])
-    local run = to_table(call('HGETALL', own and run_key(row[1]) or job_key(row[1])))
-    if tonumber(run.fence) == row[2] and run.owner == worker then
+    rows[row[1]] = row
+  end
+  for _, id in ipairs(saved_poll[3] and saved_poll[3] ~= '' and cmsgpack.unpack(saved_poll[3]) or {}) do
+    local row, own = rows[id], job_of(id)
+    local run = to_table(call('HGETALL', own and run_key(id) or job_key(id)))
+    local fence = run.owner == worker and tonumber(run.fence)
+    if row and fence == row[2] then
       local record = run.record or call('HGET', job_key(own), 'record')
       claims[#claims + 1] = {
-        row[1], row[2], row[3], tonumber(run.fire_ms), readable(record), row[7],
-        fires_of(run), row[4], row[5], row[6], row[8],
+        id, fence, row[3], tonumber(run.fire_ms), readable(record), row[7], fires_of(run), row[4], row[5], row[6], row[8],
       }
+    elseif not row and fence and fence >= last[4] and fence <= last[5] then
+      local at = #claims
+      claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = id, run.fence, run.fire_ms, readable(run.record)
     end
   end
   for _, row in ipairs(last[2]) do
@@ -72,9 +87,9 @@ local function report(refused)
       fields[3], fields[4] = 'refused', cmsgpack.pack(refused)
     end
   end
-  if #claimed_ids > 0 then
+  if claimed ~= '' then
     fields[#fields + 1] = 'claimed'
-    fields[#fields + 1] = cmsgpack.pack(claimed_ids)
+    fields[#fields + 1] = claimed
   end
   return fields
 end

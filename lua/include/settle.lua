@@ -1,6 +1,6 @@
 -- settle: what a worker finished, if its fencing token is still the run's.
--- Needs   job, bury, wake, event, worker, leases
--- Gives   settle(rows, results) -> ids of the runs that were refused; declined: the queues of what was postponed
+-- Needs   job, bury, wake, event, finish, worker, leases, results (of poll)
+-- Gives   settle() -> ids of the runs that were refused; declined: the queues of what was postponed
 -- State   running -> (ended) | scheduled (retry, released, postponed) | dead
 --
 -- A row: 1 run id, 2 fence, 3 verb, 4 fire_ms, 5 attempt, 6 lateness_ms, 7 duration_ms, 8 task,
@@ -96,9 +96,10 @@ local function unclaim(row, own, run_id, delay_ms)
   return true
 end
 
-local function settle(rows, results)
+local function settle()
   local refused, released, gone = {}, {}, {}
   local is_refused = {}
+  local rows = finish(released, gone)
   for i = 1, #rows do
     local row = rows[i]
     local run_id, verb = row[1], row[3]
@@ -165,9 +166,10 @@ local function settle(rows, results)
     end
   end
   in_chunks('ZREM', leases, released)
-  for i = 1, #results, 3 do
-    if not is_refused[results[i]] then
-      call('SET', prefix .. 'result:' .. results[i], results[i + 1], 'PX', results[i + 2])
+  local kept = results ~= '' and cmsgpack.unpack(results) or {}
+  for i = 1, #kept, 3 do
+    if not is_refused[kept[i]] then
+      call('SET', prefix .. 'result:' .. kept[i], kept[i + 1], 'PX', kept[i + 2])
     end
   end
   return refused

@@ -28,7 +28,7 @@ from redsched.store.keys import Keys
 from redsched.store.scripts import load
 from redsched.store.wire import Resend, Wire
 
-__all__ = ["ClockMovedError", "Limits", "PollReply", "PollRequest", "Shard", "conflict"]
+__all__ = ["ClockMovedError", "Limits", "PollReply", "PollRequest", "Shard", "claimed_rows", "conflict"]
 
 
 Target = Sequence[str]
@@ -60,6 +60,8 @@ class PollRequest:
     sequence: int
     capacity: int
     settled: list[Any] = field(default_factory=list[Any])
+    done: list[Any] = field(default_factory=list[Any])
+    """Run id and fence, flat, of the first rows of `settled`: plain claims that are done."""
     results: list[Any] = field(default_factory=list[Any])
     following: list[Any] = field(default_factory=list[Any])
     held: list[Any] = field(default_factory=list[Any])
@@ -72,12 +74,14 @@ class PollReply:
 
     now_us: int
     sleep_until_ms: int
-    claims: list[list[Any]]
+    claims: list[Sequence[Any]]
+    """A plain one, which is settled by its token alone once it is done, is a tuple."""
     plans: list[list[Any]]
     refused: list[bytes]
     lost: list[bytes]
     stop: list[bytes]
-    more: bool
+    more: int
+    """1: due runs were left."""
     tally: list[Any]
     """What else happened: kind and reason, how often; flat."""
 
@@ -219,6 +223,8 @@ class Shard:
             lease_ms=limits.lease_ms,
             nap_ms=limits.nap_ms,
             settled=_pack(request.settled) if request.settled else b"",
+            done=_pack(request.done) if request.done else b"",
+            others=len(request.settled) - len(request.done) // 2,
             results=_pack(request.results) if request.results else b"",
             following=_pack(request.following) if request.following else b"",
             held=_pack(request.held) if request.held else b"",
@@ -229,7 +235,7 @@ class Shard:
             events_max=limits.events_max,
             record_max=limits.record_max,
         )
-        return PollReply(reply[1], reply[2], reply[3], reply[4], reply[5], reply[6], reply[7], bool(reply[8]), reply[9])
+        return PollReply(reply[1], reply[2], claimed_rows(reply[3]), *reply[4:])
 
     async def commit(self, worker: str, rows: Sequence[Any], *, resend: Resend) -> tuple[list[str], list[Any]]:
         """Store plans. Returns started, skipped, nothing, postponed or STALE for each, and a tally as `poll`."""
@@ -333,6 +339,17 @@ class Shard:
     def _found(self, reply: Sequence[Any], job_id: str) -> None:
         if reply[0] == b"NOTFOUND":
             raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
+
+
+def claimed_rows(claims: Sequence[Any]) -> list[Sequence[Any]]:
+    """The rows of `lua/include/claim.lua`; those of plain claims, which come as four parts, are made here."""
+    parts = iter(claims)
+    return [
+        part
+        if type(part) is list
+        else (part, int(next(parts)), 1, int(next(parts)), next(parts), b"default", False, False, 0, 0, 0)
+        for part in parts
+    ]
 
 
 def conflict(ids: Sequence[str]) -> ConflictingIdError:

@@ -67,6 +67,9 @@ class ShardLoop:
         # Grows over the lives of this worker: Redis takes a lower number for a copy of an old poll.
         self._sequence = int(time.monotonic() * 1_000_000)
         self._settled: list[Any] = []
+        self._ended: list[Any] = []
+        """Rows of plain claims that are done; of each its run id and fence, flat, in `_tokens`."""
+        self._tokens: list[Any] = []
         self._results: list[Any] = []
         self._following: list[Any] = []
         self._wake = asyncio.Event()
@@ -83,12 +86,17 @@ class ShardLoop:
         while True:
             self._wake.clear()
             reply = await self.turn()
-            if self.worker.stopping and not self.held and not self._settled:
+            if self.worker.stopping and not self.held and not self._has_news:
                 return
             if reply.more and self.worker.room > 0 and not self.worker.stopping:
                 continue
-            if not self._settled:
+            if not self._has_news:
                 await self._sleep(reply)
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether runs ended that Redis has not been told of."""
+        return bool(self._settled or self._ended)
 
     async def turn(self, *, claim: bool = True) -> PollReply:
         """One poll, and all that follows from its reply."""
@@ -113,7 +121,7 @@ class ShardLoop:
             log.warning("Redis refused to settle %d runs: their leases had ended", len(reply.refused))
         if reply.claims:
             now = time.monotonic()
-            self._pace(now, more=reply.more)
+            self._pace(now, more=bool(reply.more))
             for row in reply.claims:
                 self._accept(row, now)
         self.worker.feed()
@@ -123,7 +131,7 @@ class ShardLoop:
 
     async def flush(self) -> None:
         """Settle what is finished, and claim nothing."""
-        if self._settled or self._following:
+        if self._has_news or self._following:
             await self.turn(claim=False)
 
     def _request(self, now: float, *, claim: bool) -> PollRequest:
@@ -132,10 +140,11 @@ class ShardLoop:
         # A fair share: of several shards one may be dead, and its poll must not keep all the room for itself.
         share = -(-(worker.concurrency + worker.ahead) // len(worker.loops))
         capacity = 0 if worker.stopping or not claim else max(0, min(worker.room, share, MAX_CLAIMS))
-        settled, self._settled = self._settled, []
+        settled, self._settled = self._ended + self._settled, []
+        tokens, self._tokens, self._ended = self._tokens, [], []
         results, self._results = self._results, []
         following, self._following = self._following, []
-        request = PollRequest(self._sequence, capacity, settled, results, following)
+        request = PollRequest(self._sequence, capacity, settled, tokens, results, following)
         if self.held and now >= self._renew_at:
             request.held = [part for run in self.held.values() for part in (run.id, run.fence)]
             self._renew_at = now + self.shard.limits.lease_ms / 3000
@@ -224,9 +233,11 @@ class ShardLoop:
         elif slots.waiting and now - slots.waiting[0].claimed > SHORT_WAIT_S:
             self.worker.ahead //= 2
 
-    def _accept(self, row: list[Any], now: float) -> None:
+    def _accept(self, row: Sequence[Any], now: float) -> None:
         """A claimed run: hold it, and execute it when there is a slot. What it is, is read then."""
-        self._hold(Run(row[0].decode("utf-8", "surrogateescape"), row[1], self, now, row))
+        run = Run(row[0].decode("utf-8", "surrogateescape"), row[1], self, now, row)
+        run.plain = type(row) is tuple
+        self._hold(run)
 
     def _hold(self, run: Run) -> None:
         old = self.held.get(run.id)
@@ -451,10 +462,15 @@ class ShardLoop:
     ) -> None:  # fmt: skip
         """The row of `lua/include/settle.lua`; the next poll takes it along."""
         duration_ms = round((time.monotonic() - run.started) * 1000) if run.started else 0
-        self._settled.append(
-            (run.id, run.fence, outcome.value, run.fire_ms, run.attempt, late_ms, duration_ms, run.job.record.task,
-             reason.value if reason else False, delay_ms, error or False, remaining or False, postponed)
+        row = (
+            run.id, run.fence, outcome.value, run.fire_ms, run.attempt, late_ms, duration_ms, run.job.record.task,
+            reason.value if reason else False, delay_ms, error or False, remaining or False, postponed,
         )  # fmt: skip
+        if run.plain and outcome is Outcome.DONE:
+            self._ended.append(row)
+            self._tokens += (run.id, run.fence)
+        else:
+            self._settled.append(row)
         self._wake.set()
 
     def _postpone(self, run: Run, reason: Reason, why: str, *, delay_ms: int | None = None) -> None:

@@ -34,8 +34,8 @@ class Run:
     """One claim of one run (or of a batch of fires, which is one instance and runs in order)."""
 
     __slots__ = (
-        "attempt", "batch", "begun", "claimed", "fence", "fire_ms", "id", "job", "loop", "postponed", "queue", "row",
-        "started", "stop_reason", "task", "waiter",
+        "attempt", "batch", "begun", "claimed", "fence", "fire_ms", "id", "job", "loop", "plain", "postponed", "queue",
+        "row", "started", "stop_reason", "task", "waiter",
     )  # fmt: skip
 
     def __init__(self, run_id: str, fence: int, loop: ShardLoop, claimed: float, row: Sequence[Any] = ()) -> None:
@@ -47,6 +47,8 @@ class Run:
         """time.monotonic() when the claim was here."""
         self.row = row
         """What the claim brought, until that is read."""
+        self.plain = False
+        """A one-shot job's, which has nothing but its record: Redis settles it by its token alone."""
         self.attempt = 1
         self.fire_ms = 0
         self.queue = "default"

@@ -135,9 +135,9 @@ async def test_a_record_that_is_too_long_is_not_sent_and_its_run_ends_dead(
     received = 0
     exchange = shard.link._exchange
 
-    async def counting(connection: Any, command: Any, timeout: float | None) -> Any:
+    async def counting(connection: Any, command: Any) -> Any:
         nonlocal received
-        reply = await exchange(connection, command, timeout)
+        reply = await exchange(connection, command)
         received += len(repr(reply))
         return reply
 

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from redsched.errors import ConflictingIdError, JobLookupError
 from redsched.store.queries import clear
 from redsched.store.store import Store
+from redsched.store.transitions import claimed_rows
 from redsched.testing import fresh_prefix
 from tests.invariants import check
 from tests.store.raw import LIMITS, Claim, Raw, periodic, row
@@ -241,7 +242,7 @@ class Scheduler(RuleBasedStateMachine):
         before = self.do(self.raw.dump("clock"))
         reply = self.do(self.raw.shard.link.script(script, arguments))
         assert self.do(self.raw.dump("clock")) == before
-        for claimed in reply[3]:
+        for claimed in claimed_rows(reply[3]):
             claim = Claim.of(claimed)
             known = self.held.get(claim.run)
             assert known, claim

@@ -11,7 +11,7 @@ import pytest
 from redsched.errors import ConflictingIdError, JobLookupError
 from redsched.store.queries import clear
 from redsched.store.store import Store
-from redsched.store.transitions import ClockMovedError
+from redsched.store.transitions import ClockMovedError, claimed_rows
 from redsched.testing import fresh_prefix
 from tests.invariants import check
 from tests.store.raw import HOUR, LIMITS, ONCE, Claim, Raw, periodic, row
@@ -122,8 +122,8 @@ async def test_the_same_poll_again_gives_the_same_claims_and_plans(raw: Raw) -> 
     first = raw.answered
     before = await raw.dump("clock")
     again = await raw.resend()
-    assert sorted(again[3]) == sorted(first[3])
-    assert len(first[3]) == 4
+    assert again[3] == first[3]
+    assert len(claimed_rows(first[3])) == 4
     assert again[4] == first[4]
     assert len(first[4]) == 1
     assert await raw.dump("clock") == before
@@ -154,7 +154,7 @@ async def test_a_run_that_went_to_another_is_not_in_the_resent_reply(raw: Raw) -
     taken = await raw.worker("other").one()
     assert taken.run == lost
     raw.sent = sent
-    assert [claimed[0].decode() for claimed in (await raw.resend())[3]] == [claims[1].run]
+    assert [claimed[0].decode() for claimed in claimed_rows((await raw.resend())[3])] == [claims[1].run]
 
 
 @pytest.mark.parametrize("verb", ["done", "retry", "dead", "missed", "cancelled", "released", "postponed"])
