@@ -1,4 +1,4 @@
-"""What a client does to jobs: schedule, look, change, end. Each function is a method of the scheduler, undecorated.
+"""What a client does to jobs: look, change, end. Each function is a method of the scheduler, undecorated.
 
 Where a change depends on what is stored (modify, resume, reschedule), it is computed here from a version that was
 read, and Redis stores it only if that is still the version: else it is computed again.
@@ -6,7 +6,6 @@ read, and Redis stores it only if that is still the version: else it is computed
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,19 +23,18 @@ from redsched.errors import (
     UnknownKeyError,
     UntrustedRecordError,
 )
-from redsched.handle import JobHandle
 from redsched.job import Job
 from redsched.model import JobView, State
 from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags
 from redsched.origin import current_origin
 from redsched.plan import first_fires
 from redsched.schedules import DateSchedule, Schedule
-from redsched.spec import Draft, Interval, JobSpec, check_arguments, schedule_of
+from redsched.scheduling import BATCH, TRIES, instant_of
+from redsched.spec import Interval, check_arguments, schedule_of
 from redsched.store import queries
-from redsched.store.durability import Promise
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
-from redsched.store.transitions import ClockMovedError, Shard, conflict
+from redsched.store.transitions import ClockMovedError
 from redsched.times import instant_ms
 from redsched.views import view_of
 from redsched.zones import parse_timezone
@@ -48,98 +46,8 @@ __all__ = ["cancel", "get_dead", "get_job", "get_jobs", "modify", "remove", "req
 
 log = logging.getLogger("redsched")
 
-BATCH = 1000
-"""Jobs stored by one call of the script: about 15 ms of Redis' time."""
-TRIES = 20
-"""How often a change is computed again because somebody else changed the job meanwhile."""
 NO_VERSION = -1
 """Which no job is at."""
-
-
-async def _instant(shard: Shard) -> int:
-    """Redis' time as this process knows it; asks if it does not. The scripts refuse one that is too old."""
-    if not shard.clock.known:
-        await shard.travel()
-    return shard.clock.now_ms()
-
-
-# -- schedule -------------------------------------------------------------------------------------------------------
-
-
-async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobSpec]) -> list[JobHandle]:
-    """See `BackgroundTaskScheduler.schedule_many`."""
-    store = await scheduler.store()
-    drafts: list[Draft] = []
-    local_queue = f"local:{scheduler.id}"
-    executors, limit = scheduler.executors, scheduler.max_payload_bytes
-    owned = False
-    for spec in specs:
-        if not isinstance(spec, JobSpec):
-            raise InvalidInputError(f"pass JobSpec objects, not {type(spec).__qualname__}", field="specs")
-        check_name(spec.name)
-        task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
-        owned = owned or task.is_local
-        drafts.append(spec.definition(task, scheduler.options, scheduler.timezone, local_queue, limit, executors))
-        drafts[-1].definition.sealer = store.sealer
-    ids = [draft.definition.id for draft in drafts]
-    if len(drafts) > 1 and len(set(ids)) < len(ids):
-        twice = next(job_id for job_id in ids if ids.count(job_id) > 1)
-        raise InvalidInputError(f"the job_id {twice!r} is given twice in one call", field="job_id")
-    await store.agree()
-    statuses: dict[str, str] = {}
-    by_id = {draft.definition.id: draft for draft in drafts}
-    groups = store.by_shard(ids)
-    if len(groups) > 1 or len(drafts) > BATCH:
-        await _check_all(store, groups, by_id)
-    levels = {draft.definition.durability for draft in drafts} - {None}
-    promise = store.promise(levels) if levels else None
-    if promise is not None:
-        for shard, _ in groups:
-            await promise.check(shard.link)
-    at_once = asyncio.Semaphore(2)  # the rows of one batch are made while Redis stores another
-
-    async def put(shard: Shard, ids: Sequence[str]) -> None:
-        async with at_once:
-            done = await _store(shard, [by_id[job_id] for job_id in ids], scheduler.id if owned else "", promise)
-        statuses.update(zip(ids, done, strict=True))
-
-    batches = [(shard, ids[at : at + BATCH]) for shard, ids in groups for at in range(0, len(ids), BATCH)]
-    if len(batches) == 1:
-        await put(*batches[0])
-    else:
-        for outcome in await asyncio.gather(*(put(*batch) for batch in batches), return_exceptions=True):
-            if outcome is not None:
-                raise outcome
-    return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
-
-
-async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], drafts: Mapping[str, Draft]) -> None:
-    """What one call of the script would refuse, found before the first of several calls stores anything."""
-    for shard, members in groups:
-        needing = [draft for draft in map(drafts.__getitem__, members) if draft.needs_now]
-        assumed = await _instant(shard) if needing else 0
-        for draft in needing:
-            draft.row(assumed)
-    wanted = [job_id for job_id, draft in drafts.items() if draft.definition.mode == "add"]
-    taken = [
-        stored.id
-        for stored in (await queries.read_jobs(store, wanted)).values()
-        if "record" in stored.fields and stored.fields.get("state") != b"dead"
-    ]
-    if taken:
-        raise conflict(taken)
-
-
-async def _store(shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
-    for _ in range(TRIES):
-        assumed = await _instant(shard) if any(draft.needs_now for draft in drafts) else 0
-        try:
-            return await shard.schedule(
-                [draft.row(assumed) for draft in drafts], assumed_ms=assumed, owner=owner, promise=promise
-            )
-        except ClockMovedError:
-            continue  # the clock is known better now
-    raise StoreError("Redis' clock jumps: no fire time could be computed that was still true when it arrived")
 
 
 # -- look -----------------------------------------------------------------------------------------------------------
@@ -249,7 +157,7 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
             return None if record is True else StoredJob(job_id, {"record": record}, None, 0, 0)
         version = int(stored.fields.get("version", b"0"))
         job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
-        now_ms = await _instant(shard)
+        now_ms = await instant_of(shard)
         try:
             if await shard.modify(job_id, version, compute(job, stored, now_ms), assumed_ms=now_ms):
                 return (await queries.read_jobs(store, [job_id])).get(job_id)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from redsched import declare, jobs, running
+from redsched import declare, jobs, running, scheduling
 from redsched.background import ServiceProvider
 from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
 from redsched.config import SchedulerConfig
@@ -486,7 +486,7 @@ class BackgroundTaskScheduler:
 
         Raises: as `schedule_immediate_task`.
         """
-        handles = await jobs.schedule_many(self, list(specs))
+        handles = await scheduling.schedule_many(self, list(specs))
         self._metrics.increment("jobs_scheduled_total", sum(handle.status != "kept" for handle in handles))
         return handles
 
@@ -498,7 +498,9 @@ class BackgroundTaskScheduler:
         return await self._schedule(spec)
 
     async def _schedule(self, spec: JobSpec) -> JobHandle:
-        return (await self.schedule_many([spec]))[0]
+        handle = await scheduling.schedule(self, spec)
+        self._metrics.increment("jobs_scheduled_total", handle.status != "kept")
+        return handle
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 

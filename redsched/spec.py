@@ -168,6 +168,13 @@ class JobSpec:
         values: dict[str, Any] = {**own, **self.options, **changes}
         return JobSpec(**values)
 
+    @property
+    def _is_for_now(self) -> bool:
+        return (
+            self.run_at is self.delay is self.cron is self.interval is self.schedule is None
+            and self.start is self.end is self.jitter is None
+        )
+
     def definition(
         self, task: Task, defaults: JobOptions, zone: str, queue: str, payload_limit: int, executors: Iterable[str]
     ) -> Draft:
@@ -176,18 +183,23 @@ class JobSpec:
         Raises:
             InvalidInputError: something is wrong; the message names the argument. Nothing was stored.
         """
-        given = {**task.defaults, **self.options}
-        zone = parse_timezone(given.get("timezone"), zone)
-        options = defaults.with_values({k: v for k, v in given.items() if k not in _JOB_WORDS})
+        # Most jobs are given only arguments: what is not given is not looked at, since bulk adding is bound by this.
+        given = {**task.defaults, **self.options} if task.defaults else self.options
+        if "timezone" in given:
+            zone = parse_timezone(given["timezone"], zone)
+        changes = {word: value for word, value in given.items() if word not in _JOB_WORDS}
+        options = defaults.with_values(changes) if changes else defaults
         check_executor(options.executor, executors)
         name = check_name(self.name)
         args, kwargs = check_arguments(given.get("args", ()), given.get("kwargs", {}))
-        when = schedule_of(
+        when = 0 if self._is_for_now else schedule_of(
             run_at=self.run_at, delay=self.delay, cron=self.cron, interval=self.interval, schedule=self.schedule,
             start=self.start, end=self.end, jitter=self.jitter, dst_gap=self.dst_gap, dst_fold=self.dst_fold, zone=zone,
         )  # fmt: skip
         job_id = given.get("job_id")
-        mode = _mode(given.get("replace_existing", False), job_id is not None)
+        mode = "new"
+        if job_id is not None or "replace_existing" in given:
+            mode = _mode(given.get("replace_existing", False), job_id is not None)
         if mode == "new" and origin.current_origin.get() is not None:
             mode = "keep"  # its id is not random, and the event may come when nobody remembers its requests
         paused = "next_run_time" in given and given["next_run_time"] is None
@@ -198,10 +210,10 @@ class JobSpec:
             name=name,
             task=task.name,
             payload=pack_payload(args, kwargs, limit=payload_limit),
-            queue=queue if task.is_local else check_queue(given.get("queue", "default")),
+            queue=queue if task.is_local else check_queue(given["queue"]) if "queue" in given else "default",
             options=options,
             timezone=zone,
-            tags=check_tags(given.get("tags", ())),
+            tags=check_tags(given["tags"]) if "tags" in given else (),
             at_ms=None if explicit is None else instant_ms(explicit, zone, "next_run_time"),
             paused=paused,
             durability=_durability(given.get("durability")),

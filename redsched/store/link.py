@@ -34,6 +34,7 @@ __all__ = ["Link", "without_password"]
 SOCKET_TIMEOUT_S: Final = 10.0
 """How long a command may take before the connection counts as broken. A script takes milliseconds."""
 
+MAX_SPARE: Final = 8
 MAX_REPLY_BYTES: Final = 128 * 1024 * 1024
 """The longest reply that is read. The scripts bound theirs at some 20 MB; this is for all that they cannot bound,
 such as an entry that somebody else put into the events."""
@@ -150,6 +151,10 @@ class Link(Wire):
         self._limit: float | None = self._pool.connection_kwargs.pop("socket_timeout", None)
         self._pool.connection_kwargs["socket_timeout"] = None
         self._held: dict[str, AbstractConnection] = {}
+        self._spare: list[AbstractConnection] = []
+        """Connections for whoever comes next: getting one of the pool takes as long as all else of a command."""
+        self._out = 0
+        """Connections that the pool has lent."""
 
     def at(self, key: str) -> Link:
         """The way to a key: one server has them all."""
@@ -159,18 +164,45 @@ class Link(Wire):
         """Close every connection. A later call opens new ones."""
         for name in list(self._held):
             await self._drop(name)
+        while self._spare:
+            await self._return(self._spare.pop())
         await self._pool.disconnect(inuse_connections=True)
 
     async def free(self, name: str) -> None:
         connection = self._held.pop(name, None)
         if connection is not None:
-            await self._pool.release(connection)
+            await self._put_aside(connection)
+
+    async def _lend(self) -> AbstractConnection:
+        """A connection that nobody else uses."""
+        while self._spare:
+            connection = self._spare.pop()
+            if not _is_over(connection):
+                return connection
+            await self._discard(connection)
+        connection = await self._pool.get_connection()
+        self._out += 1
+        return connection
+
+    async def _put_aside(self, connection: AbstractConnection) -> None:
+        """Nobody uses it now. Who waits for one of the pool gets it."""
+        if self._out < self.max_connections and len(self._spare) < MAX_SPARE:
+            self._spare.append(connection)
+        else:
+            await self._return(connection)
+
+    async def _return(self, connection: AbstractConnection) -> None:
+        self._out -= 1
+        await self._pool.release(connection)
+
+    async def _discard(self, connection: AbstractConnection) -> None:
+        await connection.disconnect(nowait=True)
+        await self._return(connection)
 
     async def _drop(self, name: str) -> None:
         connection = self._held.pop(name, None)
         if connection is not None:
-            await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+            await self._discard(connection)
 
     async def _exchange(self, connection: AbstractConnection, command: Sequence[Any]) -> Any:
         # hiredis packs in C what redis-py's async connections pack in Python.
@@ -185,7 +217,7 @@ class Link(Wire):
             async with asyncio.timeout(self._limit if timeout is None else timeout):
                 connection = self._held.get(hold) if hold else None
                 if connection is None:
-                    connection = await self._pool.get_connection()
+                    connection = await self._lend()
                     if hold:
                         self._held[hold] = connection
                 reply = await self._exchange(connection, command)
@@ -213,11 +245,16 @@ class Link(Wire):
                     if hold:
                         await self._drop(hold)
                     else:
-                        await connection.disconnect(nowait=True)
-                        await self._pool.release(connection)
+                        await self._discard(connection)
                 elif not hold:
-                    await self._pool.release(connection)
+                    await self._put_aside(connection)
         return reply
+
+
+def _is_over(connection: AbstractConnection) -> bool:
+    """Whether the server has ended it while nobody used it."""
+    reader, writer = connection._reader, connection._writer
+    return reader is None or writer is None or reader.at_eof() or writer.is_closing()
 
 
 def without_password(url: str) -> str:

@@ -55,7 +55,7 @@ class Script:
             missing, unknown = set(self.args) - set(args), set(args) - set(self.args)
             raise ScriptError(f"{self.name}.lua: missing arguments {sorted(missing)}, unknown {sorted(unknown)}")
         try:
-            return [*(keys[name] for name in self.keys), *(args[name] for name in self.args)]
+            return [keys[name] for name in self.keys] + [args[name] for name in self.args]
         except KeyError as error:
             raise ScriptError(f"{self.name}.lua: no value for {error.args[0]!r}") from None
 

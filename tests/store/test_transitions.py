@@ -79,8 +79,11 @@ async def test_a_request_is_kept_until_its_reply_is_confirmed(raw: Raw) -> None:
     await raw.shard.schedule([row("a", delay=HOUR)])
     (name,) = [name for name in await raw.names() if name.startswith("requests:")]
     assert sorted(await raw.fields(raw.keys.tag + name)) == ["1", "confirmed"]
-    await raw.shard.schedule([row("b", delay=HOUR)])
-    assert sorted(await raw.fields(raw.keys.tag + name)) == ["2", "confirmed"]
+    for number in range(2, 50):
+        await raw.shard.schedule([row(f"job-{number}", delay=HOUR)])
+        kept = await raw.fields(raw.keys.tag + name)
+        assert str(number) in kept
+        assert len(kept) <= 18, "those that are confirmed are forgotten, sixteen at once"
     assert 0 < await raw.command("PTTL", raw.keys.tag + name) <= 600_000
 
 

@@ -1,0 +1,132 @@
+"""How jobs get into Redis: checked, all of them, before the first is stored; in as few trips as they need."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from redsched.errors import InvalidInputError, StoreError
+from redsched.handle import JobHandle
+from redsched.options import check_name
+from redsched.spec import Draft, JobSpec
+from redsched.store import queries
+from redsched.store.durability import Promise
+from redsched.store.store import Store
+from redsched.store.transitions import ClockMovedError, Shard, conflict
+
+if TYPE_CHECKING:
+    from redsched.scheduler import BackgroundTaskScheduler
+
+__all__ = ["BATCH", "TRIES", "instant_of", "schedule", "schedule_many"]
+
+BATCH = 1000
+"""Jobs stored, or ended, by one call of a script: about 5 ms of Redis' time."""
+TRIES = 20
+"""How often what depends on Redis' state is computed again because that changed meanwhile."""
+
+
+async def instant_of(shard: Shard) -> int:
+    """Redis' time as this process knows it; asks if it does not. The scripts refuse one that is too old."""
+    if not shard.clock.known:
+        await shard.travel()
+    return shard.clock.now_ms()
+
+
+def _drafts(scheduler: BackgroundTaskScheduler, store: Store, specs: Sequence[JobSpec]) -> tuple[list[Draft], str]:
+    """What is to be stored, all of it checked; and the process that alone can run it, if there is such a job."""
+    drafts: list[Draft] = []
+    local_queue = f"local:{scheduler.id}"
+    executors, limit = scheduler.executors, scheduler.max_payload_bytes
+    owner = ""
+    for spec in specs:
+        if not isinstance(spec, JobSpec):
+            raise InvalidInputError(f"pass JobSpec objects, not {type(spec).__qualname__}", field="specs")
+        check_name(spec.name)
+        task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
+        if task.is_local:
+            owner = scheduler.id
+        draft = spec.definition(task, scheduler.options, scheduler.timezone, local_queue, limit, executors)
+        draft.definition.sealer = store.sealer
+        drafts.append(draft)
+    return drafts, owner
+
+
+async def schedule(scheduler: BackgroundTaskScheduler, spec: JobSpec) -> JobHandle:
+    """One job: as `schedule_many`, without what several need."""
+    store = await scheduler.store()
+    [draft], owner = _drafts(scheduler, store, [spec])
+    definition = draft.definition
+    await store.agree()
+    promise = None
+    shard = store.shard(definition.id)
+    if definition.durability is not None:
+        promise = store.promise([definition.durability])
+        await promise.check(shard.link)
+    [status] = await _store(shard, [draft], owner, promise)
+    return JobHandle(scheduler, definition.id, definition.name, status)
+
+
+async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobSpec]) -> list[JobHandle]:
+    """See `BackgroundTaskScheduler.schedule_many`."""
+    store = await scheduler.store()
+    drafts, owner = _drafts(scheduler, store, specs)
+    ids = [draft.definition.id for draft in drafts]
+    if len(drafts) > 1 and len(set(ids)) < len(ids):
+        twice = next(job_id for job_id in ids if ids.count(job_id) > 1)
+        raise InvalidInputError(f"the job_id {twice!r} is given twice in one call", field="job_id")
+    await store.agree()
+    statuses: dict[str, str] = {}
+    by_id = {draft.definition.id: draft for draft in drafts}
+    groups = store.by_shard(ids)
+    if len(groups) > 1 or len(drafts) > BATCH:
+        await _check_all(store, groups, by_id)
+    levels = {draft.definition.durability for draft in drafts} - {None}
+    promise = store.promise(levels) if levels else None
+    if promise is not None:
+        for shard, _ in groups:
+            await promise.check(shard.link)
+    at_once = asyncio.Semaphore(2)  # the rows of one batch are made while Redis stores another
+
+    async def put(shard: Shard, ids: Sequence[str]) -> None:
+        async with at_once:
+            done = await _store(shard, [by_id[job_id] for job_id in ids], owner, promise)
+        statuses.update(zip(ids, done, strict=True))
+
+    batches = [(shard, ids[at : at + BATCH]) for shard, ids in groups for at in range(0, len(ids), BATCH)]
+    if len(batches) == 1:
+        await put(*batches[0])
+    else:
+        for outcome in await asyncio.gather(*(put(*batch) for batch in batches), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+    return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
+
+
+async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], drafts: Mapping[str, Draft]) -> None:
+    """What one call of the script would refuse, found before the first of several calls stores anything."""
+    for shard, members in groups:
+        needing = [draft for draft in map(drafts.__getitem__, members) if draft.needs_now]
+        assumed = await instant_of(shard) if needing else 0
+        for draft in needing:
+            draft.row(assumed)
+    wanted = [job_id for job_id, draft in drafts.items() if draft.definition.mode == "add"]
+    taken = [
+        stored.id
+        for stored in (await queries.read_jobs(store, wanted)).values()
+        if "record" in stored.fields and stored.fields.get("state") != b"dead"
+    ]
+    if taken:
+        raise conflict(taken)
+
+
+async def _store(shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
+    for _ in range(TRIES):
+        assumed = await instant_of(shard) if any(draft.needs_now for draft in drafts) else 0
+        try:
+            return await shard.schedule(
+                [draft.row(assumed) for draft in drafts], assumed_ms=assumed, owner=owner, promise=promise
+            )
+        except ClockMovedError:
+            continue  # the clock is known better now
+    raise StoreError("Redis' clock jumps: no fire time could be computed that was still true when it arrived")
