@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from redsched.errors import InvalidConfigError
+from redsched.sealing import PayloadSecurity
 
 __all__ = ["RedisJobStoreConfig", "SchedulerConfig"]
 
@@ -113,6 +114,9 @@ class SchedulerConfig:
     retry_for: float = 10.0
     durability_replicas: int = 1
     durability_timeout: float = 5.0
+    payload_security: PayloadSecurity | None = None
+    """Keys with which jobs are signed or encrypted. In a file a table of its arguments, `keys` and `encrypt`; as
+    variables `REDSCHED_PAYLOAD_SECURITY__KEYS`, with commas between the keys, and `…__ENCRYPT`."""
 
     def __post_init__(self) -> None:
         stores: Any = self.job_stores
@@ -245,8 +249,33 @@ def _fields(kind: type[Any], data: Mapping[str, Any], where: str) -> dict[str, A
     return values
 
 
+def _security(value: Any, where: str) -> PayloadSecurity:
+    """Payload keys from a table. No message shows one."""
+    if not isinstance(value, Mapping):
+        raise InvalidConfigError(f"{where}: payload_security must be a table with keys", field="payload_security")
+    table = _plain({name: part for name, part in value.items() if name != "keys"})
+    keys = value.get("keys", [])
+    table["keys"] = [key.strip() for key in keys.split(",") if key.strip()] if isinstance(keys, _Text) else keys
+    if unknown := set(table) - {"keys", "encrypt", "accept_unsigned"}:
+        raise InvalidConfigError(
+            f"{where}: payload_security has no setting {min(unknown)!r}; there are keys, encrypt, accept_unsigned",
+            field="payload_security",
+        )
+    for name in ("encrypt", "accept_unsigned"):
+        if not isinstance(table.get(name, False), bool):
+            raise InvalidConfigError(
+                f"{where}: payload_security.{name} must be true or false", field="payload_security"
+            )
+    try:
+        return PayloadSecurity(**table)
+    except InvalidConfigError as error:
+        raise InvalidConfigError(f"{where}: payload_security: {error}", field="payload_security") from None
+
+
 def _value(value: Any, wanted: str, name: str, where: str) -> Any:
     """A value as a field's type wants it. From the environment everything is text."""
+    if name == "payload_security":
+        return _security(value, where)
     kinds: dict[str, type | tuple[type, ...]] = {
         "str": str, "int": int, "float": (int, float), "bool": bool, "Mapping": Mapping, "Sequence": (list, tuple),
     }  # fmt: skip

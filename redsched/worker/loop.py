@@ -13,7 +13,8 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from redsched.codec import Record, pack_result
@@ -53,6 +54,7 @@ SHORT_WAIT_S = 0.005
 """Runs that were claimed ahead should not wait for a slot longer than this."""
 LONG_WAIT_S = 0.2
 """Runs that do so all the same are given back to other workers."""
+_DURATION_MS = itemgetter(6)
 _OVER = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED})
 
 
@@ -142,6 +144,9 @@ class ShardLoop:
         capacity = 0 if worker.stopping or not claim else max(0, min(worker.room, share, MAX_CLAIMS))
         settled, self._settled = self._ended + self._settled, []
         tokens, self._tokens, self._ended = self._tokens, [], []
+        if settled:
+            lately = sum(map(_DURATION_MS, settled)) / len(settled)
+            worker.duration_ms = (worker.duration_ms + lately) / 2
         results, self._results = self._results, []
         following, self._following = self._following, []
         request = PollRequest(self._sequence, capacity, settled, tokens, results, following)
@@ -225,11 +230,13 @@ class ShardLoop:
     # -- claims -------------------------------------------------------------------------------------------------
 
     def _pace(self, now: float, *, more: bool) -> None:
-        """Claim more ahead of free slots if they ran out of runs while Redis had some, and fewer if runs wait long."""
+        """Claim more ahead of free slots if they ran out of runs while Redis had some, and fewer if runs wait long; no
+        more than begin in a short time, if they take as long as those before."""
         slots = self.worker.slots
         if slots.are_free:
             if more:
-                self.worker.ahead = min(MAX_AHEAD, max(FIRST_AHEAD, 2 * self.worker.ahead))
+                begin = round(SHORT_WAIT_S * 1000 * self.worker.concurrency / max(self.worker.duration_ms, 0.01))
+                self.worker.ahead = min(MAX_AHEAD, max(FIRST_AHEAD, 2 * self.worker.ahead), begin)
         elif slots.waiting and now - slots.waiting[0].claimed > SHORT_WAIT_S:
             self.worker.ahead //= 2
 
@@ -318,21 +325,33 @@ class ShardLoop:
         except GeneratorExit:
             raise
         except BaseException as error:
-            log.exception("run %s could not be ended as it should", run.id)
-            if self.held.get(run.id) is run:
-                self._finish(run, Outcome.DEAD, Reason.TASK_FAILED, error=text_of(error))
+            self._broken(run, error)
             if isinstance(error, KeyboardInterrupt):
                 raise
 
+    def _broken(self, run: Run, error: BaseException) -> None:
+        log.error("run %s could not be ended as it should", run.id, exc_info=error)
+        if self.held.get(run.id) is run:
+            self._finish(run, Outcome.DEAD, Reason.TASK_FAILED, error=text_of(error))
+
     def drop(self, run: Run) -> None:
         """A run that was stopped while it waited for a slot is over."""
-        if self.held.get(run.id) is run and (run.stop_reason == "lost" or self._read(run)):
-            self._cancelled(run, 0)
+        if run.stop_reason == "lost":
+            self._forget(run)
+        else:
+            self._end_unbegun(run, lambda: self._cancelled(run, 0))
 
     def give_back(self, run: Run) -> None:
         """A run that waits too long for a slot: another worker may have one."""
-        if self.held.get(run.id) is run and self._read(run):
-            self._finish(run, Outcome.RELEASED, Reason.BUSY)
+        self._end_unbegun(run, lambda: self._finish(run, Outcome.RELEASED, Reason.BUSY))
+
+    def _end_unbegun(self, run: Run, end: Callable[[], None]) -> None:
+        if self.held.get(run.id) is run:
+            try:
+                if self._read(run):
+                    end()
+            except Exception as error:  # such as one of a package that is imported for its task
+                self._broken(run, error)
 
     async def _execute(self, run: Run) -> None:
         options = run.job.options

@@ -70,6 +70,8 @@ class Worker:
         """Runs that are held now, on all shards: executed, or waiting for a slot."""
         self.ahead = 0
         """How many more runs may be held than are executed at once."""
+        self.duration_ms = 0.0
+        """How long runs took lately."""
         self.started = 0
         """Runs that were begun."""
         self.reserved = 0

@@ -15,6 +15,7 @@ from redsched import (
     BackgroundTaskScheduler,
     CustomTaskExecutor,
     InvalidConfigError,
+    PayloadSecurity,
     RedisJobStoreConfig,
     SchedulerConfig,
     StoreAccessError,
@@ -229,7 +230,7 @@ async def test_a_setting_takes_effect(name: str) -> None:
 
 def test_every_setting_is_tested() -> None:
     fields = {field.name for field in dataclasses.fields(SchedulerConfig)}
-    assert fields == {*SETTINGS, "job_stores", "executors", "job_defaults"}
+    assert fields == {*SETTINGS, "job_stores", "executors", "job_defaults", "payload_security"}
 
 
 def test_the_defaults_are_those_of_the_scheduler() -> None:
@@ -379,3 +380,45 @@ def test_the_guide_names_every_field_with_its_default() -> None:
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             [defaults] = [row[1] for row in rows if f"`{field.name}`" in row[0]]
             assert f"{field.default:,.0f}" in defaults, field.name
+
+
+KEY, OLDER = "k" * 32, "o" * 32
+
+
+def test_payload_keys_come_from_code_a_file_or_the_environment(tmp_path: Path) -> None:
+    given = PayloadSecurity([KEY, OLDER], accept_unsigned=True)
+    file = tmp_path / "redsched.toml"
+    file.write_text(f'[payload_security]\nkeys = ["{KEY}", "{OLDER}"]\naccept_unsigned = true\n')
+    variables = {
+        "REDSCHED_PAYLOAD_SECURITY__KEYS": f"{KEY}, {OLDER}",
+        "REDSCHED_PAYLOAD_SECURITY__ACCEPT_UNSIGNED": "true",
+    }
+    for config in (
+        SchedulerConfig(payload_security=given),
+        SchedulerConfig.from_toml(file),
+        SchedulerConfig.from_env(variables),
+    ):
+        made = config.settings()["payload_security"]
+        assert (made.label, made.accept_unsigned, made.encrypt) == (given.label, True, False)
+        assert KEY not in repr(config)
+        assert BackgroundTaskScheduler.from_config(config) is not None
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (f'payload_security = "{KEY}"', "must be a table"),
+        ("[payload_security]\nencrypt = true", "at least one key"),
+        ('[payload_security]\nkeys = ["short"]', "at least 32 are needed"),
+        (f'[payload_security]\nkeys = "{KEY}"', "a list of at least one key"),
+        (f'[payload_security]\nkeys = ["{KEY}"]\nencrypt = "yes"', "encrypt must be true or false"),
+        (f'[payload_security]\nkeys = ["{KEY}"]\nkey = "{KEY}"', "no setting 'key'"),
+    ],
+)
+def test_wrong_payload_keys_are_refused_and_not_shown(tmp_path: Path, table: str, told: str) -> None:
+    file = tmp_path / "redsched.toml"
+    file.write_text(table)
+    with pytest.raises(InvalidConfigError, match=told) as raised:
+        SchedulerConfig.from_toml(file)
+    assert KEY not in str(raised.value)
+    assert str(file) in str(raised.value)

@@ -1,4 +1,9 @@
-"""The real scripts under any order of calls: after each step the invariants hold, and no run has two holders."""
+"""The real scripts beside a small model of them, under any order of calls.
+
+The model knows which jobs must be there, who holds which run in which attempt and until when, and what is due. It
+foretells what each call answers, as far as that follows from this; after each step the invariants of the keys hold,
+no run has two holders, and no accepted job is gone.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +67,8 @@ class Scheduler(RuleBasedStateMachine):
         self.generation: dict[str, int] = dict.fromkeys(IDS, 0)
         self.last_poll: dict[str, tuple[Any, Any]] = {}
         self.fences: set[int] = set()
+        self.attempts: dict[str, tuple[int, int]] = {}
+        """Of a run that may begin again: the job's generation, and the attempts that were used up."""
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(call)
@@ -81,9 +88,18 @@ class Scheduler(RuleBasedStateMachine):
     # -- the client -------------------------------------------------------------------------------------------------
 
     def _scheduled(self, one: list[Any], kind: str) -> None:
+        job_id, mode = one[:2]
+        there = self.do(self.raw.job(job_id))
+        is_there, is_dead = "record" in there, there.get("state") == "dead"
+        foretold = "added"
+        if is_there:
+            foretold = "replaced" if is_dead or mode == "replace" else {"add": "refused", "keep": "kept"}[mode]
         try:
             (status,) = self.do(self.raw.shard.schedule([one]))
         except ConflictingIdError:
+            status = "refused"
+        assert status == foretold, f"{job_id}, {mode}: {status}; before {there}"
+        if status == "refused":
             return
         if status != "kept":
             self.expected[one[0]] = kind
@@ -153,6 +169,8 @@ class Scheduler(RuleBasedStateMachine):
     def requeue(self) -> None:
         dead = list(self.do(self.raw.scores(self.raw.keys.dead)))
         assert self.do(self.raw.shard.requeue(dead)) == dead
+        for run in dead:
+            self.attempts.pop(run, None)  # it has all its attempts again
 
     @staticmethod
     async def _try(call: Coroutine[Any, Any, Any]) -> Any:
@@ -174,7 +192,13 @@ class Scheduler(RuleBasedStateMachine):
     def _poll(self, name: str, settled: list[Held], held: list[Held], capacity: int, rows: list[list[Any]]) -> None:
         worker = self.raw.worker(name, "default", "other")
         known = [h.claim for h in held]
+        due = self._due() | {h.claim.run for h in settled} | {r for r, h in self.held.items() if h.until_ms <= self.now}
         reply = self.do(worker.poll(*rows, held=known, capacity=capacity, heartbeat={}))
+        taken = {claimed[0].decode() for claimed in reply.claims} | {plan[0].decode() for plan in reply.plans}
+        early = {entry for entry in taken if not {entry, entry.partition("@")[0]} & due}
+        assert not early, f"{early} were not due; {due} were"
+        if len(due) < capacity:
+            assert not self._due(), "what was due is passed over, though there was room for it"
         self.last_poll[name] = self.raw.sent
         refused = {run.decode() for run in reply.refused}
         for one, its_row in zip(settled, rows, strict=True):
@@ -183,6 +207,8 @@ class Scheduler(RuleBasedStateMachine):
             assert (run in refused) == (not holds), f"{run}: refused {refused}, held {holds}"
             if holds:
                 del self.held[run]
+                if its_row[2] == "retry":
+                    self._used_up(run, one)
                 over = its_row[2] in ("done", "dead", "missed", "cancelled")
                 if over and run in self.expected and one.generation == self.generation[run]:
                     del self.expected[run]
@@ -201,6 +227,7 @@ class Scheduler(RuleBasedStateMachine):
         for run, one in list(self.held.items()):
             if one.until_ms <= self.now:
                 self.stale.append(self.held.pop(run))
+                self._used_up(run, one)
                 if run in self.expected and one.generation == self.generation[run]:
                     # at_most_once and max_recoveries may have ended it, dead and so still there
                     assert self.do(self.raw.job(run)), f"{run} is gone with its worker"
@@ -210,7 +237,19 @@ class Scheduler(RuleBasedStateMachine):
         assert claim.fence not in self.fences, "a token was given twice"
         self.fences.add(claim.fence)
         job_id = claim.run.partition("@")[0]
+        generation, used = self.attempts.pop(claim.run, (self.generation[job_id], 0))
+        if generation == self.generation[job_id]:
+            assert claim.attempt == used + 1, f"{claim.run} begins attempt {claim.attempt}; {used} were used up"
         self.held[claim.run] = Held(name, claim, self.now + LIMITS.lease_ms, self.generation[job_id])
+
+    def _used_up(self, run: str, one: Held) -> None:
+        """The attempt is over, and the run is to begin again."""
+        self.attempts[run] = (one.generation, one.claim.attempt)
+
+    def _due(self) -> set[str]:
+        """What is due now, in the queues that the workers serve."""
+        scores = self.do(self.raw.due()) | self.do(self.raw.due("other"))
+        return {entry for entry, at_ms in scores.items() if at_ms <= self.now}
 
     def _skipped(self) -> None:
         for kind, job_id, _ in self.do(self.raw.events()):

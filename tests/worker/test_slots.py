@@ -12,6 +12,7 @@ import pytest
 
 from redsched import BackgroundTaskScheduler, JobSpec, current_run
 from redsched.testing import Kit
+from redsched.worker.slots import _is
 from redsched.worker.worker import Worker
 from tests.faults.gate import Gate
 from tests.invariants import check
@@ -240,3 +241,21 @@ async def test_a_worker_with_short_runs_claims_ahead_and_one_with_long_ones_does
         await worker.slots.idle()
         await worker.loops[0].flush()
     await worker.store.close()
+
+
+@pytest.mark.parametrize(("duration_ms", "ahead"), [(0.0, 8), (100.0, 5), (10_000.0, 0)])
+async def test_no_more_is_claimed_ahead_than_would_begin_soon(kit: Kit, duration_ms: float, ahead: int) -> None:
+    worker = await worker_of(kit, 100)
+    worker.duration_ms = duration_ms
+    worker.loops[0]._pace(time.monotonic(), more=True)
+    assert worker.ahead == ahead
+    await worker.store.close()
+
+
+def test_a_context_variable_that_was_given_an_equal_value_counts_as_changed() -> None:
+    variable: contextvars.ContextVar[list[int]] = contextvars.ContextVar("variable")
+    variable.set([])
+    before = list(contextvars.copy_context().items())
+    assert _is(before)
+    variable.set([])
+    assert not _is(before)
