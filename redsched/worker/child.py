@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import importlib
 import inspect
 import os
@@ -28,6 +29,8 @@ import msgpack
 
 from redsched.codec import pack_result, unpack_payload
 from redsched.errors import InvalidInputError
+from redsched.worker.runs import told
+from redsched.worker.told import ToldRun, unpack_context
 
 _LENGTH = struct.Struct(">I")
 
@@ -57,8 +60,10 @@ def _text(make: Callable[[], str]) -> str:
 
 
 def _answer(request: bytes) -> bytes:
-    module, qualname, main_path, payload, limit, first = msgpack.unpackb(request, raw=False)
+    module, qualname, main_path, payload, limit, first, context = msgpack.unpackb(request, raw=False)
     try:
+        if context:
+            told.set(ToldRun(unpack_context(context)))
         for name in first:
             importlib.import_module(name)
         function = _find(module, qualname, main_path)
@@ -105,7 +110,7 @@ def main() -> None:
         request = requests.get()
         sink.write(BEGUN)
         sink.flush()
-        reply = _answer(request)
+        reply = contextvars.copy_context().run(_answer, request)  # a call must feel nothing of the one before it
         with contextlib.suppress(Exception):  # the task may have closed or replaced it
             sys.stdout.flush()
         sink.write(_LENGTH.pack(len(reply)) + reply)

@@ -18,7 +18,8 @@ from redsched.errors import InvalidConfigError, TaskFailedError
 from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.tasks import Task
 from redsched.worker.processes import ProcessPool, target_of
-from redsched.worker.runs import Run
+from redsched.worker.runs import CurrentRun, Run
+from redsched.worker.told import pack_context
 
 __all__ = ["Executors", "Skipped"]
 
@@ -70,7 +71,8 @@ class _Processes:
         assert run.task is not None
         if self._pool is None:
             self._pool = ProcessPool(self._size)
-        return unpack_result(await self._pool.run(target_of(run.task.function), run.job.record.payload))
+        context = pack_context(CurrentRun(run).context, run.job.timezone)
+        return unpack_result(await self._pool.run(target_of(run.task.function), run.job.record.payload, context))
 
     async def close(self, *, kill: bool) -> None:
         if self._pool is not None:

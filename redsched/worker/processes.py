@@ -1,8 +1,9 @@
 """The process pool: functions of jobs with `executor="processpool"`, each in a child process.
 
-A child gets the name of a function that this process has registered, and the job's arguments as the very msgpack
-bytes that are in Redis. Nothing is pickled (promise 9), which is why this is not `concurrent.futures`. A child does
-one call at a time; a cancelled call ends its child, which is how a timeout stops a plain function that computes.
+A child gets the name of a function that this process has registered, the job's arguments as the very msgpack bytes
+that are in Redis, and the context of the run. Nothing is pickled (promise 9), which is why this is not
+`concurrent.futures`. A child does one call at a time; a cancelled call ends its child, which is how a timeout stops a
+plain function that computes.
 """
 
 from __future__ import annotations
@@ -189,11 +190,12 @@ class ProcessPool:
         self._on_child_start = on_child_start
         self._closed = False
 
-    async def run(self, target: Target, payload: bytes) -> bytes:
+    async def run(self, target: Target, payload: bytes, context: bytes = b"") -> bytes:
         """Call the function in a child; returns its result as msgpack bytes. A cancelled call kills its child.
 
         Args:
             payload: msgpack of `[args, kwargs]`, as it is in Redis.
+            context: of the run (`pack_context`), for the function's `current_run()`.
 
         Raises:
             TaskFailedError: the function raised, or its process died (`error_type` WorkerProcessDied).
@@ -202,7 +204,10 @@ class ProcessPool:
             OSError: no process can be started.
         """
         request: bytes = msgpack.packb(
-            [target.module, target.qualname, target.main_path, payload, self._max_result_bytes, self._on_child_start]
+            [
+                target.module, target.qualname, target.main_path, payload, self._max_result_bytes, self._on_child_start,
+                context,
+            ]
         ) or b""  # fmt: skip
         async with self._places:
             reply = await self._call(request)

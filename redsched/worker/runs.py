@@ -137,6 +137,8 @@ class CurrentRun:
 
 
 current: ContextVar[Run] = ContextVar("redsched_current_run")
+told: ContextVar[CurrentRun] = ContextVar("redsched_told_run")
+"""In a child process: what its worker told of the run."""
 
 
 def current_run() -> CurrentRun:
@@ -156,7 +158,8 @@ def current_run() -> CurrentRun:
     >>> asyncio.run(main())
     1
     """
-    try:
-        return CurrentRun(current.get())
-    except LookupError:
-        raise SchedulerStateError("current_run() is for code that runs as a task of redsched") from None
+    run = current.get(None)
+    own = told.get(None) if run is None else CurrentRun(run)
+    if own is None:
+        raise SchedulerStateError("current_run() is for code that runs as a task of redsched")
+    return own

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from contextvars import ContextVar
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from redsched import SchedulerStateError, current_run
+
+left_behind: ContextVar[str] = ContextVar("left_behind", default="nothing")
 
 
 def add(a: int, b: int = 0) -> int:
@@ -60,3 +67,29 @@ def meet(mine: str, other: str) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def tell_run() -> dict[str, Any]:
+    """What a task can know of its run, and of that of the call before."""
+    run = current_run()
+    alike = (run.job_id, run.fire_time, run.attempt, run.fencing_token)
+    told = asdict(run.context) | {"zone": str(run.fire_time.tzinfo), "pid": os.getpid(), "left": left_behind.get()}
+    left_behind.set("something")
+    assert alike == tuple(told[name] for name in ("job_id", "fire_time", "attempt", "fencing_token"))
+    return told
+
+
+async def tell_attempt() -> int:
+    if current_run().attempt == 1:
+        raise ValueError("only the second attempt")
+    return current_run().attempt
+
+
+def has_run() -> bool:
+    with contextlib.suppress(SchedulerStateError):
+        return bool(current_run())
+    return False
+
+
+async def report() -> None:
+    await current_run().report_progress("half done")

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redsched import RetryPolicy
 from redsched.codec import pack_payload, unpack_result
 from redsched.errors import EncodingError, InvalidInputError, SchedulerStateError, TaskFailedError
 from redsched.testing import Kit
@@ -340,3 +342,57 @@ async def test_a_job_of_the_process_pool_that_takes_too_long_is_killed(redsched_
     assert not alive(int(told.read_text()))
     handle = await scheduler.schedule_immediate_task("add", functions.add, args=[1, 2], executor="processpool")
     assert (await handle.result(timeout=20)).result == 3
+
+
+async def test_a_task_in_a_child_knows_its_run(redsched_kit: Kit) -> None:
+    scheduler = redsched_kit.scheduler
+    await scheduler.start()
+    handle = await scheduler.schedule_immediate_task(
+        "tell", functions.tell_run, executor="processpool", timezone="Europe/Berlin", tags=["a", "b"], timeout=30
+    )
+    told = (await handle.result(timeout=20)).result
+    job_id, run_id = handle.id, f"{handle.id}@{int(told['fire_time'].timestamp() * 1000)}"
+    assert (told["job_id"], told["run_id"], told["name"], told["task"]) == (
+        job_id, run_id, "tell", "tests.worker.functions.tell_run",
+    )  # fmt: skip
+    assert (told["queue"], told["attempt"], told["tags"], told["worker"]) == ("default", 1, ["a", "b"], scheduler.id)
+    assert (told["zone"], told["fire_time"].utcoffset() in (timedelta(hours=1), timedelta(hours=2))) == (
+        "Europe/Berlin", True,
+    )  # fmt: skip
+    assert timedelta(seconds=0) < told["deadline"] - await redsched_kit.now() <= timedelta(seconds=30)
+    assert (told["pid"] != os.getpid(), told["fencing_token"] > 0) == (True, True)
+
+
+async def test_a_call_in_a_child_feels_nothing_of_the_one_before_it(redsched_kit: Kit) -> None:
+    scheduler = redsched_kit.scheduler
+    await scheduler.start()
+    tokens: set[int] = set()
+    for _ in range(3):
+        handle = await scheduler.schedule_immediate_task("tell", functions.tell_run, executor="processpool")
+        told = (await handle.result(timeout=20)).result
+        assert (told["job_id"], told["deadline"], told["left"]) == (handle.id, None, "nothing")
+        tokens.add(told["fencing_token"])
+    assert len(tokens) == 3
+
+
+async def test_a_child_knows_of_a_further_attempt(redsched_kit: Kit) -> None:
+    scheduler = redsched_kit.scheduler
+    await scheduler.start()
+    handle = await scheduler.schedule_immediate_task(
+        "attempt", functions.tell_attempt, executor="processpool",
+        retry=RetryPolicy(max_attempts=2, initial_delay=0.01, jitter=0),
+    )  # fmt: skip
+    assert (await handle.result(timeout=20)).result == 2
+
+
+async def test_progress_cannot_be_reported_from_a_child(redsched_kit: Kit) -> None:
+    scheduler = redsched_kit.scheduler
+    await scheduler.start()
+    handle = await scheduler.schedule_immediate_task("report", functions.report, executor="processpool")
+    result = await handle.result(timeout=20)
+    assert (result.outcome, result.error_type) == ("dead", "SchedulerStateError")
+    assert "cannot report progress" in (result.error or "")
+
+
+async def test_a_call_without_a_run_has_none(pool: ProcessPool) -> None:
+    assert await call(pool, functions.has_run) is False
