@@ -12,7 +12,7 @@ from redsched.chaos.ledger import Execution
 from redsched.chaos.place import Moment
 from redsched.chaos.wishes import Wish
 
-__all__ = ["COLUMNS", "Evidence", "Told", "Verdict", "fire_ms_of", "recoveries"]
+__all__ = ["COLUMNS", "Evidence", "Told", "Verdict", "fire_ms_of", "percentile", "recoveries"]
 
 COLUMNS = {
     "lost": "accepted, and neither done nor ended for a reason that is told",
@@ -63,6 +63,8 @@ class Verdict:
     problems: dict[str, list[str]] = field(default_factory=lambda: {column: list[str]() for column in COLUMNS})
     recoveries: list[float] = field(default_factory=list[float])
     """Seconds from each fault to the start of each run that it hit."""
+    in_children: list[float] = field(default_factory=list[float])
+    """The same of runs in child processes: with the time that a new process takes to start."""
 
     def say(self, column: str, text: str) -> None:
         self.problems[column].append(text)
@@ -120,16 +122,27 @@ class Told:
         return next((kind for kind, first, _, _ in self.ended if kind in ("cancelled", "removed") and not first), None)
 
 
-def recoveries(evidence: Evidence) -> list[float]:
-    """From each fault to the start of each run that it hit, in another process or again."""
+def percentile(values: Sequence[float], share: float) -> float:
+    """Of sorted values, the one that so many are not above."""
+    return values[min(len(values) - 1, int(len(values) * share))]
+
+
+def recoveries(evidence: Evidence, *, in_children: bool = False) -> list[float]:
+    """From each fault to the start of each run that it hit, in another process or again.
+
+    Args:
+        in_children: of those that child processes do, or of all others.
+    """
+    theirs = {wish.id for wish in evidence.wishes if wish.in_child}
     starts: dict[tuple[str, int], list[Execution]] = defaultdict(list)
     for one in evidence.executions:
-        starts[one.job_id, one.fire_ms].append(one)
+        if (one.job_id in theirs) == in_children:
+            starts[one.job_id, one.fire_ms].append(one)
     found: list[float] = []
     for event in evidence.events:
         if event.kind != "recovered":
             continue
-        after = [one for one in starts[event.job_id, fire_ms_of(event)] if one.attempt > (event.attempt or 0)]
+        after = [one for one in starts.get((event.job_id, fire_ms_of(event)), ()) if one.attempt > (event.attempt or 0)]
         if after:
             first = min(after, key=lambda one: one.attempt)
             hit = [m.at for m in evidence.moments if m.worker in (None, event.error) and m.at <= first.start]

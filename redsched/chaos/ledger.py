@@ -33,13 +33,14 @@ class Line:
     token: int
     """The fencing token of the claim."""
     pid: int
+    """Of the worker that holds the claim, wherever the task itself runs."""
     at: float
     """Seconds of the monotonic clock."""
 
 
 @dataclass(slots=True)
 class Execution:
-    """One attempt of a run in one process: from its start to its end, if it came to one."""
+    """One attempt of a run in one worker: from its start to its end, if it came to one."""
 
     job_id: str
     fire_ms: int
@@ -53,15 +54,20 @@ class Execution:
 
 
 class Ledger:
-    """For writing."""
+    """For writing.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        worker: the process id that goes with each line; None = this process'.
+    """
+
+    def __init__(self, path: str | Path, worker: int | None = None) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._worker = os.getpid() if worker is None else worker
 
     def write(self, word: Word, job_id: str, fire_ms: int, attempt: int, token: int) -> None:
         """One line, whole or not at all."""
         at_us = time.monotonic_ns() // 1000
-        line = f"{word}\t{job_id}\t{fire_ms}\t{attempt}\t{token}\t{os.getpid()}\t{at_us}\n"
+        line = f"{word}\t{job_id}\t{fire_ms}\t{attempt}\t{token}\t{self._worker}\t{at_us}\n"
         os.write(self._file, line.encode())
 
     def close(self) -> None:
@@ -78,7 +84,7 @@ def read(path: Path) -> list[Line]:
 
 
 def busy(path: Path) -> set[int]:
-    """The processes that are in the middle of an execution just now, as far as the newest lines say."""
+    """The workers that are in the middle of an execution just now, as far as the newest lines say."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL_BYTES))

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redsched
 from redsched.chaos.cell import Outcome
-from redsched.chaos.evidence import COLUMNS
+from redsched.chaos.evidence import COLUMNS, percentile
 
 __all__ = ["Report", "headings", "row"]
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Of sorted values, the one that so many are not above."""
-    return values[min(len(values) - 1, int(len(values) * share))]
 
 
 def _recovery(outcome: Outcome) -> str:
@@ -107,6 +101,7 @@ def _fault_json(outcome: Outcome) -> dict[str, Any]:
         "faults_made": outcome.moments,
         "recoveries": len(times),
         "recovery_s": None if not times else [percentile(times, 0.5), percentile(times, 0.99), times[-1]],
+        "recovery_in_children_s": sorted(round(seconds, 3) for seconds in verdict.in_children),
         "quiet_s": round(outcome.quiet_s, 2),
         "seconds": round(outcome.seconds, 2),
         "violations": outcome.violations[:100],

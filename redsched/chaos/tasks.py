@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from redsched.chaos.ledger import Ledger, Word
 __all__ = ["TASKS", "open_ledger"]
 
 _ledger: list[Ledger] = []
+LEDGER, WORKER = "CHAOS_LEDGER", "CHAOS_WORKER"
+"""Environment variables by which a child of the process pool finds the ledger, and knows whose child it is."""
 
 
 class WantedError(Exception):
@@ -21,8 +24,15 @@ class WantedError(Exception):
 
 
 def open_ledger(path: str) -> None:
-    """Where the tasks of this process write to."""
+    """Where the tasks of this process and of its children write to."""
+    os.environ[LEDGER], os.environ[WORKER] = path, str(os.getpid())
     _ledger[:] = [Ledger(path)]
+
+
+def _opened() -> Ledger:
+    if not _ledger:  # in a child
+        _ledger.append(Ledger(os.environ[LEDGER], int(os.environ[WORKER])))
+    return _ledger[0]
 
 
 @contextmanager
@@ -30,7 +40,7 @@ def _noted() -> Generator[int]:
     """Start and end of an execution; gives the attempt."""
     run = current_run().context
     about = (run.job_id, round(run.fire_time.timestamp() * 1000), run.attempt, run.fencing_token)
-    ledger = _ledger[0]
+    ledger = _opened()
     ledger.write("start", *about)
     word: Word = "done"
     try:
@@ -58,6 +68,12 @@ def work_in_thread(seconds: float) -> None:
         time.sleep(seconds)
 
 
+def work_in_process(seconds: float) -> None:
+    """For a child of the process pool, which ends with its worker."""
+    with _noted():
+        time.sleep(seconds)
+
+
 async def fail_first(times: int) -> None:
     """Raises in its first attempts."""
     with _noted() as attempt:
@@ -65,4 +81,6 @@ async def fail_first(times: int) -> None:
             raise WantedError(f"attempt {attempt} is to fail")
 
 
-TASKS: dict[str, Callable[..., Any]] = {task.__name__: task for task in (work, work_in_thread, fail_first)}
+TASKS: dict[str, Callable[..., Any]] = {
+    task.__name__: task for task in (work, work_in_thread, work_in_process, fail_first)
+}

@@ -37,6 +37,7 @@ def judge(evidence: Evidence) -> Verdict:
     for job_id in done:
         verdict.say("unexplained", f"{job_id} was executed, and nobody asked for it")
     verdict.recoveries = recoveries(evidence)
+    verdict.in_children = recoveries(evidence, in_children=True)
     return verdict
 
 

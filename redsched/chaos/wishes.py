@@ -19,8 +19,8 @@ GRACE_S = 1.0
 """misfire_grace_time of the jobs that have one."""
 
 KINDS = {
-    "now": 50, "delayed": 17, "at": 4, "slow": 4, "thread": 3, "retried": 8, "doomed": 1, "graced": 2, "cancelled": 6,
-    "paused": 3, "parked": 1, "moved": 3,
+    "now": 50, "delayed": 17, "at": 4, "slow": 4, "thread": 3, "process": 1, "retried": 8, "doomed": 1, "graced": 2,
+    "cancelled": 6, "paused": 3, "parked": 1, "moved": 3,
 }  # fmt: skip
 """Kinds of one-shot jobs, by weight. parked: paused and never resumed. doomed: fails in every attempt.
 moved: changed to another time."""
@@ -75,6 +75,11 @@ class Wish:
     @property
     def periodic(self) -> bool:
         return self.interval_ms > 0
+
+    @property
+    def in_child(self) -> bool:
+        """Whether a child process of its worker does it."""
+        return self.options.get("executor") == "processpool"
 
     @property
     def max_instances(self) -> int:
@@ -140,6 +145,9 @@ def _one_shot(rng: random.Random, number: int, kind: str, seconds: float) -> Wis
             options["args"] = [rng.uniform(0.3, 1.5)]
         case "thread":
             wish.task, options["args"] = "work_in_thread", [rng.uniform(0.0, 0.05)]
+        case "process":
+            wish.task, options["args"] = "work_in_process", [rng.uniform(0.0, 0.5)]
+            options["executor"] = "processpool"
         case "retried" | "doomed":
             wish.task, options["args"] = "fail_first", [99 if kind == "doomed" else rng.choice((1, 2))]
             options["retry"] = RetryPolicy(max_attempts=3, backoff_factor=1.0, initial_delay=RETRY_S, jitter=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from redsched import Event, Reason
-from redsched.chaos import ledger
+from redsched import Event, Reason, RunContext
+from redsched.chaos import ledger, tasks
 from redsched.chaos.clock import Clock
 from redsched.chaos.evidence import COLUMNS, Evidence, Verdict
 from redsched.chaos.ledger import Execution
 from redsched.chaos.place import Moment
 from redsched.chaos.verdict import judge
 from redsched.chaos.wishes import Change, Wish, make_wishes
+from redsched.codec import pack_payload
+from redsched.worker.processes import ProcessPool, target_of
+from redsched.worker.told import pack_context
 
 T0 = 1_000_000_000_000
 """Redis' time in ms at 0 s of the monotonic clock."""
@@ -248,6 +252,36 @@ def test_after_an_outage_recovery_is_measured_from_its_end() -> None:
     assert found.recoveries == [0.25]
 
 
+def test_recovery_in_a_child_process_is_counted_apart() -> None:
+    runs = [run("job", 1.005, word="start", end=None), run("job", 1.005, start=5.0, attempt=2)]
+    told = [event("recovered", "job", 3.5, 1.005, attempt=1, error="w1")]
+    found = verdict(wish("process", executor="processpool"), runs, told, moments=[Moment(1.5, "w1")])
+    assert (found.recoveries, found.in_children) == ([], [3.5])
+
+
+def test_a_run_that_was_recovered_and_never_begun_does_not_disturb_the_measuring_of_an_outage() -> None:
+    told = [event("recovered", "job", 3.5, 1.005, attempt=1), event("cancelled", "job", 4.0)]
+    asked = wish(changes=[Change("cancel", 0.5, 1.5, 1.6, "done")])
+    assert verdict(asked, [], told, moments=[Moment(3.0, None, 2.0)]).recoveries == []
+
+
+def test_a_child_that_goes_on_after_its_worker_was_killed_is_as_one_whose_worker_was_stopped() -> None:
+    runs = [run("job", 2.0, took=0.2, pid=7), run("job", 2.0, start=4.5, attempt=2, pid=8)]
+    told = [event("recovered", "job", 4.4, 2.0, attempt=1)]
+    killed = {7: 2.1}
+    once = wish("process", executor="processpool")
+    once.delay_ms = 1000
+    assert blamed(verdict(once, runs, told, killed=killed)) == {}
+    assert blamed(verdict(once, runs, killed=killed)) == {"doubled": 1}, "nothing was told"
+    late = [replace(runs[0], end=4.6), runs[1]]
+    found = verdict(once, late, told, killed=killed)
+    assert (blamed(found), found.stale) == ({}, 1)
+    once.options["delivery"] = "at_most_once"
+    assert blamed(verdict(once, late, told, killed=killed)) == {"doubled": 1}
+    dead = [event("dead", "job", 4.4, 2.0, attempt=1, reason=Reason.AT_MOST_ONCE)]
+    assert blamed(verdict(once, late[:1], dead, killed=killed)) == {}, "its effect is there, and nobody began it again"
+
+
 def test_a_clock_that_stands_still_is_no_reason_to_call_things_early() -> None:
     stuck = Clock([(n / 10, T0 + min(n, 20) * 100 + max(0, n - 50) * 100) for n in range(100)])
     assert abs(stuck.latest_ms(4.0) - (T0 + 2000)) < 2
@@ -261,7 +295,7 @@ def test_the_same_seed_asks_for_the_same() -> None:
     assert first != make_wishes(6, 400, 4.0)
     assert len(first) == 400
     assert len({wished.id for wished in first}) == 400
-    assert {"periodic", "delayed", "retried", "cancelled", "paused"} < {wished.kind for wished in first}
+    assert {"periodic", "delayed", "process", "retried", "cancelled", "paused"} < {wished.kind for wished in first}
     assert {wished.at_most_once for wished in first} == {True, False}
 
 
@@ -297,3 +331,23 @@ def test_a_job_that_was_moved_runs_at_its_new_time() -> None:
 def test_a_move_that_was_refused_changes_nothing() -> None:
     assert blamed(verdict(moved("late"), [run("job", 1.005)])) == {}
     assert blamed(verdict(moved("late"), [run("job", 1.005), run("job", 3.0)])) == {"unexplained": 1}
+
+
+def test_a_child_process_writes_into_the_ledger_of_its_worker(tmp_path: Path) -> None:
+    path, worker = tmp_path / "ledger", 4711
+    context = RunContext(
+        "job", "job@5", "name", "work_in_process", "default", datetime.fromtimestamp(0.005, UTC), 2, 77, None, (), "w"
+    )  # fmt: skip
+
+    async def call() -> None:
+        pool = ProcessPool(1)
+        target = target_of(tasks.work_in_process)
+        await pool.run(target, pack_payload([0.0], {}), pack_context(context, "UTC"))
+        await pool.aclose()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(tasks.LEDGER, str(path))
+        patched.setenv(tasks.WORKER, str(worker))
+        asyncio.run(call())
+    [job] = ledger.executions(ledger.read(path))
+    assert (job.job_id, job.fire_ms, job.attempt, job.token, job.pid, job.word) == ("job", 5, 2, 77, worker, "done")
