@@ -27,7 +27,7 @@ __all__ = ["register"]
 SHORT_JOBS = 1_500
 SHORT_S = 4.0
 LONG_S = 12.0
-RATE = 1_000.0
+RATE = 1_500.0
 """Jobs a second: what four workers do on two cores without falling behind."""
 SHOWN = 10
 """Violations of one fault that are printed."""

@@ -57,6 +57,7 @@ class RedisKillEverysec(_Down):
     """SIGKILL, AOF everysec."""
 
     name = "redis-kill-everysec"
+    in_short: ClassVar[bool] = False
     shows = (
         "Redis gets SIGKILL every few seconds and starts again from its AOF (appendfsync everysec): the process is "
         "lost, and what it had written is not."
