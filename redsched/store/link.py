@@ -147,9 +147,9 @@ class Link(Wire):
             ) from None
         self.where = without_password(url)
         # One limit for a command and its reply, here: redis-py makes a task for each command that it gives a limit,
-        # and so sends it only when all else that can run has run.
-        self._limit: float | None = self._pool.connection_kwargs.pop("socket_timeout", None)
-        self._pool.connection_kwargs["socket_timeout"] = None
+        # and so sends it only when all else that can run has run. It keeps its own while a connection is made: one
+        # that is broken off half way through the greeting must not come back to the pool.
+        self._limit: float | None = self._pool.connection_kwargs.get("socket_timeout")
         self._held: dict[str, AbstractConnection] = {}
         self._spare: list[AbstractConnection] = []
         """Connections for whoever comes next: getting one of the pool takes as long as all else of a command."""
@@ -182,6 +182,7 @@ class Link(Wire):
             await self._discard(connection)
         connection = await self._pool.get_connection()
         self._out += 1
+        connection.socket_timeout = None
         return connection
 
     async def _put_aside(self, connection: AbstractConnection) -> None:
@@ -193,6 +194,7 @@ class Link(Wire):
 
     async def _return(self, connection: AbstractConnection) -> None:
         self._out -= 1
+        connection.socket_timeout = self._limit
         await self._pool.release(connection)
 
     async def _discard(self, connection: AbstractConnection) -> None:
@@ -214,14 +216,14 @@ class Link(Wire):
         connection: AbstractConnection | None = None
         clean = False
         try:
+            connection = self._held.get(hold) if hold else None
+            if connection is None:
+                connection = await self._lend()
+                if hold:
+                    self._held[hold] = connection
             async with asyncio.timeout(self._limit if timeout is None else timeout):
-                connection = self._held.get(hold) if hold else None
-                if connection is None:
-                    connection = await self._lend()
-                    if hold:
-                        self._held[hold] = connection
                 reply = await self._exchange(connection, command)
-                clean = True
+            clean = True
         except redis_errors.ResponseError as error:
             clean = True  # Redis answered: the connection is in step
             if isinstance(error, redis_errors.NoScriptError):
