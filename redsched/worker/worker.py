@@ -104,15 +104,14 @@ class Worker:
             run.loop.give_back(run)
 
     def feed(self) -> None:
-        """There may be room again: wake the loops that had none."""
-        if len(self.loops) == 1:
-            loops = self.loops
-        else:  # not always the same first
+        """There may be room again: wake the loops that had none, those first that hold the fewest runs."""
+        hungry = [loop for loop in self.loops if loop.hungry]
+        if len(hungry) > 1:
             self._fed += 1
-            first = self._fed % len(self.loops)
-            loops = self.loops[first:] + self.loops[:first]
-        for loop in loops:
-            if loop.hungry and self.room > 0:
+            first = self._fed % len(hungry)  # of those that hold as many, not always the same
+            hungry = sorted(hungry[first:] + hungry[:first], key=lambda loop: len(loop.held))
+        for loop in hungry:
+            if self.room > 0:
                 loop.hungry = False
                 loop.wake()
 

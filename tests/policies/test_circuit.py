@@ -99,7 +99,8 @@ async def test_one_failure_of_a_trial_opens_it_again(redsched_kit: Kit) -> None:
         await call(redsched_kit)
     await redsched_kit.travel(seconds=60)
     assert await call(redsched_kit) == "failed"
-    assert (await call(redsched_kit)).startswith("open for 60 s")
+    told = (await call(redsched_kit)).removeprefix("open for ").removesuffix(" s")
+    assert 59 < float(told) <= 60  # some of it has passed
 
 
 async def test_no_more_trials_at_once_than_close_it_and_one_that_never_tells_frees_its_place(redsched_kit: Kit) -> None:
