@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -65,8 +66,11 @@ class SentinelLink(Link):
             },
         )  # fmt: skip
 
+        one_asks = asyncio.Lock()
+
         async def find() -> tuple[str, int]:
-            return await self._sentinels.discover_master(service)
+            async with one_asks:  # redis-py puts the one that answered first in its list; two at once lose one of them
+                return await self._sentinels.discover_master(service)
 
         self._pool.connection_class = _to_primary(cast("type[Connection]", self._pool.connection_class), find)
 

@@ -9,6 +9,7 @@ import pytest
 from redsched import BackgroundTaskScheduler, JobSpec
 from redsched.chaos.nodes import SentinelServers
 from redsched.errors import InvalidConfigError, StoreUnavailableError
+from redsched.store.link import Link
 from redsched.store.store import Store
 from redsched.testing import fresh_prefix
 from tests.faults.local import until
@@ -48,6 +49,19 @@ async def test_one_sentinel_of_three_is_enough() -> None:
             sentinel.kill()
         store = Store(servers.url, fresh_prefix())
         assert await store.link.command("PING") == b"PONG"
+        await store.close()
+
+
+async def test_connections_that_ask_at_once_forget_no_sentinel() -> None:
+    with SentinelServers() as servers:
+        servers.sentinels[0].kill()
+        store = Store(servers.url, fresh_prefix())
+        known = set(store.link._sentinels.sentinels)  # type: ignore[attr-defined]
+        for _ in range(5):
+            answers = await asyncio.gather(*(store.link.command("PING") for _ in range(8)))
+            assert answers == [b"PONG"] * 8
+            assert set(store.link._sentinels.sentinels) == known  # type: ignore[attr-defined]
+            await Link.close(store.link)  # so that each connects anew
         await store.close()
 
 

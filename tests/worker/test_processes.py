@@ -236,7 +236,7 @@ async def test_a_call_that_is_cancelled_while_its_child_starts_leaves_nothing() 
     assert not alive(child)
     await asyncio.sleep(0)
     gc.collect()  # a pipe that was left open would warn, and a warning fails
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what other tests left may be gone by now
 
 
 async def test_closing_waits_for_calls_and_then_refuses_more(tmp_path: Path) -> None:
