@@ -132,6 +132,7 @@ expressions = st.tuples(
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(("Europe/Berlin", (2026, 3, 29, 1, 0)), "* * */2 * 0-6", "shift", "first")  # all weekdays are no restriction
 @given(
     st.sampled_from([(zone, at) for zone, at in NOTABLE]),
     expressions,
