@@ -84,9 +84,9 @@ def chaos(
     logging.getLogger("redsched").addHandler(logging.NullHandler())  # that Redis is away is no news here
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(f"{report.versions}; seed {seed}; {count:,} jobs for each of {len(chosen)} faults")
-    kind = chosen[0]
-    try:
-        for kind in chosen:
+    unmade = False
+    for kind in chosen:
+        try:
             outcome = asyncio.run(
                 run_fault(
                     kind,
@@ -98,19 +98,23 @@ def chaos(
                     slack=2.0 if short else 1.0,
                 )
             )
-            report.outcomes.append(outcome)
-            _tell(console, outcome)
-    except (RedschedError, FleetError, OSError, RuntimeError, ExceptionGroup) as error:
-        typer.echo(f"{kind.name} could not be made: {error}", err=True)
-        raise typer.Exit(3) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        except (RedschedError, FleetError, OSError, RuntimeError, ExceptionGroup) as error:
+            typer.echo(f"{kind.name} could not be made: {error}", err=True)
+            unmade = True
+            continue
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        report.outcomes.append(outcome)
+        _tell(console, outcome)
+        # After each fault: who interrupts a long run keeps what it found.
+        if json_ is not None:
+            json_.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+        if markdown is not None:
+            markdown.write_text(report.as_markdown(), encoding="utf-8")
     _print_table(console, report)
-    if json_ is not None:
-        json_.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-    if markdown is not None:
-        markdown.write_text(report.as_markdown(), encoding="utf-8")
-    raise typer.Exit(1 if any(outcome.violations for outcome in report.outcomes) else 0)
+    if any(outcome.violations for outcome in report.outcomes):
+        raise typer.Exit(1)
+    raise typer.Exit(3 if unmade else 0)
 
 
 def _chosen(names: list[str] | None, *, short: bool) -> list[type[Fault]]:

@@ -7,14 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from redsched import BackgroundTaskScheduler
 from redsched.chaos import faults
-from redsched.chaos.cell import run_fault
-from redsched.chaos.faults import ALL, clocks
+from redsched.chaos.cell import Outcome, run_fault
+from redsched.chaos.faults import ALL, Fault, clocks
+from redsched.chaos.fleet import FleetError
 from redsched.chaos.servers import find_server
+from redsched.cli.root import build
 from tests.invariants import check
 from tests.servers import ROOT
 
@@ -110,6 +114,29 @@ def test_the_command_writes_its_table(tmp_path: Path) -> None:
     [fault] = told["faults"]
     assert (fault["fault"], fault["accepted"], fault["lost"]) == ("none", 100, 0)
     assert "| none | 100 |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_fault_that_cannot_be_made_does_not_end_the_matrix_and_what_was_found_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def made(kind: type[Fault], **how: Any) -> Outcome:
+        if kind.name == "worker-kill":
+            raise FleetError("no worker came up")
+        if kind.name == "client-kill":
+            raise KeyboardInterrupt
+        return Outcome(kind, how["seed"], how["jobs"])
+
+    def chaos(*names: str) -> int:
+        table.write_text("")
+        options = [option for name in names for option in ("--fault", name)]
+        return CliRunner().invoke(build(), ["chaos", *options, "--markdown", str(table)]).exit_code
+
+    monkeypatch.setattr("redsched.chaos.cli.run_fault", made)
+    table = tmp_path / "table.md"
+    assert chaos("worker-kill", "none") == 3
+    assert "| none |" in table.read_text()
+    assert chaos("none", "client-kill", "latency") == 130
+    assert "| none |" in table.read_text()
 
 
 def test_the_docs_show_each_fault_and_what_it_shows() -> None:
