@@ -99,7 +99,7 @@ async def run_fault(
     with tempfile.TemporaryDirectory(prefix="redsched-chaos-") as name:
         folder = Path(name)
         rng = random.Random(f"{seed} {kind.name}")
-        seconds = max(shortest_s, kind.at_least_s, jobs / rate)
+        seconds = max(shortest_s, kind.at_least_s, jobs / rate * kind.slower)
         async with Place(fault.place_layout(folder), folder, binary, rng) as place:
             await _load(place, fault, outcome, seconds, look, slack)
     outcome.seconds = time.monotonic() - began

@@ -174,10 +174,23 @@ class _Job:
             case "dead", ("attempts_used_up" | "task_failed"):
                 # An attempt that died with its worker is used up as well.
                 return wish.kind == "doomed" or (wish.kind == "retried" and bool(self.told.recovered))
+            case "skipped", "max_instances" if not wish.periodic:
+                return self._held_when_moved()
             case (("skipped" | "coalesced" | "missed"), _):
                 return wish.periodic
             case _:
                 return False
+
+    def _held_when_moved(self) -> bool:
+        """Whether the job was moved while its run was a worker's, and that had not ended at the new instant."""
+        to_ms = next((change.to_ms for change in self.wish.changes if change.to_ms is not None), None)
+        if to_ms is None:
+            return False
+        before = [one for one in self.executions if one.fire_ms != to_ms]
+        # A worker that is stopped holds a run until its lease ends, begun or not.
+        lost = [event.at.timestamp() * 1000 for (fire_ms, _), event in self.told.lost.items() if fire_ms != to_ms]
+        ends = [self.clock.latest_ms(one.end) for one in before if one.end is not None] + lost
+        return any(end >= to_ms - SLACK_MS for end in ends) or any(one.end is None for one in before)
 
     def _due_when_asked(self, one: Execution) -> None:
         wish, clock = self.wish, self.clock

@@ -154,7 +154,7 @@ class Link(Wire):
         self._spare: list[AbstractConnection] = []
         """Connections for whoever comes next: getting one of the pool takes as long as all else of a command."""
         self._out = 0
-        """Connections that the pool has lent."""
+        """Connections that the pool has lent, or that somebody waits for."""
 
     def at(self, key: str) -> Link:
         """The way to a key: one server has them all."""
@@ -180,8 +180,12 @@ class Link(Wire):
             if not _is_over(connection):
                 return connection
             await self._discard(connection)
-        connection = await self._pool.get_connection()
         self._out += 1
+        try:
+            connection = await self._pool.get_connection()
+        except BaseException:
+            self._out -= 1
+            raise
         connection.socket_timeout = None
         return connection
 

@@ -328,6 +328,18 @@ def test_a_job_that_was_moved_runs_at_its_new_time() -> None:
     assert blamed(verdict(moved("done"), [run("job", 2.0), run("job", 3.0)])) == {"unexplained": 1}
 
 
+def test_a_job_that_was_moved_may_be_skipped_while_its_run_is_still_a_workers() -> None:
+    skipped = event("skipped", "job", 3.01, 3.0, reason=Reason.MAX_INSTANCES)
+    stopped = event("recovered", "job", 3.4, 1.005, attempt=1)
+    again = run("job", 1.005, start=3.5, attempt=2)
+    assert blamed(verdict(moved("done"), [again], [skipped, stopped])) == {}
+    assert blamed(verdict(moved("done"), [run("job", 1.005, took=2.5)], [skipped])) == {}
+    assert blamed(verdict(moved("done"), [run("job", 1.005)], [skipped])) == {"unexplained": 1}
+    assert blamed(verdict(wish(), [], [event("skipped", "job", 1.01, 1.005, reason=Reason.MAX_INSTANCES)])) == {
+        "unexplained": 1
+    }
+
+
 def test_a_move_that_was_refused_changes_nothing() -> None:
     assert blamed(verdict(moved("late"), [run("job", 1.005)])) == {}
     assert blamed(verdict(moved("late"), [run("job", 1.005), run("job", 3.0)])) == {"unexplained": 1}

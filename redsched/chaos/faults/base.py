@@ -34,6 +34,8 @@ class Fault(ABC):
     """Whether the short form makes it; it leaves out what takes long and is much like another."""
     at_least_s: ClassVar[float] = 0.0
     """Seconds of load that it needs."""
+    slower: ClassVar[float] = 1.0
+    """How many times as long its load lasts, because it slows workers down."""
     recovers_in_s: ClassVar[float | None] = None
     """Within so many seconds (p99) after it, each run that it hit has begun elsewhere; None = no such promise."""
     cannot_keep: ClassVar[Mapping[str, str]] = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from redsched.chaos.faults.base import Fault, Unavailable
-from redsched.chaos.place import Layout, Place
+from redsched.chaos.place import LEASE_S, Layout, Place
 
 __all__ = ["RedisClockBack", "WorkerClockAhead", "WorkerClockBehind"]
 
@@ -47,6 +47,8 @@ class _Faked(Fault):
 
 class _WorkerClock(_Faked):
     shift: ClassVar[str]
+    slower: ClassVar[float] = 2.0  # with libfaketime it takes long to ask for the time
+    recovers_in_s: ClassVar[float | None] = LEASE_S + 1
 
     def place_layout(self, folder: Path) -> Layout:
         del folder
