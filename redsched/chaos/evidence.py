@@ -81,6 +81,8 @@ class Told:
         self.recovered: dict[tuple[int, int], Event] = {}
         self.lost: dict[tuple[int, int], Event] = {}
         """Fire and attempt of executions whose lease ended: what began again, and what ended for that reason."""
+        self.over: dict[tuple[int, int], float] = {}
+        """Fire and attempt -> when that ended for Redis, whatever came of it, in ms."""
         self.ended: list[tuple[str, int, int, str]] = []
         """Kind, first and last fire (0 = the job as a whole), reason."""
         self.again: set[tuple[int, int]] = set()
@@ -91,6 +93,8 @@ class Told:
         for event in events:
             self.anything = True
             key = (fire_ms_of(event), event.attempt or 0)
+            if event.attempt:
+                self.over[key] = event.at.timestamp() * 1000
             if event.kind in ("recovered", "dead", "cancelled") and event.attempt:
                 self.lost[key] = event
             match event.kind:

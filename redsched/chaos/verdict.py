@@ -186,11 +186,8 @@ class _Job:
         to_ms = next((change.to_ms for change in self.wish.changes if change.to_ms is not None), None)
         if to_ms is None:
             return False
-        before = [one for one in self.executions if one.fire_ms != to_ms]
-        # A worker that is stopped holds a run until its lease ends, begun or not.
-        lost = [event.at.timestamp() * 1000 for (fire_ms, _), event in self.told.lost.items() if fire_ms != to_ms]
-        ends = [self.clock.latest_ms(one.end) for one in before if one.end is not None] + lost
-        return any(end >= to_ms - SLACK_MS for end in ends) or any(one.end is None for one in before)
+        # The scheduler's word, not the ledger's: a run is its worker's until Redis was told, or until the lease ended.
+        return any(fire_ms != to_ms and at_ms >= to_ms for (fire_ms, _), at_ms in self.told.over.items())
 
     def _due_when_asked(self, one: Execution) -> None:
         wish, clock = self.wish, self.clock

@@ -333,8 +333,9 @@ def test_a_job_that_was_moved_may_be_skipped_while_its_run_is_still_a_workers() 
     stopped = event("recovered", "job", 3.4, 1.005, attempt=1)
     again = run("job", 1.005, start=3.5, attempt=2)
     assert blamed(verdict(moved("done"), [again], [skipped, stopped])) == {}
-    assert blamed(verdict(moved("done"), [run("job", 1.005, took=2.5)], [skipped])) == {}
-    assert blamed(verdict(moved("done"), [run("job", 1.005)], [skipped])) == {"unexplained": 1}
+    told, before = (event("done", "job", at, 1.005, attempt=1) for at in (3.2, 2.9))
+    assert blamed(verdict(moved("done"), [run("job", 1.005)], [skipped, told])) == {}, "its end was not told in time"
+    assert blamed(verdict(moved("done"), [run("job", 1.005)], [before, skipped])) == {"unexplained": 1}
     assert blamed(verdict(wish(), [], [event("skipped", "job", 1.01, 1.005, reason=Reason.MAX_INSTANCES)])) == {
         "unexplained": 1
     }
