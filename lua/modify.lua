@@ -14,7 +14,8 @@
 --         change      bytes  msgpack map: record, set (flat list), unset (list), tags, queue, when, kind
 --         events_max  int    entries of the stream
 -- Derives job due tag live waiting idle wake requests
--- Reply   OK now_us record; record = what was stored, for an event that may come when the job is gone
+-- Reply   OK now_us record job; record = what was stored, for an event that may come when the job is gone, else false;
+--         job = what it is now, for it may run and end at once: as a row of inspect without id and record; false = it is gone
 --         | NOTFOUND | CHANGED | CLOCK now_us
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
@@ -122,5 +123,15 @@ elseif when then
 end
 event(what.kind, id)
 publish(client, {})
+
+local fields, others = call('HGETALL', key), {}
+for i = 1, #fields, 2 do
+  if fields[i] ~= 'record' then
+    others[#others + 1] = fields[i]
+    others[#others + 1] = fields[i + 1]
+  end
+end
+local now = #fields > 0
+  and { others, call('ZSCORE', due_key(queue), id), live_count(id), call('SCARD', prefix .. 'waiting:' .. id) }
 close_clock()
-return answer({ 'OK', now_us, below < 0 and what.record or nil })
+return answer({ 'OK', now_us, below < 0 and what.record or false, now })

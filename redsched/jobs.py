@@ -151,19 +151,29 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
             if current_origin.get() is None:
                 raise
             # An event that is handled again: the job was changed the first time, and has ended since, or never was.
-            record = await shard.modify(job_id, NO_VERSION, {})
-            if record is False:
+            done = await shard.modify(job_id, NO_VERSION, {})
+            if done is None:
                 continue  # it is there now
-            return None if record is True else StoredJob(job_id, {"record": record}, None, 0, 0)
+            record, row = done
+            return None if record is None else _changed(job_id, record, row)
         version = int(stored.fields.get("version", b"0"))
         job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
         now_ms = await instant_of(shard)
+        change = compute(job, stored, now_ms)
         try:
-            if await shard.modify(job_id, version, compute(job, stored, now_ms), assumed_ms=now_ms):
-                return (await queries.read_jobs(store, [job_id])).get(job_id)
+            done = await shard.modify(job_id, version, change, assumed_ms=now_ms)
         except ClockMovedError:
             continue
+        if done is not None:
+            return _changed(job_id, change.get("record", stored.fields["record"]), done[1])
     raise StoreError(f"job {job_id!r} is being changed by others all the time; nothing was changed")
+
+
+def _changed(job_id: str, record: bytes, row: Sequence[Any] | None) -> StoredJob | None:
+    if row is None:
+        return None
+    fields, *rest = row
+    return queries.stored_of([job_id.encode(), [b"record", record, *fields], *rest])
 
 
 def _from_now(schedule: Schedule, job_id: str, now_ms: int) -> list[int] | str:
@@ -296,8 +306,7 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         return change
 
     stored = await _change(store, job_id, compute)
-    if stored is None:
-        raise JobLookupError(f"job {job_id!r} has ended meanwhile")
+    assert stored is not None, "no change of these ends a job"
     return view_of(stored, store.sealer)
 
 

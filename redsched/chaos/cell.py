@@ -134,11 +134,23 @@ async def _watch_clock(place: Place, samples: list[tuple[float, int]]) -> None:
             await watcher.shutdown()
 
 
+@asynccontextmanager
+async def _watched_clock(place: Place, samples: list[tuple[float, int]]) -> AsyncGenerator[asyncio.Task[None]]:
+    watching = asyncio.create_task(_watch_clock(place, samples))
+    try:
+        yield watching
+    finally:  # before anything is taken down: that nobody answers then is no news
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
 async def _load(place: Place, fault: Fault, outcome: Outcome, seconds: float, look: Look | None, slack: float) -> None:
     wishes = make_wishes(outcome.seed, outcome.jobs, seconds)
     samples: list[tuple[float, int]] = []
-    async with _scheduler(place.url, place, PATIENCE_S) as scheduler:
-        watching = asyncio.create_task(_watch_clock(place, samples))
+    async with (
+        _scheduler(place.url, place, PATIENCE_S) as scheduler,
+        _watched_clock(place, samples) as watching,
+    ):
         await asyncio.sleep(0.3)
         place.over = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
@@ -154,9 +166,8 @@ async def _load(place: Place, fault: Fault, outcome: Outcome, seconds: float, lo
                 await look(observer)
             for member in place.fleet.working:
                 await place.fleet.ask_to_leave(member)
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            if watching.done():
+                watching.result()
             evidence = Evidence(
                 wishes=wishes,
                 executions=ledger.executions(ledger.read(place.ledger)),

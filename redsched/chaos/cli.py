@@ -99,7 +99,7 @@ def chaos(
                 )
             )
         except (RedschedError, FleetError, OSError, RuntimeError, ExceptionGroup) as error:
-            typer.echo(f"{kind.name} could not be made: {error}", err=True)
+            typer.echo(f"{kind.name} could not be made: {_told(error)}", err=True)
             unmade = True
             continue
         except KeyboardInterrupt:
@@ -124,6 +124,12 @@ def _chosen(names: list[str] | None, *, short: bool) -> list[type[Fault]]:
     if names:
         return [ALL[name] for name in dict.fromkeys(names)]
     return [kind for kind in ALL.values() if not short or (kind.in_short and not kind.needs)]
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_told(one) for one in error.exceptions)
+    return str(error) or type(error).__name__
 
 
 def _without_files(arguments: list[str]) -> list[str]:

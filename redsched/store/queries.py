@@ -13,7 +13,16 @@ from redsched.schedules import MAX_MS
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
-__all__ = ["StoredJob", "find_ids", "read_dead", "read_eviction_policy", "read_jobs", "read_workers", "scan"]
+__all__ = [
+    "StoredJob",
+    "find_ids",
+    "read_dead",
+    "read_eviction_policy",
+    "read_jobs",
+    "read_workers",
+    "scan",
+    "stored_of",
+]
 
 
 @dataclass(slots=True)
@@ -33,7 +42,7 @@ async def read_jobs(store: Store, ids: Iterable[str]) -> dict[str, StoredJob]:
     for shard, members in store.by_shard(ids):
         for start in range(0, len(members), 500):
             for row in await shard.inspect(members[start : start + 500]):
-                job = _stored(row)
+                job = stored_of(row)
                 found[job.id] = job
     return found
 
@@ -44,11 +53,14 @@ async def read_dead(store: Store, limit: int = 1000) -> list[StoredJob]:
     for shard in store.shards:
         ids = await shard.link.command("ZRANGE", shard.keys.dead, 0, limit - 1, "REV")
         if ids:
-            found += [_stored(row) for row in await shard.inspect([run_id.decode(errors="replace") for run_id in ids])]
+            found += [
+                stored_of(row) for row in await shard.inspect([run_id.decode(errors="replace") for run_id in ids])
+            ]
     return found
 
 
-def _stored(row: list[Any]) -> StoredJob:
+def stored_of(row: list[Any]) -> StoredJob:
+    """A row of `inspect`."""
     job_id, flat, due, running, waiting = row
     fields = {flat[i].decode(errors="replace"): flat[i + 1] for i in range(0, len(flat), 2)}
     due_ms = None if due is None else int(min(float(due), MAX_MS))

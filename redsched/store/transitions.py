@@ -273,9 +273,11 @@ class Shard:
 
     async def modify(
         self, job_id: str, version: int, change: Mapping[str, Any], *, assumed_ms: int = 0
-    ) -> bool | bytes:
-        """Change a job, if it is still at `version`. Returns False if it is not: read it again. For an event it returns
-        the record that was stored, since the job may be gone when the event comes again.
+    ) -> tuple[bytes | None, list[Any] | None] | None:
+        """Change a job, if it is still at `version`. Returns None if it is not: read it again.
+
+        Else the record that was stored (for an event only: the job may be gone when that comes again), and the job
+        as it is then: a row of `inspect` without id and record, or None if the change ended it.
 
         Raises:
             JobLookupError: there is no such job.
@@ -285,7 +287,11 @@ class Shard:
             "modify", [job_id], id=job_id, version=version, change=_pack(change), assumed_ms=assumed_ms
         )
         self._found(reply, job_id)
-        return (reply[2] if len(reply) > 2 else True) if reply[0] == b"OK" else False
+        if reply[0] != b"OK":
+            return None
+        record = reply[2] if len(reply) > 2 else None
+        row = reply[3] if len(reply) > 3 else [[], None, 0, 0]  # what an older version answered to an event
+        return record or None, row or None
 
     async def run(self, job_id: str) -> str:
         """Make a job due now, once. Returns the run's id.

@@ -22,6 +22,7 @@ from redsched import (
     State,
     current_run,
 )
+from redsched.store.transitions import Shard
 from redsched.testing import Kit, fresh_prefix, kit
 
 MAY = datetime(2031, 5, 1, tzinfo=UTC)
@@ -244,6 +245,26 @@ async def test_a_new_next_run_time_moves_one_run_or_the_whole_grid_of_an_interva
     await scheduler.modify_job(once.id, next_run_time="2031-05-01T00:18:00")
     assert await redsched_kit.advance(hours=2, minutes=20) == 4
     assert fired == [at + timedelta(hours=n) for n in range(3)]
+
+
+async def test_a_change_is_answered_though_the_job_runs_and_ends_before_the_answer_is_there(
+    redsched_kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modify = Shard.modify
+
+    async def slow_reply(*args: Any, **how: Any) -> Any:
+        reply = await modify(*args, **how)
+        await redsched_kit.run_due()
+        return reply
+
+    monkeypatch.setattr(Shard, "modify", slow_reply)
+    scheduler = redsched_kit.scheduler
+    handle = await scheduler.schedule_delayed_task("later", note, delay_seconds=3600, tags=["a"])
+    now = await scheduler.now()
+    view = await scheduler.modify_job(handle.id, next_run_time=now, args=["new"], tags=["b"])
+    assert ran == [("new",)]
+    assert await handle.get() is None
+    assert (view.next_run_time, view.args, view.tags, view.state) == (now, ("new",), ("b",), State.SCHEDULED)
 
 
 async def test_a_wrong_change_changes_nothing(redsched_kit: Kit) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from redsched import BackgroundTaskScheduler
@@ -121,21 +122,23 @@ def test_a_fault_that_cannot_be_made_does_not_end_the_matrix_and_what_was_found_
 ) -> None:
     async def made(kind: type[Fault], **how: Any) -> Outcome:
         if kind.name == "worker-kill":
-            raise FleetError("no worker came up")
+            raise ExceptionGroup("unhandled", [FleetError("no worker came up")])
         if kind.name == "client-kill":
             raise KeyboardInterrupt
         return Outcome(kind, how["seed"], how["jobs"])
 
-    def chaos(*names: str) -> int:
+    def chaos(*names: str) -> Result:
         table.write_text("")
         options = [option for name in names for option in ("--fault", name)]
-        return CliRunner().invoke(build(), ["chaos", *options, "--markdown", str(table)]).exit_code
+        return CliRunner().invoke(build(), ["chaos", *options, "--markdown", str(table)])
 
     monkeypatch.setattr("redsched.chaos.cli.run_fault", made)
     table = tmp_path / "table.md"
-    assert chaos("worker-kill", "none") == 3
+    unmade = chaos("worker-kill", "none")
+    assert unmade.exit_code == 3
+    assert "worker-kill could not be made: no worker came up" in unmade.stderr
     assert "| none |" in table.read_text()
-    assert chaos("none", "client-kill", "latency") == 130
+    assert chaos("none", "client-kill", "latency").exit_code == 130
     assert "| none |" in table.read_text()
 
 

@@ -76,6 +76,7 @@ class PowerLossEverysec(Fault):
         EVERYTHING,
         "a second of acknowledged writes is gone; `appendfsync always` removes it",
     )
+    layout: ClassVar[Layout] = Layout(server_args=("--auto-aof-rewrite-percentage", "0"))  # one file, to be cut off
     sizes: list[tuple[float, dict[str, int]]]
 
     def _look(self, place: Place) -> None:
