@@ -155,7 +155,7 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
             if done is None:
                 continue  # it is there now
             record, row = done
-            return None if record is None else _changed(job_id, record, row)
+            return None if record is None else queries.changed(job_id, record, row)
         version = int(stored.fields.get("version", b"0"))
         job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
         now_ms = await instant_of(shard)
@@ -165,15 +165,8 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
         except ClockMovedError:
             continue
         if done is not None:
-            return _changed(job_id, change.get("record", stored.fields["record"]), done[1])
+            return queries.changed(job_id, change.get("record", stored.fields["record"]), done[1])
     raise StoreError(f"job {job_id!r} is being changed by others all the time; nothing was changed")
-
-
-def _changed(job_id: str, record: bytes, row: Sequence[Any] | None) -> StoredJob | None:
-    if row is None:
-        return None
-    fields, *rest = row
-    return queries.stored_of([job_id.encode(), [b"record", record, *fields], *rest])
 
 
 def _from_now(schedule: Schedule, job_id: str, now_ms: int) -> list[int] | str:

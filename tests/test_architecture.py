@@ -61,7 +61,7 @@ READS_WALL_TIME = {
 MAX_LINES = 300
 LONGER = {
     "integrations.neuroglia": (320, "one framework, with the story of its life cycle"),
-    "store.transitions": (360, "one method for each script, in one place"),
+    "store.transitions": (370, "one method for each script, in one place"),
     "codec": (330, "arguments, results and records: what each is, and how each may be wrong"),
     "errors": (400, "one class for each error, each with an example"),
     "spec": (355, "what may be said of a job, in one place: half of it is a list of names"),

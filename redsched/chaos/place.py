@@ -189,7 +189,9 @@ class Place:
             link = self._links[url] = Link(url)
         return await link.command(*command)
 
-    async def admin_until(self, *command: Any, wanted: bytes, seconds: float = 20.0) -> None:
+    async def admin_until(
+        self, *command: Any, wanted: bytes, server: LocalServer | None = None, seconds: float = 20.0
+    ) -> None:
         """Ask until the answer contains those bytes.
 
         Raises:
@@ -198,7 +200,7 @@ class Place:
         async with asyncio.timeout(seconds):
             while True:
                 with suppress(StoreError):
-                    if wanted in await self.admin(*command):
+                    if wanted in await self.admin(*command, server=server):
                         return
                 await asyncio.sleep(0.05)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,13 +15,13 @@ from redsched.store.transitions import Shard
 
 __all__ = [
     "StoredJob",
+    "changed",
     "find_ids",
     "read_dead",
     "read_eviction_policy",
     "read_jobs",
     "read_workers",
     "scan",
-    "stored_of",
 ]
 
 
@@ -42,7 +42,7 @@ async def read_jobs(store: Store, ids: Iterable[str]) -> dict[str, StoredJob]:
     for shard, members in store.by_shard(ids):
         for start in range(0, len(members), 500):
             for row in await shard.inspect(members[start : start + 500]):
-                job = stored_of(row)
+                job = _stored(row)
                 found[job.id] = job
     return found
 
@@ -53,14 +53,19 @@ async def read_dead(store: Store, limit: int = 1000) -> list[StoredJob]:
     for shard in store.shards:
         ids = await shard.link.command("ZRANGE", shard.keys.dead, 0, limit - 1, "REV")
         if ids:
-            found += [
-                stored_of(row) for row in await shard.inspect([run_id.decode(errors="replace") for run_id in ids])
-            ]
+            found += [_stored(row) for row in await shard.inspect([run_id.decode(errors="replace") for run_id in ids])]
     return found
 
 
-def stored_of(row: list[Any]) -> StoredJob:
-    """A row of `inspect`."""
+def changed(job_id: str, record: bytes, row: Sequence[Any] | None) -> StoredJob | None:
+    """The job as `Shard.modify` left it; None if that ended it."""
+    if row is None:
+        return None
+    fields, *rest = row
+    return _stored([job_id.encode(), [b"record", record, *fields], *rest])
+
+
+def _stored(row: Sequence[Any]) -> StoredJob:
     job_id, flat, due, running, waiting = row
     fields = {flat[i].decode(errors="replace"): flat[i + 1] for i in range(0, len(flat), 2)}
     due_ms = None if due is None else int(min(float(due), MAX_MS))

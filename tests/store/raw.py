@@ -110,11 +110,19 @@ class Raw:
         found = await self.command("KEYS", self.keys.every())
         return sorted(key.decode().removeprefix(self.keys.tag) for key in found)
 
-    async def dump(self, *but: str) -> dict[str, bytes]:
-        """Every key with its bytes."""
-        return {
-            name: await self.command("DUMP", self.keys.tag + name) for name in await self.names() if name not in but
-        }
+    async def dump(self, *but: str) -> dict[str, Any]:
+        """Every key with what is in it."""
+        return {name: await self._content(self.keys.tag + name) for name in await self.names() if name not in but}
+
+    async def _content(self, key: str) -> Any:
+        match await self.command("TYPE", key):  # the order in a hash or a set says nothing, and may change
+            case b"hash":
+                flat = await self.command("HGETALL", key)
+                return dict(zip(flat[::2], flat[1::2], strict=True))
+            case b"set":
+                return set(await self.command("SMEMBERS", key))
+            case _:
+                return await self.command("DUMP", key)
 
     async def fields(self, key: str) -> dict[str, str]:
         flat = await self.command("HGETALL", key)

@@ -27,6 +27,7 @@ class SentinelFailover(Fault):
     )
     layout: ClassVar[Layout] = Layout(kind="sentinel")
     at_least_s: ClassVar[float] = 15.0
+    slower: ClassVar[float] = 2.0  # most of the time there is no primary
     cannot_keep: ClassVar[Mapping[str, str]] = ASYNCHRONOUS
 
     async def strike(self, place: Place) -> None:
@@ -60,6 +61,7 @@ class ClusterKill(ClusterFailover):
     shows = "A primary of the cluster gets SIGKILL; the others put its replica in its place."
     in_short: ClassVar[bool] = False
     at_least_s: ClassVar[float] = 15.0
+    slower: ClassVar[float] = 2.0  # for a part of the time a third of the shards has no primary
     kill: ClassVar[bool] = True
     cannot_keep: ClassVar[Mapping[str, str]] = ASYNCHRONOUS
 

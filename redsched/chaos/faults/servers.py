@@ -174,7 +174,7 @@ class FailoverLosing(Fault):
             began = time.monotonic()
             await asyncio.to_thread(place.server.kill)
             place.spare.resume()
-            await place.admin("REPLICAOF", "NO", "ONE", server=place.spare)
+            await place.admin_until("REPLICAOF", "NO", "ONE", wanted=b"OK", server=place.spare)  # it may be loading
             place.swap()
             await asyncio.to_thread(place.spare.start)
             await place.admin("REPLICAOF", "127.0.0.1", place.server.port, server=place.spare)
