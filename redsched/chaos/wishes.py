@@ -24,8 +24,9 @@ KINDS = {
 }  # fmt: skip
 """Kinds of one-shot jobs, by weight. parked: paused and never resumed. doomed: fails in every attempt.
 moved: changed to another time."""
-ONE_IN_PERIODIC = 200
-"""One job of so many is periodic."""
+ONE_IN_PERIODIC, MOST_PERIODIC = 200, 100
+"""One job of so many is periodic, up to so many: they fire for as long as the load lasts, and some of them take a slot
+all the time."""
 INTERVALS_MS = (300, 400, 500, 700, 1000)
 
 
@@ -120,7 +121,7 @@ def _later(now: datetime, milliseconds: int) -> datetime:
 def make_wishes(seed: int, jobs: int, seconds: float) -> list[Wish]:
     """A load of so many jobs over so many seconds, in the order in which they are to be submitted."""
     rng = random.Random(seed)
-    periodic = max(6, jobs // ONE_IN_PERIODIC)
+    periodic = max(6, min(jobs // ONE_IN_PERIODIC, MOST_PERIODIC))
     wishes = [_periodic(rng, number, seconds) for number in range(min(jobs, periodic))]
     kinds, weights = list(KINDS), list(KINDS.values())
     for number in range(len(wishes), jobs):
@@ -146,7 +147,7 @@ def _one_shot(rng: random.Random, number: int, kind: str, seconds: float) -> Wis
         case "thread":
             wish.task, options["args"] = "work_in_thread", [rng.uniform(0.0, 0.05)]
         case "process":
-            wish.task, options["args"] = "work_in_process", [rng.uniform(0.0, 0.5)]
+            wish.task, options["args"] = "work_in_process", [rng.uniform(0.0, 0.2)]
             options["executor"] = "processpool"
         case "retried" | "doomed":
             wish.task, options["args"] = "fail_first", [99 if kind == "doomed" else rng.choice((1, 2))]

@@ -47,7 +47,6 @@ class _Faked(Fault):
 
 class _WorkerClock(_Faked):
     shift: ClassVar[str]
-    slower: ClassVar[float] = 2.0  # with libfaketime it takes long to ask for the time
     recovers_in_s: ClassVar[float | None] = LEASE_S + 1
 
     def place_layout(self, folder: Path) -> Layout:
