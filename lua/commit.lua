@@ -24,6 +24,9 @@
 --- @include wake
 --- @include job
 --- @include bury
+--- @include over
+--- @include spoil
+--- @include recover
 --- @include claim
 local function span(kind, id, reason, s)
   if s then
@@ -65,7 +68,7 @@ local function commit(row)
   local outcome = 'nothing'
   span('coalesced', id, 'coalesced', row[7])
   span('missed', id, 'max_catch_up', row[8])
-  if (#fires > 0 or row[6]) and is_full(id, job) then
+  if (#fires > 0 or row[6]) and has_no_place(id, job) then
     skip(id, fires, row[6])
     outcome = 'skipped'
   else

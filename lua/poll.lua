@@ -35,6 +35,7 @@
 --- @include wake
 --- @include job
 --- @include bury
+--- @include over
 --- @include finish
 --- @include settle
 --- @include renew

@@ -1,5 +1,5 @@
 -- claim: due runs, each under a lease and with a fencing token of its own.
--- Needs   job, event, worker, leases, lease_ms, readable, spoil (for claim)
+-- Needs   job, event, recover (is_full), worker, leases, lease_ms, readable, spoil (for claim)
 -- Gives   claim(queue, limit) -> how many; rows are collected in `claims` and `plans`
 -- State   scheduled -> running
 --
@@ -27,6 +27,14 @@ local function start_run(run_id, own, fence, fields)
   hold(run_id)
 end
 
+-- Whether another instance of a periodic job may run. A run that found no free place is promised the next one: newer
+-- fires would else keep it waiting for as long as the job is busy. It asks again each second, so the promise ends by
+-- itself where nobody serves its queue any more.
+local function has_no_place(id, job)
+  local promised = (tonumber(job.blocked_ms or nil) or 0) > now_ms and 1 or 0
+  return is_full(id, job.max_instances, promised + (job.fence and 1 or 0)) -- a fence: it was a one-shot job, and runs
+end
+
 -- A periodic job: hand out its fire and move it on in one step, or hand it to the worker to be planned.
 local function claim_periodic(id, job, queue, due, remove)
   local fire_ms = assert(tonumber(job.next_ms), 'its next fire is no instant')
@@ -42,7 +50,7 @@ local function claim_periodic(id, job, queue, due, remove)
     }
     return
   end
-  if is_full(id, job) then
+  if has_no_place(id, job) then
     event('skipped', id, 'max_instances', fire_ms, fire_ms, 1)
   else
     local fence = next_fence()
@@ -98,7 +106,7 @@ local function claim_waiting(run_id, own, queue, due, remove)
     remove[#remove + 1] = run_id
     return
   end
-  if (job[3] and 1 or 0) + live_count(own) >= (tonumber(job[2]) or 1) then
+  if is_full(own, job[2], job[3] and 1 or 0) then
     call('ZADD', due, now_ms + 1000, run_id)
     if job[1] then
       call('HSET', job_key(own), 'blocked', run_id, 'blocked_ms', now_ms + 3000)
@@ -134,7 +142,7 @@ end
 -- A one-shot job of whose id runs go on (it was scheduled anew meanwhile): a further instance, or none.
 local function claim_beside(id, job, due_ms, queue)
   call('HDEL', job_key(id), 'next_ms', 'beside')
-  if (job.fence and 1 or 0) + live_count(id) >= (tonumber(job.max_instances) or 1) then
+  if is_full(id, job.max_instances, job.fence and 1 or 0) then
     event('skipped', id, 'max_instances', due_ms, due_ms, 1)
   elseif not job.fence then
     claim_own(id, job, due_ms, queue)
@@ -171,8 +179,11 @@ local function claim_member(id, due_ms, queue, due, remove)
     claim_periodic(id, job, queue, due, remove)
   else
     remove[#remove + 1] = id
-    if job.fence or job.beside then
+    if job.fence or job.beside or (job.has_runs and not job.fire_ms) then
       claim_beside(id, job, due_ms, queue)
+    elseif job.has_runs and is_full(id, job.max_instances, 0) then
+      remove[#remove] = nil
+      call('ZADD', due, now_ms + 1000, id) -- another attempt: it waits for a free place
     else
       claim_own(id, job, due_ms, queue)
     end

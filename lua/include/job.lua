@@ -1,6 +1,6 @@
 -- job: what several transitions need to know of jobs and runs.
 -- Needs   prefix, call
--- Gives   job_key(), run_key(), job_of(), due_key(), free_run_id(), span_of(), to_table(), live_count(), is_full(), end_job(), end_if_over(), in_chunks()
+-- Gives   job_key(), run_key(), job_of(), due_key(), free_run_id(), span_of(), to_table(), live_count(), end_job(), end_if_over(), in_chunks()
 
 local function job_key(id)
   return prefix .. 'job:' .. id
@@ -51,14 +51,6 @@ end
 -- Instances of a job that hold a lease. One whose lease has ended does not count, even before it is recovered.
 local function live_count(id)
   return call('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf')
-end
-
--- Whether as many instances of a job run as may; `job` has its fields. A run that found no free place is promised the
--- next one: newer fires would else keep it waiting for as long as the job is busy. It asks again each second, so the
--- promise ends by itself where nobody serves its queue any more.
-local function is_full(id, job)
-  local promised = (tonumber(job.blocked_ms or nil) or 0) > now_ms and 1 or 0
-  return live_count(id) + promised >= (tonumber(job.max_instances) or 1)
 end
 
 -- Call `command key ...` with a list that may be longer than Lua's stack.

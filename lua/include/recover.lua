@@ -1,6 +1,6 @@
 -- recover: runs whose lease expired, because their worker died, hung or was cut off.
--- Needs   job, bury, settle (end_run), wake, event, spoil, leases
--- Gives   recover(limit)
+-- Needs   job, over, bury, wake, event, spoil, leases
+-- Gives   recover(limit), is_full()
 -- State   running -> scheduled | dead | (ended, if it was cancelled)
 
 local function recover_run(run_id)
@@ -39,8 +39,7 @@ local function recover_run(run_id)
   end
 end
 
-local function recover(limit)
-  local expired = call('ZRANGE', leases, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, limit)
+local function recover_all(expired)
   for _, run_id in ipairs(expired) do
     local fine, problem = pcall(recover_run, run_id)
     if not fine then
@@ -48,4 +47,21 @@ local function recover(limit)
     end
   end
   in_chunks('ZREM', leases, expired)
+end
+
+local function recover(limit)
+  recover_all(call('ZRANGE', leases, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, limit))
+end
+
+-- Whether the instances of a job that hold a lease are as many as may be, with `others`. One whose lease has ended
+-- does not count; it loses its fencing token here, for with that it could go on beside the one that takes its place.
+local function is_full(id, max_instances, others)
+  local live, places = prefix .. 'live:' .. id, (tonumber(max_instances) or 1) - others
+  if call('ZCARD', live) < places then
+    return false
+  end
+  local ended = call('ZRANGE', live, '-inf', now_ms, 'BYSCORE')
+  recover_all(ended)
+  in_chunks('ZREM', live, ended) -- what was a leftover as well: it would take a place for ever
+  return call('ZCARD', live) >= places
 end

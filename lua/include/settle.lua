@@ -1,5 +1,5 @@
 -- settle: what a worker finished, if its fencing token is still the run's.
--- Needs   job, bury, wake, event, finish, worker, leases, results (of poll)
+-- Needs   job, over, bury, wake, event, finish, worker, leases, results (of poll)
 -- Gives   settle() -> ids of the runs that were refused; declined: the queues of what was postponed
 -- State   running -> (ended) | scheduled (retry, released, postponed) | dead
 --
@@ -9,33 +9,6 @@
 -- The worker builds the rows so that they are the events' rows too: the stream takes them as they came.
 
 local declined = {}
-
--- Whether a one-shot job was scheduled anew while it ran: the new schedule, or pause, stays.
-local function is_anew(job)
-  return job.next_ms or job.state
-end
-
--- The run is over: forget it, and its job where nothing else is left of that.
-local function end_run(run_id, own, job)
-  if own then
-    call('DEL', run_key(run_id))
-    call('ZREM', prefix .. 'live:' .. own, run_id)
-    local blocked = call('HGET', job_key(own), 'blocked')
-    if blocked and call('SISMEMBER', prefix .. 'waiting:' .. own, blocked) == 1 then
-      local queue = call('HGET', run_key(blocked), 'queue') or call('HGET', job_key(own), 'queue') or nil
-      call('ZADD', due_key(queue), 'XX', now_ms, blocked) -- here is a place for it
-      wake(queue or 'default', now_ms)
-    end
-    end_if_over(own)
-  elseif is_anew(job) or call('EXISTS', prefix .. 'live:' .. run_id, prefix .. 'waiting:' .. run_id) > 0 then
-    call('HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'begun')
-    if not job.periodic then
-      call('HDEL', job_key(run_id), 'next_ms')
-    end
-  else
-    end_job(run_id, job.tags)
-  end
-end
 
 -- Another attempt of the run becomes due at `at_ms`.
 local function put_back(run_id, own, job, at_ms, attempt)

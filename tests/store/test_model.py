@@ -225,10 +225,11 @@ class Scheduler(RuleBasedStateMachine):
         self.plans += [(name, plan) for plan in reply.plans]
         self._skipped()
 
-    def _recovered(self) -> None:
-        """Leases that had ended by now are ended by any poll."""
+    def _recovered(self, full: str | None = None) -> None:
+        """Leases that had ended by now are ended by any poll; by a plan those of its job, if that had no free place."""
         for run, one in list(self.held.items()):
-            if one.until_ms <= self.now:
+            known = full is not None and (full != run.partition("@")[0] or "fence" in self.do(self.raw.run(run)))
+            if one.until_ms <= self.now and not known:
                 self.stale.append(self.held.pop(run))
                 self._used_up(run, one)
                 if run in self.expected and one.generation == self.generation[run]:
@@ -241,6 +242,9 @@ class Scheduler(RuleBasedStateMachine):
         self.fences.add(claim.fence)
         job_id = claim.run.partition("@")[0]
         generation, used = self.attempts.pop(claim.run, (self.generation[job_id], 0))
+        instances = sum(run.partition("@")[0] == job_id for run in self.held) + 1
+        most = int(self.do(self.raw.job(job_id)).get("max_instances", 1))
+        assert instances <= most, f"{job_id} has {instances} instances; {most} are allowed"
         if generation == self.generation[job_id]:
             assert claim.attempt == used + 1, f"{claim.run} begins attempt {claim.attempt}; {used} were used up"
         self.held[claim.run] = Held(name, claim, self.now + LIMITS.lease_ms, self.generation[job_id])
@@ -306,6 +310,7 @@ class Scheduler(RuleBasedStateMachine):
         following = max(fires[-1], self.now - STEP) // 1000 * 1000 + 1000 + STEP
         outcome = self.do(self.raw.worker(name).commit(job_id.decode(), fence, fires, following, following + 1000))
         assert self.do(self.raw.resend())[2] == [outcome.encode()] or outcome == "STALE"
+        self._recovered(job_id.decode())
         if outcome == "started":
             batch = fires if len(fires) > 1 else False
             run = f"{job_id.decode()}@{fires[-1]}"

@@ -391,6 +391,79 @@ async def test_a_plan_that_raised_ends_the_job_with_the_reason(raw: Raw) -> None
     assert await raw.due() == {}
 
 
+async def test_an_instance_whose_lease_ends_during_a_plan_cannot_go_on_beside_the_one_that_is_planned(raw: Raw) -> None:
+    now = await raw.freeze()
+    await raw.shard.schedule([periodic("job", now, now + 1000)])
+    slow = raw.worker("slow")
+    old = await slow.one()
+    await raw.freeze(LIMITS.lease_ms - 1)
+    other = raw.worker("other")
+    (plan,) = (await other.poll()).plans
+    await raw.freeze(1)
+    assert await other.commit("job", plan[1], [now + 1000], now + HOUR) == "started"
+    assert (await slow.poll(held=[old], capacity=0)).lost == [old.run.encode()]
+    assert (await slow.poll(old.settled(), capacity=0)).refused == [old.run.encode()]
+    assert await raw.command("SMEMBERS", raw.keys.waiting("job")) == [old.run.encode()]
+    await check(raw.store)
+
+
+async def test_of_many_leases_that_end_at_once_none_is_passed_over_by_the_next_instance_of_its_job(raw: Raw) -> None:
+    now = await raw.freeze()
+    await raw.shard.schedule([row(f"job-{number}", at=now) for number in range(200)])
+    await raw.shard.schedule([periodic("periodic", now, now + 1000)])
+    slow = raw.worker("slow")
+    held = {claim.run: claim for claim in await slow.claim(capacity=300)}
+    old = held[f"periodic@{now}"]
+    await slow.poll(capacity=0, following=["periodic", 0, now + 1000, now + HOUR])
+    await raw.freeze(LIMITS.lease_ms)
+    runs = [claim.run for claim in await raw.worker("other").claim(capacity=1)]
+    assert runs == [f"periodic@{now + 1000}"]
+    assert (await slow.poll(held=[old], capacity=0)).lost == [old.run.encode()]
+    await check(raw.store)
+
+
+async def test_another_attempt_of_a_one_shot_job_waits_while_its_manual_run_takes_the_only_place(raw: Raw) -> None:
+    await raw.freeze()
+    await raw.shard.schedule([row("job")])
+    worker = raw.worker("w")
+    first = await worker.one()
+    manual = await raw.shard.run("job")
+    await raw.freeze(1)
+    await raw.expire("job")
+    assert [claim.run for claim in await worker.claim()] == [manual]
+    now = await raw.freeze(1000)
+    assert await worker.claim(held=[first]) == []
+    assert await raw.due() == {"job": now + 1000}
+    held = await raw.run(manual)
+    await worker.poll([manual, int(held["fence"]), "done", now, 1, 0, 0, "task", False, 0, False, False, 0], capacity=0)
+    await raw.freeze(1000)
+    again = await worker.one()
+    assert (again.run, again.attempt, again.fire_ms) == ("job", 2, first.fire_ms)
+
+
+async def test_a_one_shot_job_that_is_resumed_is_skipped_while_its_manual_run_takes_the_only_place(raw: Raw) -> None:
+    now = await raw.freeze()
+    await raw.shard.schedule([row("job", delay=None)])
+    manual = await raw.shard.run("job")
+    await raw.shard.modify("job", 0, {"kind": "resumed", "when": [now + 1, -1]})
+    worker = raw.worker("w")
+    assert [claim.run for claim in await worker.claim()] == [manual]
+    await raw.freeze(1)
+    assert await worker.claim() == []
+    assert ("skipped", "job", "max_instances") in await raw.events()
+
+
+async def test_a_job_that_became_periodic_while_it_runs_has_no_second_instance(raw: Raw) -> None:
+    now = await raw.freeze()
+    await raw.shard.schedule([row("job")])
+    worker = raw.worker("w")
+    claim = await worker.one()
+    await raw.shard.schedule([periodic("job", now + 1000, now + 2000, "replace")])
+    await raw.freeze(1000)
+    assert await worker.claim(held=[claim]) == []
+    assert ("skipped", "job", "max_instances") in await raw.events()
+
+
 async def test_a_modification_during_a_plan_does_not_delay_the_fire(raw: Raw) -> None:
     now = await raw.freeze()
     await raw.shard.schedule([periodic("job", now, None)])
