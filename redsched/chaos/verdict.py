@@ -259,11 +259,13 @@ class _Job:
     def _instances(self) -> None:
         spans: list[tuple[float, int]] = []
         # By token: the fires of a batch are one claim, and what is told names the first of them that was not settled.
-        lost = {
-            one.token: self.clock.at(self.told.lost[one.fire_ms, one.attempt].at.timestamp() * 1000)
-            for one in self.executions
-            if (one.fire_ms, one.attempt) in self.told.lost
-        }
+        # Each later claim that is lost may name a later one, which the first had begun as well.
+        lost: dict[int, float] = {}
+        for one in self.executions:
+            told = self.told.lost.get((one.fire_ms, one.attempt))
+            if told is not None:
+                ended = self.clock.at(told.at.timestamp() * 1000)
+                lost[one.token] = min(ended, lost.get(one.token, ended))
         over = max((one.end or one.start for one in self.evidence.executions), default=0.0)
         for one in self.executions:
             end = one.end if one.end is not None else self.evidence.killed.get(one.pid, over)

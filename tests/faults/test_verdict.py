@@ -238,6 +238,18 @@ def test_more_at_once_than_max_instances_is_noticed_until_the_lease_of_the_first
     assert blamed(verdict(only_once, runs, dead)) == {}, "it was stopped, and its lease ended"
 
 
+def test_of_a_batch_that_was_lost_twice_the_first_loss_ends_the_first_claim() -> None:
+    runs = [
+        run("job", 2.0, start=3.1, took=0.1, token=1),
+        run("job", 3.0, start=3.2, took=3.0, token=1),
+        run("job", 2.0, start=4.5, took=0.5, token=2, attempt=2),
+        run("job", 3.0, start=5.0, took=0.6, token=2),
+        run("job", 3.0, start=8.0, token=3, attempt=2),
+    ]
+    told = [event("recovered", "job", 4.4, 2.0, attempt=1), event("recovered", "job", 7.5, 3.0, attempt=1)]
+    assert blamed(verdict(periodic(2, coalesce=False), runs, told)) == {}
+
+
 def test_recovery_is_measured_from_the_fault_that_hit_the_worker() -> None:
     runs = [run("job", 1.005, word="start", end=None), run("job", 1.005, start=4.0, attempt=2)]
     told = [event("recovered", "job", 3.5, 1.005, attempt=1, error="w1")]

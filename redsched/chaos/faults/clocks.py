@@ -47,6 +47,7 @@ class _Faked(Fault):
 
 class _WorkerClock(_Faked):
     shift: ClassVar[str]
+    slower: ClassVar[float] = 3.0  # libfaketime wraps locks and polls as well: most of a worker's CPU
     recovers_in_s: ClassVar[float | None] = LEASE_S + 1
 
     def place_layout(self, folder: Path) -> Layout:
