@@ -107,8 +107,8 @@ elseif when then
     call('HDEL', key, 'fire_ms', 'attempt', 'recoveries') -- a new fire, not another attempt of the old one
   end
   local periodic = call('HEXISTS', key, 'periodic') == 1
-  if not periodic and call('EXISTS', prefix .. 'live:' .. id) == 1 then
-    call('HSET', key, 'beside', 1)
+  if not periodic and call('EXISTS', prefix .. 'live:' .. id, prefix .. 'waiting:' .. id) > 0 then
+    call('HSET', key, 'beside', 1, 'has_runs', 1)
   end
   if periodic or job.fence then
     call('HSET', key, 'next_ms', when[1])

@@ -11,7 +11,7 @@
 --         owner       str    process that alone can run the jobs of its local queue; '' = none
 --         jobs        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
--- Derives job due tag live idle wake requests
+-- Derives job due tag live waiting idle wake requests
 -- Reply   OK now_us statuses | CONFLICT ids | CLOCK now_us
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(jobs * log N)
@@ -110,7 +110,7 @@ local function store(row)
     fields[#fields + 1] = 'next_ms' -- says that the job has a future beyond the run that goes on
     fields[#fields + 1] = at_ms
   end
-  if mode ~= 'new' and call('EXISTS', prefix .. 'live:' .. id) == 1 then
+  if mode ~= 'new' and call('EXISTS', prefix .. 'live:' .. id, prefix .. 'waiting:' .. id) > 0 then
     fields[#fields + 1] = 'has_runs'
     fields[#fields + 1] = 1
     fields[#fields + 1] = 'beside' -- runs of an earlier job of this id go on: they count for max_instances

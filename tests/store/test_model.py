@@ -141,7 +141,10 @@ class Scheduler(RuleBasedStateMachine):
         if job_id in self.expected:
             self.do(self._try(self.raw.shard.run(job_id)))
 
-    @rule(job_id=ids, what=st.sampled_from(["resume", "reschedule", "record", "queue", "tags", "pause"]))
+    @rule(
+        job_id=ids,
+        what=st.sampled_from(["resume", "reschedule", "record", "queue", "tags", "pause", "once", "periodic"]),
+    )
     def modify(self, job_id: str, what: str) -> None:
         if job_id not in self.expected:
             return
@@ -154,6 +157,10 @@ class Scheduler(RuleBasedStateMachine):
             change = {"kind": "resumed", "when": again if "periodic" in fields else "saved"}
         elif what == "reschedule":
             change["when"] = again
+        elif what == "once":
+            change |= {"when": [self.now + 100, 0], "unset": ["periodic"]}
+        elif what == "periodic":
+            change |= {"when": again, "set": ["periodic", 1]}
         elif what == "record":
             change["record"] = b"changed"
         elif what == "queue":
@@ -163,7 +170,9 @@ class Scheduler(RuleBasedStateMachine):
         else:
             change["when"] = "pause"
         if self.do(self._try(self.raw.shard.modify(job_id, int(fields.get("version", 0)), change))):
-            self.generation[job_id] += what in ("resume", "reschedule")
+            self.generation[job_id] += what in ("resume", "reschedule", "once", "periodic")
+            if what in ("once", "periodic"):
+                self.expected[job_id] = what
 
     @rule()
     def requeue(self) -> None:

@@ -453,6 +453,37 @@ async def test_a_one_shot_job_that_is_resumed_is_skipped_while_its_manual_run_ta
     assert ("skipped", "job", "max_instances") in await raw.events()
 
 
+async def test_a_job_that_became_one_shot_while_a_run_of_it_waits_for_a_retry_has_no_second_instance(raw: Raw) -> None:
+    now = await raw.freeze()
+    await raw.shard.schedule([periodic("job", now, now + HOUR)])
+    worker = raw.worker("w")
+    claim = await worker.one()
+    await worker.poll(claim.settled("retry", delay_ms=0), capacity=0)
+    await raw.shard.schedule([row("job", "replace", delay=1)])
+    again = await worker.one()
+    assert again.run == claim.run
+    await raw.freeze(1)
+    assert await worker.claim(held=[again]) == []
+    assert ("skipped", "job", "max_instances") in await raw.events()
+    await worker.poll(again.settled(), capacity=0)
+    assert await raw.job("job") == {}
+
+
+async def test_a_job_that_was_rescheduled_to_one_instant_is_there_until_its_earlier_runs_have_ended(raw: Raw) -> None:
+    now = await raw.freeze()
+    await raw.shard.schedule([periodic("job", now, now + HOUR, fields=["max_instances", 2])])
+    worker = raw.worker("w")
+    earlier = await worker.one()
+    await raw.shard.modify("job", 0, {"kind": "modified", "unset": ["periodic"], "when": [now + 1, -1]})
+    await raw.freeze(1)
+    own = await worker.one()
+    await worker.poll(own.settled(), earlier.settled("retry", delay_ms=0), capacity=0)
+    again = await worker.one()
+    assert (again.run, again.attempt) == (earlier.run, 2)
+    await worker.poll(again.settled(), capacity=0)
+    assert await raw.job("job") == {}
+
+
 async def test_a_job_that_became_periodic_while_it_runs_has_no_second_instance(raw: Raw) -> None:
     now = await raw.freeze()
     await raw.shard.schedule([row("job")])
