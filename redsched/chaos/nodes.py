@@ -47,6 +47,10 @@ def _says(server: LocalServer, text: str, *command: Any) -> bool:
     return False
 
 
+def _leads(server: LocalServer) -> bool:
+    return _says(server, "role:master", "INFO", "replication")
+
+
 def _follows(replica: LocalServer) -> bool:
     return _says(replica, "master_link_status:up", "INFO", "replication")
 
@@ -114,19 +118,24 @@ class ClusterServers:
         )
 
     def fail_over(self, number: int, *, kill: bool) -> None:
-        """A replica takes the place of its primary: as planned, or since that gets SIGKILL. Ends when the old primary
-        follows the new one."""
+        """A replica takes the place of its primary: as planned, or since that gets SIGKILL. Ends when one of the two
+        follows the other: on a busy machine the cluster may take the new primary for dead, and put back the old one."""
         old, new = self.primaries[number], self.replicas[number]
         if kill:
             old.kill()
         else:
             ask(new, "CLUSTER", "FAILOVER")
-        wait_until(lambda: _says(new, "role:master", "INFO", "replication"), WELL_S, "the replica is the primary")
+        wait_until(lambda: _leads(new), WELL_S, "the replica is the primary")
         if kill:
             old.start()
-        self.primaries[number], self.replicas[number] = new, old
-        wait_until(lambda: _follows(old), WELL_S, "the old primary follows")
+        wait_until(lambda: self._is_pair(new, old) or self._is_pair(old, new), WELL_S, "one follows the other")
+        if self._is_pair(new, old):
+            self.primaries[number], self.replicas[number] = new, old
         wait_until(lambda: all(map(self.is_well, self.nodes)), WELL_S, "the cluster is well")
+
+    @staticmethod
+    def _is_pair(primary: LocalServer, replica: LocalServer) -> bool:
+        return _leads(primary) and _follows(replica)
 
     def move(self, slot: int, target: LocalServer, pause: float = 0.0) -> int:
         """Move a slot, as `redis-cli --cluster reshard` does. Returns how many keys went.
@@ -187,7 +196,7 @@ class SentinelServers:
             for _ in range(3):
                 self.sentinels.append(Sentinel(self.primary.port, binary))
             self.url = "redis+sentinel://" + ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels) + "/jobs"
-            wait_until(self._is_well, WELL_S, "the sentinels know each other and the replica")
+            wait_until(lambda: self._is_pair(self.primary, self.replica), WELL_S, "the sentinels know all")
         except BaseException:
             self.close()
             raise
@@ -198,18 +207,20 @@ class SentinelServers:
         self.servers.append(LocalServer("--repl-diskless-sync-delay", "0", *safe, *args, binary=binary, aof="everysec"))
         return self.servers[-1]
 
-    def _is_well(self) -> bool:
-        well = "status=ok,address=127.0.0.1:%d,slaves=1,sentinels=3" % self.primary.port  # noqa: UP031
-        return all(_says(one, well, "INFO", "sentinel") for one in self.sentinels) and _follows(self.replica)
+    def _is_pair(self, primary: LocalServer, replica: LocalServer) -> bool:
+        well = "status=ok,address=127.0.0.1:%d,slaves=1,sentinels=3" % primary.port  # noqa: UP031
+        return all(_says(one, well, "INFO", "sentinel") for one in self.sentinels) and _follows(replica)
 
     def fail_over(self) -> None:
-        """The primary gets SIGKILL, and comes back as a replica of the one that the sentinels put in its place."""
+        """The primary gets SIGKILL, and comes back as a replica of the one that the sentinels put in its place. If that
+        takes them too long, they give it up, and the old primary is the primary again."""
         old, new = self.primary, self.replica
         old.kill()
-        wait_until(lambda: _says(new, "role:master", "INFO", "replication"), WELL_S, "the replica is the primary")
+        wait_until(lambda: _leads(new), WELL_S, "the replica is the primary")
         old.start()
-        self.primary, self.replica = new, old
-        wait_until(self._is_well, WELL_S, "the sentinels know who is the primary now")
+        wait_until(lambda: self._is_pair(new, old) or self._is_pair(old, new), WELL_S, "the sentinels know the primary")
+        if self._is_pair(new, old):
+            self.primary, self.replica = new, old
 
     def close(self) -> None:
         """Kill all."""

@@ -20,10 +20,10 @@ FAKETIME = "libfaketime (Debian and Ubuntu: apt install faketime)"
 
 @cache
 def _library() -> str | None:
-    """libfaketime, for programs with threads."""
+    """libfaketime; not its MT form, which takes a lock for each look at a clock: most of a worker's CPU went there."""
     places = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime", "/opt/homebrew/lib/faketime")
     for place in places:
-        for name in ("libfaketimeMT.so.1", "libfaketimeMT.so", "libfaketime.1.dylib"):
+        for name in ("libfaketime.so.1", "libfaketime.so", "libfaketime.1.dylib"):
             found = sorted(Path("/").glob(f"{place[1:]}/{name}"))
             if found:
                 return str(found[0])
@@ -47,7 +47,7 @@ class _Faked(Fault):
 
 class _WorkerClock(_Faked):
     shift: ClassVar[str]
-    slower: ClassVar[float] = 3.0  # libfaketime wraps locks and polls as well: most of a worker's CPU
+    slower: ClassVar[float] = 3.0  # libfaketime stands in the way of each look at a clock and each poll
     recovers_in_s: ClassVar[float | None] = LEASE_S + 1
 
     def place_layout(self, folder: Path) -> Layout:
