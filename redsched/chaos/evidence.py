@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from redsched import Event
 from redsched.chaos.clock import Clock
 from redsched.chaos.ledger import Execution
-from redsched.chaos.place import Moment
+from redsched.chaos.place import LEASE_S, Moment
 from redsched.chaos.wishes import Wish
 
 __all__ = ["COLUMNS", "Evidence", "Told", "Verdict", "fire_ms_of", "percentile", "recoveries"]
@@ -131,26 +132,50 @@ def percentile(values: Sequence[float], share: float) -> float:
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
+def _holds_until(one: Execution, killed: Mapping[int, float]) -> float:
+    """How long an execution holds a place of max_instances, at most."""
+    return one.end if one.end is not None else killed.get(one.pid, math.inf) + LEASE_S
+
+
 def recoveries(evidence: Evidence, *, in_children: bool = False) -> list[float]:
     """From each fault to the start of each run that it hit, in another process or again.
+
+    What is hit once more before that counts from then on; what waits for a place of max_instances does not count.
 
     Args:
         in_children: of those that child processes do, or of all others.
     """
-    theirs = {wish.id for wish in evidence.wishes if wish.in_child}
+    theirs = {wish.id: wish for wish in evidence.wishes if wish.in_child == in_children}
     starts: dict[tuple[str, int], list[Execution]] = defaultdict(list)
+    of_job: dict[str, list[Execution]] = defaultdict(list)
     for one in evidence.executions:
-        if (one.job_id in theirs) == in_children:
+        if one.job_id in theirs:
             starts[one.job_id, one.fire_ms].append(one)
-    found: list[float] = []
+            of_job[one.job_id].append(one)
+    lost: dict[tuple[str, int], list[Event]] = defaultdict(list)
     for event in evidence.events:
-        if event.kind != "recovered":
-            continue
-        after = [one for one in starts.get((event.job_id, fire_ms_of(event)), ()) if one.attempt > (event.attempt or 0)]
-        if after:
-            first = min(after, key=lambda one: one.attempt)
+        if event.kind == "recovered":
+            lost[event.job_id, fire_ms_of(event)].append(event)
+    found: list[float] = []
+    for run, losses in lost.items():
+        begun: dict[int, Event] = {}
+        for event in sorted(losses, key=lambda event: event.attempt or 0):
+            after = [one for one in starts.get(run, ()) if one.attempt > (event.attempt or 0)]
+            if after:
+                begun[min(one.attempt for one in after)] = event
+        for attempt, event in begun.items():
+            first = next(one for one in starts[run] if one.attempt == attempt)
             hit = [m.at for m in evidence.moments if m.worker in (None, event.error) and m.at <= first.start]
-            if hit:
+            told = evidence.clock.at(event.at.timestamp() * 1000)
+            beside = [
+                one
+                for one in of_job[first.job_id]
+                if one.token != first.token
+                and one.fire_ms != first.fire_ms
+                and one.start < first.start
+                and _holds_until(one, evidence.killed) > told
+            ]
+            if hit and len(beside) < theirs[first.job_id].max_instances:
                 found.append(first.start - max(hit))
     for moment in evidence.moments:
         if moment.began is None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from redsched import BackgroundTaskScheduler
-from redsched.chaos import faults
+from redsched.chaos import faults, ledger
 from redsched.chaos.cell import Outcome, run_fault
 from redsched.chaos.faults import ALL, Fault, clocks
 from redsched.chaos.fleet import FleetError
@@ -75,6 +76,30 @@ def test_a_wrong_clock_is_wrong() -> None:
         return int(subprocess.run(["date", "+%s"], env={**os.environ, **made}, capture_output=True, check=True).stdout)
 
     assert 7190 < now("+1h") - now("-1h") < 7210
+
+
+@pytest.mark.skipif(clocks._library() is None, reason="libfaketime is not installed")
+@pytest.mark.parametrize("shift", ["+1h", "-1h"])
+def test_under_a_wrong_clock_threads_sleep_and_the_ledger_has_the_right_one(tmp_path: Path, shift: str) -> None:
+    code = """if True:
+        import sys, threading, time
+        from redsched.chaos.ledger import Ledger
+        written = Ledger(sys.argv[1])
+        def work():
+            time.sleep(0.01)
+            written.write("start", "job", 1, 1, 1)
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join(5) for thread in threads]
+    """
+    path = tmp_path / "ledger"
+    began = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-c", code, path], env={**os.environ, **clocks._environment(FAKETIME=shift)}, check=True
+    )  # fmt: skip
+    lines = ledger.read(path)
+    assert len(lines) == 3
+    assert all(began <= line.at <= time.monotonic() for line in lines)
 
 
 def test_a_fault_is_in_the_matrix_once() -> None:

@@ -257,6 +257,28 @@ def test_recovery_is_measured_from_the_fault_that_hit_the_worker() -> None:
     assert verdict(wish(), runs, told, moments=moments).recoveries == [2.5]
 
 
+def test_what_is_hit_again_before_it_starts_recovers_from_the_second_fault() -> None:
+    runs = [run("job", 1.005, word="start", end=None), run("job", 1.005, start=6.0, attempt=3)]
+    told = [
+        event("recovered", "job", 3.5, 1.005, attempt=1, error="w1"),
+        event("recovered", "job", 5.5, 1.005, attempt=2, error="w2"),
+    ]
+    moments = [Moment(1.5, "w1"), Moment(3.75, "w2")]
+    assert verdict(wish(), runs, told, moments=moments).recoveries == [2.25]
+
+
+def test_waiting_for_a_place_of_max_instances_is_no_part_of_a_recovery() -> None:
+    runs = [
+        run("job", 2.0, word="start", end=None, pid=7),
+        run("job", 3.0, start=4.4, took=1.5),
+        run("job", 2.0, start=6.0, attempt=2),
+    ]
+    told = [event("recovered", "job", 4.4, 2.0, attempt=1, error="w1")]
+    known = {"moments": [Moment(2.5, "w1")], "killed": {7: 2.5}}
+    assert verdict(periodic(2), runs, told, **known).recoveries == []
+    assert verdict(periodic(2, max_instances=2), runs, told, **known).recoveries == [3.5]
+
+
 def test_after_an_outage_recovery_is_measured_from_its_end() -> None:
     delayed = wish("at")
     delayed.run_ms = T0 + 5000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import sys
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from redsched.chaos.faults.base import Fault, Unavailable
+from redsched.chaos.ledger import CLOCK_GETTIME
 from redsched.chaos.place import LEASE_S, Layout, Place
 
 __all__ = ["RedisClockBack", "WorkerClockAhead", "WorkerClockBehind"]
@@ -20,7 +22,7 @@ FAKETIME = "libfaketime (Debian and Ubuntu: apt install faketime)"
 
 @cache
 def _library() -> str | None:
-    """libfaketime; not its MT form, which takes a lock for each look at a clock: most of a worker's CPU went there."""
+    """libfaketime; not its MT form, which takes a lock for each look at a clock."""
     places = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime", "/opt/homebrew/lib/faketime")
     for place in places:
         for name in ("libfaketime.so.1", "libfaketime.so", "libfaketime.1.dylib"):
@@ -34,8 +36,7 @@ def _environment(**more: str) -> dict[str, str]:
     library = _library()
     if library is None:
         raise Unavailable(f"needs {FAKETIME}")
-    # The monotonic clock stays true: nothing but a wall clock can be set.
-    return {"LD_PRELOAD": library, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", **more}
+    return {"LD_PRELOAD": library, **more}
 
 
 class _Faked(Fault):
@@ -47,11 +48,18 @@ class _Faked(Fault):
 
 class _WorkerClock(_Faked):
     shift: ClassVar[str]
-    slower: ClassVar[float] = 3.0  # libfaketime stands in the way of each look at a clock and each poll
+    slower: ClassVar[float] = 2.0  # libfaketime stands in the way of each look at a clock and each poll
     recovers_in_s: ClassVar[float | None] = LEASE_S + 1
+
+    def check(self) -> None:
+        super().check()
+        if platform.machine() not in CLOCK_GETTIME:
+            raise Unavailable("needs Linux on x86-64 or arm64: the ledger asks the kernel past libfaketime")
 
     def place_layout(self, folder: Path) -> Layout:
         del folder
+        # The monotonic clock is another one as well, and runs on: with one that libfaketime leaves alone, it counts the
+        # absolute limits of waits wrong. `time.sleep` fails then, and threads that wait for the interpreter spin.
         wrong = _environment(FAKETIME=self.shift)
         return replace(self.layout, worker_environments=(wrong, {}))
 
@@ -93,6 +101,8 @@ class RedisClockBack(_Faked):
         self._file = folder / "clock"
         self._file.write_text("+0")
         clock = _environment(FAKETIME_TIMESTAMP_FILE=str(self._file), FAKETIME_NO_CACHE="1")
+        # Redis' monotonic clock stays true: nothing but a wall clock can be set.
+        clock |= {"DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         if sys.platform == "linux":
             # jemalloc asks for the time while it starts, before libfaketime is ready: libc's malloc goes before it.
             clock["LD_PRELOAD"] += ":libc.so.6"
