@@ -158,12 +158,13 @@ def recoveries(evidence: Evidence, *, in_children: bool = False) -> list[float]:
             lost[event.job_id, fire_ms_of(event)].append(event)
     found: list[float] = []
     for run, losses in lost.items():
-        begun: dict[int, Event] = {}
+        last_loss: dict[int, Event] = {}
+        """Attempt that began -> what hit the run last before it."""
         for event in sorted(losses, key=lambda event: event.attempt or 0):
-            after = [one for one in starts.get(run, ()) if one.attempt > (event.attempt or 0)]
+            after = [one.attempt for one in starts.get(run, ()) if one.attempt > (event.attempt or 0)]
             if after:
-                begun[min(one.attempt for one in after)] = event
-        for attempt, event in begun.items():
+                last_loss[min(after)] = event
+        for attempt, event in last_loss.items():
             first = next(one for one in starts[run] if one.attempt == attempt)
             hit = [m.at for m in evidence.moments if m.worker in (None, event.error) and m.at <= first.start]
             told = evidence.clock.at(event.at.timestamp() * 1000)
