@@ -63,6 +63,8 @@ async def test_following_shows_the_past_then_what_happens_until_ctrl_c(redsched_
         "--url", scheduler.redis_url, "--prefix", scheduler.prefix,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A shell lets what it starts in the background ignore SIGINT: these tests, and so what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     try:
