@@ -26,6 +26,7 @@ class SentinelFailover(Fault):
         "(`min-replicas-to-write 1`)."
     )
     layout: ClassVar[Layout] = Layout(kind="sentinel")
+    in_short: ClassVar[bool] = False
     at_least_s: ClassVar[float] = 25.0
     slower: ClassVar[float] = 2.0  # for half of the time there is no primary that takes writes
     cannot_keep: ClassVar[Mapping[str, str]] = ASYNCHRONOUS
