@@ -158,16 +158,18 @@ def recoveries(evidence: Evidence, *, in_children: bool = False) -> list[float]:
             lost[event.job_id, fire_ms_of(event)].append(event)
     found: list[float] = []
     for run, losses in lost.items():
-        last_loss: dict[int, Event] = {}
-        """Attempt that began -> what hit the run last before it."""
-        for event in sorted(losses, key=lambda event: event.attempt or 0):
+        before: dict[int, list[Event]] = defaultdict(list)
+        """Attempt that began -> the losses since the attempt that began before it."""
+        for event in losses:
             after = [one.attempt for one in starts.get(run, ()) if one.attempt > (event.attempt or 0)]
             if after:
-                last_loss[min(after)] = event
-        for attempt, event in last_loss.items():
+                before[min(after)].append(event)
+        for attempt, events in before.items():
             first = next(one for one in starts[run] if one.attempt == attempt)
-            hit = [m.at for m in evidence.moments if m.worker in (None, event.error) and m.at <= first.start]
-            told = evidence.clock.at(event.at.timestamp() * 1000)
+            # A loss that no fault explains hides none of the time since the last fault.
+            workers = {None, *(event.error for event in events)}
+            hit = [m.at for m in evidence.moments if m.worker in workers and m.at <= first.start]
+            told = evidence.clock.at(max(event.at for event in events).timestamp() * 1000)
             beside = [
                 one
                 for one in of_job[first.job_id]

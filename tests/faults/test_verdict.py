@@ -265,6 +265,7 @@ def test_what_is_hit_again_before_it_starts_recovers_from_the_second_fault() -> 
     ]
     moments = [Moment(1.5, "w1"), Moment(3.75, "w2")]
     assert verdict(wish(), runs, told, moments=moments).recoveries == [2.25]
+    assert verdict(wish(), runs, told, moments=moments[:1]).recoveries == [4.5], "nothing was done to the second worker"
 
 
 def test_waiting_for_a_place_of_max_instances_is_no_part_of_a_recovery() -> None:
