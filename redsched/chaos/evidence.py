@@ -146,50 +146,59 @@ def recoveries(evidence: Evidence, *, in_children: bool = False) -> list[float]:
         in_children: of those that child processes do, or of all others.
     """
     theirs = {wish.id: wish for wish in evidence.wishes if wish.in_child == in_children}
-    starts: dict[tuple[str, int], list[Execution]] = defaultdict(list)
-    of_job: dict[str, list[Execution]] = defaultdict(list)
+    jobs: dict[str, dict[int, list[Execution]]] = defaultdict(lambda: defaultdict(list))
+    """Job -> fire -> its executions."""
     for one in evidence.executions:
         if one.job_id in theirs:
-            starts[one.job_id, one.fire_ms].append(one)
-            of_job[one.job_id].append(one)
-    lost: dict[tuple[str, int], list[Event]] = defaultdict(list)
+            jobs[one.job_id][one.fire_ms].append(one)
+    return _after_losses(evidence, theirs, jobs) + _after_outages(evidence, jobs)
+
+
+def _after_losses(
+    evidence: Evidence, theirs: Mapping[str, Wish], jobs: Mapping[str, Mapping[int, Sequence[Execution]]]
+) -> list[float]:
+    losses: dict[tuple[str, int, int], list[Event]] = defaultdict(list)
+    """Job, fire, attempt that began -> what was lost since the attempt that began before it."""
     for event in evidence.events:
-        if event.kind == "recovered":
-            lost[event.job_id, fire_ms_of(event)].append(event)
-    found: list[float] = []
-    for run, losses in lost.items():
-        before: dict[int, list[Event]] = defaultdict(list)
-        """Attempt that began -> the losses since the attempt that began before it."""
-        for event in losses:
-            after = [one.attempt for one in starts.get(run, ()) if one.attempt > (event.attempt or 0)]
+        if event.kind == "recovered" and event.job_id in jobs:
+            fire_ms = fire_ms_of(event)
+            after = [one.attempt for one in jobs[event.job_id].get(fire_ms, ()) if one.attempt > (event.attempt or 0)]
             if after:
-                before[min(after)].append(event)
-        for attempt, events in before.items():
-            first = next(one for one in starts[run] if one.attempt == attempt)
-            # A loss that no fault explains hides none of the time since the last fault.
-            workers = {None, *(event.error for event in events)}
-            hit = [m.at for m in evidence.moments if m.worker in workers and m.at <= first.start]
-            told = evidence.clock.at(max(event.at for event in events).timestamp() * 1000)
-            beside = [
-                one
-                for one in of_job[first.job_id]
-                if one.token != first.token
-                and one.fire_ms != first.fire_ms
-                and one.start < first.start
-                and _holds_until(one, evidence.killed) > told
-            ]
-            if hit and len(beside) < theirs[first.job_id].max_instances:
-                found.append(first.start - max(hit))
+                losses[event.job_id, fire_ms, min(after)].append(event)
+    found: list[float] = []
+    for (job_id, fire_ms, attempt), events in losses.items():
+        first = next(one for one in jobs[job_id][fire_ms] if one.attempt == attempt)
+        # A loss that no fault explains hides none of the time since the last fault.
+        workers = {None, *(event.error for event in events)}
+        hit = [m.at for m in evidence.moments if m.worker in workers and m.at <= first.start]
+        told = evidence.clock.at(max(event.at for event in events).timestamp() * 1000)
+        beside = [
+            one
+            for fire, executions in jobs[job_id].items()
+            for one in executions
+            if fire != fire_ms
+            and one.token != first.token
+            and one.start < first.start
+            and _holds_until(one, evidence.killed) > told
+        ]
+        if hit and len(beside) < theirs[job_id].max_instances:
+            found.append(first.start - max(hit))
+    return found
+
+
+def _after_outages(evidence: Evidence, jobs: Mapping[str, Mapping[int, Sequence[Execution]]]) -> list[float]:
+    found: list[float] = []
     for moment in evidence.moments:
         if moment.began is None:
             continue
         low, high = evidence.clock.latest_ms(moment.began), evidence.clock.latest_ms(moment.at)
         begun: dict[tuple[str, int], float] = {}
-        for (job_id, fire_ms), executions in starts.items():
-            first = min(executions, key=lambda one: one.start)
-            if low < fire_ms <= high and first.start > moment.at and first.attempt == 1:
-                # Fires that were due together are one claim: they run in order, and the first one counts.
-                claim = (job_id, first.token)
-                begun[claim] = min(begun.get(claim, first.start), first.start)
+        for job_id, fires in jobs.items():
+            for fire_ms, executions in fires.items():
+                first = min(executions, key=lambda one: one.start)
+                if low < fire_ms <= high and first.start > moment.at and first.attempt == 1:
+                    # Fires that were due together are one claim: they run in order, and the first one counts.
+                    claim = (job_id, first.token)
+                    begun[claim] = min(begun.get(claim, first.start), first.start)
         found += [start - moment.at for start in begun.values()]
     return found
