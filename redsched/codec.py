@@ -9,11 +9,8 @@ What is read may have been put there by anybody who can write to Redis. The scri
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from typing import Any, Literal, NoReturn, cast
 
 import msgpack
@@ -25,8 +22,9 @@ from redsched.errors import (
     UnknownKeyError,
     UntrustedRecordError,
 )
-from redsched.nesting import MAX_NESTING, is_too_deep, may_nest_deep, walk_over
+from redsched.extensions import decode_extension, encode_extension
 from redsched.sealing import LABEL_BYTES, Sealer, is_encrypted
+from redsched.untrusted import MAX_NESTING, check_shape, unpack
 
 __all__ = [
     "MAX_PAYLOAD_BYTES",
@@ -36,89 +34,58 @@ __all__ = [
     "pack_result",
     "unpack_foreign",
     "unpack_payload",
+    "unpack_progress",
     "unpack_result",
 ]
 
 RECORD_VERSION, SEALED_VERSION = 1, 2
+_UNSEALED = bytes([RECORD_VERSION])
 MAX_PAYLOAD_BYTES = 256 * 1024
 """Arguments of one job. Redis holds every pending job in memory; larger data belongs in a store of its own."""
 RECORD_OVERHEAD_BYTES = 1024 * 1024
 """By how much a record may be longer than the largest arguments: room for tags, schedule and options."""
-MAX_FOREIGN_BYTES = 16 * 1024 * 1024
+MAX_FOREIGN_BYTES = 4 * 1024 * 1024
 """Of what workers tell of themselves, and of one field of an event."""
-
-_DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL = 1, 2, 3, 4, 5, 6
-
-
-def _encode_extension(value: Any) -> msgpack.ExtType:
-    match value:
-        case datetime():
-            return msgpack.ExtType(_DATETIME, value.isoformat().encode())
-        case date():
-            return msgpack.ExtType(_DATE, value.isoformat().encode())
-        case time():
-            return msgpack.ExtType(_TIME, value.isoformat().encode())
-        case timedelta():
-            return msgpack.ExtType(_TIMEDELTA, f"{value.days},{value.seconds},{value.microseconds}".encode())
-        case uuid.UUID():
-            return msgpack.ExtType(_UUID, value.bytes)
-        case Decimal():
-            return msgpack.ExtType(_DECIMAL, str(value).encode())
-        case _:
-            raise TypeError(f"{type(value).__module__}.{type(value).__qualname__}")
-
-
-def _decode_extension(code: int, data: bytes) -> Any:
-    match code:
-        case 1:
-            return datetime.fromisoformat(data.decode())
-        case 2:
-            return date.fromisoformat(data.decode())
-        case 3:
-            return time.fromisoformat(data.decode())
-        case 4:
-            days, seconds, microseconds = map(int, data.split(b","))
-            return timedelta(days, seconds, microseconds)
-        case 5:
-            return uuid.UUID(bytes=data)
-        case 6:
-            return Decimal(data.decode())
-        case _:
-            raise EncodingError(f"unknown extension type {code} in a stored value: written by a newer redsched?")
 
 
 # One Packer for all: packing is synchronous, so no two uses overlap on one event loop; threads get their own
 # through packb. Reuse saves the construction, which costs as much as packing small arguments.
 def _pack(value: Any) -> bytes:
-    return cast("bytes", msgpack.packb(value, default=_encode_extension, use_bin_type=True))
+    return cast("bytes", msgpack.packb(value, default=encode_extension, use_bin_type=True))
 
 
-def _unpack(data: bytes, unicode_errors: str = "strict") -> Any:
-    suspect = len(data) > MAX_NESTING and may_nest_deep(data)
-    if suspect:
-        walk_over(data)
-    value = msgpack.unpackb(
-        data, raw=False, strict_map_key=False, ext_hook=_decode_extension, unicode_errors=unicode_errors
-    )
-    if suspect and is_too_deep(value):
-        raise EncodingError(f"lists and maps are nested more than {MAX_NESTING} deep", field="payload")
-    return value
+def _unpack(data: bytes, *, containers: int | None = None) -> Any:
+    return unpack(data, decode_extension, containers=containers)
+
+
+def _no_extension(code: int, data: bytes) -> NoReturn:
+    raise EncodingError(f"extension type {code} stands where redsched stores none")
 
 
 def unpack_foreign(data: bytes) -> Any:
-    """Decode what another process told of itself (heartbeat, event, progress), with odd text replaced.
+    """Decode what another process wrote of itself (heartbeat, event), with odd text replaced: plain values only.
 
     Raises:
-        EncodingError: it is no msgpack, too long, or nested too deep.
+        EncodingError: it is no msgpack, too long, nested too deep, or of values that redsched does not put there.
     """
-    if len(data) > MAX_FOREIGN_BYTES:
-        raise EncodingError(f"{len(data):,} bytes are stored where at most {MAX_FOREIGN_BYTES:,} are read")
+    _check_foreign(data)
     try:
-        return _unpack(data, "replace")
+        return unpack(data, _no_extension, unicode_errors="replace")
     except EncodingError:
         raise
     except Exception as error:
         raise EncodingError(f"what is stored cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def unpack_progress(data: bytes) -> Any:
+    """Decode what a task reported as its progress. Raises as `unpack_foreign`."""
+    _check_foreign(data)
+    return unpack_result(data)
+
+
+def _check_foreign(data: bytes) -> None:
+    if len(data) > MAX_FOREIGN_BYTES:
+        raise EncodingError(f"{len(data):,} bytes are stored where at most {MAX_FOREIGN_BYTES:,} are read")
 
 
 def _refuse(what: str, value: Any, error: Exception) -> NoReturn:
@@ -171,8 +138,7 @@ def pack_payload(args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int =
         if found := _find_unencodable(list(args), "args"):
             _refuse("args", list(args), EncodingError(found))
         _refuse("kwargs", dict(kwargs), error)
-    if may_nest_deep(payload) and is_too_deep((args, kwargs)):
-        raise EncodingError(f"the arguments are nested more than {MAX_NESTING} deep", field="args")
+    check_shape((args, kwargs), payload, "the arguments", "args", plain=3)  # the pair, the list, the map
     if len(payload) > limit:
         raise PayloadTooLargeError(
             f"the arguments take {len(payload):,} bytes encoded, above the limit of {limit:,}. "
@@ -207,8 +173,7 @@ def pack_result(value: Any, *, limit: int = MAX_PAYLOAD_BYTES) -> bytes:
         data = _pack(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         _refuse("result", value, error)
-    if may_nest_deep(data) and is_too_deep(value):
-        raise EncodingError(f"the result is nested more than {MAX_NESTING} deep", field="result")
+    check_shape(value, data, "the values of the result", "result")
     if len(data) > limit:
         raise PayloadTooLargeError(f"the result takes {len(data):,} bytes encoded, above the limit of {limit:,}.")
     return data
@@ -271,8 +236,12 @@ class Record:
             UnknownKeyError: it was sealed with a key that is not among ours.
             UntrustedRecordError: it should have a seal and has none, or one that is not true of it.
         """
+        must_be_sealed = sealer is not None and not sealer.accept_unsigned
+        if must_be_sealed and isinstance(data, bytes) and data[1:2] == _UNSEALED:
+            raise UntrustedRecordError("its record is not signed, and this process takes only what is")
         try:
-            fields = _unpack(data)  # type: ignore[arg-type]  # of a length: a TypeError
+            # The outer list of a sealed record holds nothing but bytes: what they mean is read when the seal is true.
+            fields = _unpack(data, containers=1 if must_be_sealed else None)  # type: ignore[arg-type]  # of a length: a TypeError
             version = fields[0]
         except Exception as error:
             if isinstance(data, int):
@@ -287,8 +256,6 @@ class Record:
             raise RecordVersionError(
                 f"the record has version {version!r}; this redsched reads up to {SEALED_VERSION}. Upgrade this process."
             )
-        if sealer is not None and not sealer.accept_unsigned:
-            raise UntrustedRecordError("its record is not signed, and this process takes only what is")
         if len(fields) != 5:
             raise EncodingError(f"the stored record has {len(fields)} fields instead of 5")
         return cls._checked(fields[1], fields[2], fields[3], fields[4])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from redsched.codec import unpack_foreign, unpack_payload
+from redsched.codec import unpack_payload, unpack_progress
 from redsched.errors import RedschedError
 from redsched.ids import job_of
 from redsched.job import Job
@@ -90,7 +90,7 @@ def _view_of(stored: StoredJob, sealer: Sealer | None) -> JobView:
         running=running,
         waiting=stored.waiting,
         attempt=_int(fields.get("attempt")) + ("fence" in fields),
-        progress=unpack_foreign(progress) if progress else None,
+        progress=unpack_progress(progress) if progress else None,
         reason=_reason(stored),
         error=error,
         version=_int(fields.get("version")),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
-from collections.abc import AsyncIterator
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
 from typing import Any
 
 import msgpack
 import pytest
 
-from redsched import BackgroundTaskScheduler, EncodingError, StoreReplyError
+from redsched import BackgroundTaskScheduler, EncodingError, PayloadSecurity, StoreReplyError, UntrustedRecordError
 from redsched.codec import (
     MAX_FOREIGN_BYTES,
     Record,
@@ -17,12 +22,15 @@ from redsched.codec import (
     pack_result,
     unpack_foreign,
     unpack_payload,
+    unpack_progress,
     unpack_result,
 )
-from redsched.nesting import MAX_NESTING
+from redsched.extensions import MAX_DIGITS
+from redsched.sealing import Sealer
 from redsched.store import link as link_module
 from redsched.store.transitions import Shard
 from redsched.testing import Kit
+from redsched.untrusted import MAX_CONTAINERS, MAX_NESTING
 
 ran: list[Any] = []
 
@@ -98,6 +106,63 @@ def test_hostile_bytes_are_refused_without_memory_for_what_they_claim(data: byte
         with pytest.raises(EncodingError):
             decode(data)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def seconds(decode: Callable[[bytes], Any], data: bytes) -> float:
+    started = time.process_time()
+    with contextlib.suppress(EncodingError):
+        decode(data)
+    return time.process_time() - started
+
+
+def colliding(count: int) -> bytes:
+    """A map whose keys are UUIDs of one hash."""
+    prime = sys.hash_info.modulus
+    keys = [(7 + n * prime).to_bytes(16, "big") for n in range(count)]
+    return b"\xdf" + count.to_bytes(4, "big") + b"".join(b"\xd8\x05" + key + b"\xc0" for key in keys)
+
+
+@pytest.mark.parametrize("decode", [unpack_payload, unpack_result, unpack_foreign, unpack_progress, Record.unpack])
+def test_keys_whose_hashes_collide_are_refused_before_they_are_hashed(decode: Callable[[bytes], Any]) -> None:
+    assert hash(uuid.UUID(int=7)) == hash(uuid.UUID(int=7 + sys.hash_info.modulus)), "the attack that is meant"
+    for data in (colliding(16_000), b"\x92" + colliding(16_000) + b"\x80"):
+        assert seconds(decode, data) < 1  # 16,000 take more than ten when each is compared with all before it
+        with pytest.raises(EncodingError):
+            decode(data)
+
+
+@pytest.mark.parametrize("one", [b"\x80", b"\x90", b"\x91\xc0", b"\x81\xc0\xc0"], ids=["{}", "[]", "[None]", "{None}"])
+@pytest.mark.parametrize("decode", [unpack_payload, unpack_result, unpack_foreign, unpack_progress, Record.unpack])
+def test_the_lists_and_maps_of_one_value_have_a_bound(decode: Callable[[bytes], Any], one: bytes) -> None:
+    count = MAX_FOREIGN_BYTES // len(one) - 5
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(EncodingError):
+        decode(b"\xdd" + count.to_bytes(4, "big") + one * count)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB; four million maps take 250,000
+
+
+def test_as_many_lists_and_maps_as_may_be_stored_can_be_read() -> None:
+    most = [[] for _ in range(MAX_CONTAINERS - 4)]
+    assert unpack_payload(pack_payload([most], {})) == ([most], {})
+    with pytest.raises(EncodingError, match=f"more than {MAX_CONTAINERS:,} lists and maps"):
+        pack_payload([[*most, [], []]], {}, limit=10_000_000)
+
+
+def test_a_decimal_may_have_as_many_digits_as_are_read() -> None:
+    assert unpack_result(pack_result(Decimal("9" * MAX_DIGITS))) == Decimal("9" * MAX_DIGITS)
+    with pytest.raises(EncodingError, match="digits"):
+        pack_result(Decimal("9" * (MAX_DIGITS + 1)))
+
+
+def test_the_seal_is_opened_before_what_it_seals_is_decoded() -> None:
+    sealer = Sealer(PayloadSecurity(["k" * 32]), "shop")
+    forged = msgpack.packb((2, b"s" + sealer.label[1:] + b"x" * 32, colliding(16_000), colliding(16_000)))
+    with pytest.raises(UntrustedRecordError):
+        Record.unpack(forged, "job", sealer)
+    with pytest.raises(UntrustedRecordError):
+        Record.unpack(msgpack.packb((1, "task", None, b"", {"a": [1]})), "job", sealer)
+    with pytest.raises(EncodingError):  # the outer list holds nothing but bytes
+        Record.unpack(b"\x94\x02" + b"\x90" * 3, "job", sealer)
 
 
 def test_what_others_tell_has_a_length() -> None:
