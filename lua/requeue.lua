@@ -7,10 +7,10 @@
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
 --         confirmed   int    nobody waits for replies to this client's requests below this number
---         ids         bytes  msgpack list of run ids
+--         ids         bytes  msgpack list of run ids; <job id>@<fire ms> names a one-shot job's run as well
 --         events_max  int    entries of the stream
 -- Derives job run waiting due idle wake requests
--- Reply   OK now_us requeued; the ids that were dead
+-- Reply   OK now_us requeued; the ids that were dead, as they were given
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(runs * log N)
 --- @include clock
@@ -22,8 +22,15 @@ if first_reply then
   return first_reply
 end
 local requeued = {}
-for _, run_id in ipairs(cmsgpack.unpack(ids)) do
-  local own = job_of(run_id)
+for _, given in ipairs(cmsgpack.unpack(ids)) do
+  local run_id, own = given, job_of(given)
+  if own and call('EXISTS', run_key(run_id)) == 0 then
+    -- So was the only run of a one-shot job called in its context: such ids may be kept somewhere.
+    local fire_ms = call('HGET', job_key(own), 'fire_ms')
+    if fire_ms and run_id == own .. '@' .. fire_ms then
+      run_id, own = own, nil
+    end
+  end
   local key = own and run_key(run_id) or job_key(run_id)
   local run = to_table(call('HGETALL', key))
   if run.state == 'dead' then
@@ -38,7 +45,7 @@ for _, run_id in ipairs(cmsgpack.unpack(ids)) do
     call('ZADD', due_key(run.queue), now_ms, run_id)
     wake(run.queue or 'default', now_ms)
     event('requeued', own or run_id, 'manual', run.fire_ms, run.fire_ms, 1)
-    requeued[#requeued + 1] = run_id
+    requeued[#requeued + 1] = given
   end
 end
 publish(client, {})

@@ -14,7 +14,7 @@ import anyio
 
 from redsched.codec import unpack_foreign as _unpack
 from redsched.errors import StoreError, StoreReplyError
-from redsched.ids import job_of
+from redsched.ids import job_of, parse_run_id, run_id_of
 from redsched.model import Event, Reason
 from redsched.schedules import MAX_MS
 from redsched.store.clock import from_ms
@@ -45,11 +45,14 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
     by = fields[b"by"].decode(errors="replace")
     refused = set(_unpack(fields[b"refused"])) if b"refused" in fields else set[str]()
     for row in _unpack(fields[b"settled"]) if b"settled" in fields else ():
-        run_id, _, verb, fire_ms, attempt, late_ms, duration_ms, task, reason, _, error, *_ = row
+        run_id, _, verb, fire_ms, attempt, late_ms, duration_ms, task, reason, _, error, *rest = row
         if run_id not in refused:
+            job_id = job_of(run_id)
             yield Event(
                 kind=verb,
-                job_id=job_of(run_id),
+                job_id=job_id,
+                # With fires of a batch left, this is the run of one fire of it.
+                run_id=run_id_of(job_id, fire_ms) if rest and rest[0] else run_id,
                 at=at,
                 reason=_reason(reason),
                 fire_time=_instant(fire_ms),
@@ -79,9 +82,9 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
     for job_id in _unpack(fields[b"scheduled"]) if b"scheduled" in fields else ():
         yield Event(kind="scheduled", job_id=job_id, at=at, worker=None, stream_id=stream_id)
     for run_id in _unpack(fields[b"claimed"]) if b"claimed" in fields else ():
-        job_id = job_of(run_id)
-        fire = _instant(int(run_id[len(job_id) + 1 :])) if job_id != run_id else None
-        yield Event(kind="claimed", job_id=job_id, at=at, fire_time=fire, worker=by, stream_id=stream_id)
+        job_id, fire_ms = parse_run_id(run_id)
+        fire = None if fire_ms is None else _instant(fire_ms)
+        yield Event(kind="claimed", job_id=job_id, run_id=run_id, at=at, fire_time=fire, worker=by, stream_id=stream_id)
 
 
 def _decode_entries(entries: Sequence[Any]) -> Iterator[Event]:

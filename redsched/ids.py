@@ -1,6 +1,9 @@
 """Identifiers: 16 characters, sortable by time, from an alphabet that is safe in keys, shells and URLs.
 
 16 characters instead of a UUID's 36 save about 40 bytes of Redis memory for each pending job.
+
+A run has one id, wherever it is named. The only run of a one-shot job has the id of its job. Each run of a periodic
+job, and each run beside a schedule (`run_now`), is `<job id>@<ms since the epoch>`. A job's id never ends like that.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 
-__all__ = ["job_of", "new_id"]
+__all__ = ["job_of", "new_id", "parse_run_id", "run_id_of"]
 
 _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # sorted as ASCII sorts it
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
@@ -49,7 +52,19 @@ def new_id() -> str:
     return f"{_last[1]}{_TRIPLES[bits & 262143]}{_TRIPLES[(bits >> 18) & 262143]}{_TRIPLES[bits >> 36]}"
 
 
+def run_id_of(job_id: str, fire_ms: int) -> str:
+    """The id of a run that is not its job's only one."""
+    return f"{job_id}@{fire_ms}"
+
+
+def parse_run_id(run_id: str) -> tuple[str, int | None]:
+    """The id of a run's job, and the instant that the run is named by; None for a one-shot job's only run."""
+    head, _, tail = run_id.rpartition("@")
+    if head and tail.isascii() and tail.isdigit():
+        return head, int(tail)
+    return run_id, None
+
+
 def job_of(run_id: str) -> str:
-    """The job that a run is of: `<job id>@<fire ms>`, or the job's own id for a one-shot job's only run."""
-    head, separator, tail = run_id.rpartition("@")
-    return head if separator and head and tail.isdigit() else run_id
+    """The id of the job that a run is of."""
+    return parse_run_id(run_id)[0]

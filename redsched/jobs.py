@@ -54,7 +54,6 @@ NO_VERSION = -1
 
 
 async def _read(store: Store, job_id: str) -> StoredJob:
-    check_id(job_id)
     found = await queries.read_jobs(store, [job_id])
     if job_id not in found or b"record" not in [name.encode() for name in found[job_id].fields]:
         raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
@@ -63,6 +62,7 @@ async def _read(store: Store, job_id: str) -> StoredJob:
 
 async def get_job(store: Store, job_id: str) -> JobView | None:
     """See `BackgroundTaskScheduler.get_job`."""
+    check_name(job_id, "job_id")
     try:
         return view_of(await _read(store, job_id), store.sealer)
     except JobLookupError:
@@ -125,14 +125,11 @@ async def remove(store: Store, job_id: str) -> None:
 async def requeue(store: Store, run_ids: Sequence[str]) -> list[str]:
     """See `BackgroundTaskScheduler.requeue`."""
     requeued: list[str] = []
-    groups: dict[int, list[str]] = {}
     for run_id in run_ids:
         check_name(run_id, "run_ids")
-        head, separator, tail = run_id.rpartition("@")
-        job_id = head if separator and head and tail.isdigit() else run_id
-        groups.setdefault(store.shards.index(store.shard(job_id)), []).append(run_id)
-    for number, members in groups.items():
-        requeued += await store.shards[number].requeue(members)
+    for shard, members in store.by_shard(dict.fromkeys(run_ids)):
+        for start in range(0, len(members), BATCH):
+            requeued += await shard.requeue(members[start : start + BATCH])
     return requeued
 
 
@@ -143,6 +140,7 @@ Change = Callable[[Job, StoredJob, int], Mapping[str, Any]]
 
 async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | None:
     """Read a job, compute a change of it, store it if nobody else changed it; else again. The job as it is then."""
+    check_id(job_id)
     shard = store.shard(job_id)
     for _ in range(TRIES):
         try:

@@ -206,6 +206,8 @@ class TaskExecutionResult:
     fire_time: datetime | None = None
     execution_time: float | None = None
     """Seconds."""
+    run_id: str | None = None
+    """The run's id, as `current_run().context.run_id` and `requeue` have it; None where no run was claimed."""
 
     @property
     def success(self) -> bool:
@@ -248,6 +250,8 @@ class Event:
     """Seconds between the fire time and the start."""
     error: str | None = None
     stream_id: str = ""
+    run_id: str | None = None
+    """The run's id, as `current_run().context.run_id` and `requeue` have it; None where no run was claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +271,8 @@ class RunContext:
 
     job_id: str
     run_id: str
+    """The id that events, results, the dead and `requeue` know this run by. The only run of a one-shot job has the
+    job's id; any other is `<job id>@<ms since the epoch>`."""
     name: str
     task: str
     queue: str

@@ -14,6 +14,7 @@ from typing import Any
 
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.errors import InvalidConfigError, InvalidInputError
+from redsched.ids import parse_run_id
 from redsched.model import Delivery
 from redsched.policies import MAX_COUNT, RetryPolicy
 
@@ -75,8 +76,7 @@ def check_name(value: Any, field: str = "name") -> str:
 def check_id(value: Any, field: str = "job_id") -> str:
     """A job's id: printable text that does not end in '@' and digits, which is how runs are named."""
     text = _text(value, field)
-    head, separator, tail = text.rpartition("@")
-    if separator and head and tail.isdigit():
+    if parse_run_id(text)[1] is not None:
         raise InvalidInputError(
             f"{field} is {text!r}; an id must not end in '@' and digits, since that names a run of a job", field=field
         )

@@ -60,12 +60,8 @@ async def past_results(store: Store, job_id: str | None, limit: int) -> list[Tas
 async def _result_of(store: Store, event: Event) -> TaskExecutionResult:
     data = None
     if event.kind == "done":
-        # A one-shot job's run has its job's id; a periodic job's run is named by its fire time.
-        run_id = event.job_id
+        run_id = event.run_id or event.job_id
         data = await queries.read_result(store, event.job_id, run_id)
-        if data is None and event.fire_time is not None:
-            run_id = f"{event.job_id}@{round(event.fire_time.timestamp() * 1000)}"
-            data = await queries.read_result(store, event.job_id, run_id)
         if data is not None:
             data = open_result(store.sealer, run_id, data)
     kind = {"removed": Outcome.CANCELLED, "skipped": Outcome.MISSED}.get(event.kind)
@@ -80,4 +76,5 @@ async def _result_of(store: Store, event: Event) -> TaskExecutionResult:
         attempt=event.attempt or 1,
         fire_time=event.fire_time,
         execution_time=event.execution_time,
+        run_id=event.run_id,
     )

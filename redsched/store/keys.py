@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from zlib import crc32
 
+from redsched.ids import job_of
+
 LAYOUT_VERSION = 1
 """Grows when older processes could not work beside newer ones on the same keys: see docs/upgrading.md."""
 
@@ -119,5 +121,5 @@ class Keys:
 
 
 def shard_of(job_id: str, shards: int) -> int:
-    """The shard that a job of this id lives in: stable, the same on every client."""
-    return crc32(job_id.encode()) % shards if shards > 1 else 0
+    """The shard that a job of this id lives in, and its runs: stable, the same on every client."""
+    return crc32(job_of(job_id).encode()) % shards if shards > 1 else 0

@@ -124,11 +124,11 @@ class Store:
         self._agreed = True
 
     def shard(self, job_id: str) -> Shard:
-        """Where a job of this id lives."""
+        """Where a job of this id lives, and its runs."""
         return self.shards[shard_of(job_id, len(self.shards))]
 
     def by_shard(self, ids: Iterable[str]) -> list[tuple[Shard, list[str]]]:
-        """Ids grouped by the shard that they live in."""
+        """Ids of jobs or runs, grouped by the shard that they live in."""
         groups: dict[int, list[str]] = {}
         for job_id in ids:
             groups.setdefault(shard_of(job_id, len(self.shards)), []).append(job_id)

@@ -25,7 +25,7 @@ from redsched.errors import (
     StoreError,
     TaskTimeoutError,
 )
-from redsched.ids import job_of
+from redsched.ids import job_of, run_id_of
 from redsched.job import Job
 from redsched.model import Outcome, Reason
 from redsched.options import JobOptions
@@ -422,7 +422,7 @@ class ShardLoop:
             except ValueError as problem:
                 error = f"the result is not kept: {problem}"
             else:
-                run_id = run.id if run.batch is None else f"{run.job.id}@{run.fire_ms}"
+                run_id = run.public_id
                 sealer = self.worker.store.sealer
                 self._results += [run_id, data if sealer is None else sealer.seal_result(run_id, data), ttl_ms]
         self._finish(run, Outcome.DONE, reason, late_ms=late_ms, error=error)
@@ -548,7 +548,7 @@ class ShardLoop:
         for commit, job, outcome in zip(commits, jobs, outcomes, strict=True):
             if outcome == "started" and job is not None:
                 fires: list[int] = commit[2]
-                run = Run(f"{job.id}@{fires[-1]}", commit[1], self, time.monotonic())
+                run = Run(run_id_of(job.id, fires[-1]), commit[1], self, time.monotonic())
                 run.fire_ms, run.queue, run.job = fires[0], job.queue, job
                 if len(fires) > 1:
                     run.batch = fires

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from redsched.codec import Record
 from redsched.errors import SchedulerStateError
+from redsched.ids import run_id_of
 from redsched.job import Job
 from redsched.model import RunContext
 from redsched.options import JobOptions
@@ -66,6 +67,11 @@ class Run:
         self.waiter: asyncio.Task[None] | None = None
         """The slot that executes it, while it does."""
 
+    @property
+    def public_id(self) -> str:
+        """The id that everybody knows the run by. Each fire of a batch is a run, though one claim holds them all."""
+        return self.id if self.batch is None else run_id_of(self.job.id, self.fire_ms)
+
     def stop(self, reason: str) -> None:
         """Cancel the task, and say why; a second reason does not replace the first."""
         if self.stop_reason is None:
@@ -95,7 +101,7 @@ class CurrentRun:
             deadline = from_ms(run.loop.clock.now_ms() + timeout - int(elapsed * 1000))
         return RunContext(
             job_id=run.job.id,
-            run_id=f"{run.job.id}@{run.fire_ms}",
+            run_id=run.public_id,
             name=run.job.record.name,
             task=run.job.record.task,
             queue=run.queue,
