@@ -8,7 +8,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 __all__ = [
     "BackgroundTask",
@@ -93,9 +93,11 @@ class BackgroundTask(ABC):
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Do the work: a coroutine function, or a plain one (which runs in a thread)."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """`execute`: so that an instance can be scheduled as a function can."""
-        return self.execute(*args, **kwargs)
+    if not TYPE_CHECKING:  # a type checker must look at `execute`, which says what is returned
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """`execute`: so that an instance can be scheduled as a function can."""
+            return self.execute(*args, **kwargs)
 
 
 def task_name_of(kind: type[BackgroundTask]) -> str:

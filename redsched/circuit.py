@@ -6,7 +6,7 @@ The state of a circuit is in Redis and changes in one script, so all workers and
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -74,7 +74,7 @@ class CircuitBreakerPolicy:
 
     from_instance = staticmethod(from_instance)
 
-    def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         """Wrap a coroutine function: while the circuit is open, it is not called.
 
         The circuit is in the Redis of the scheduler whose task this is, or of the only one that is started in this

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from redsched.background import BackgroundTask
 from redsched.errors import InvalidInputError
+from redsched.keywords import DeclareOptions, WhenOptions, check_names
 from redsched.options import check_name
 from redsched.schedules import Schedule
-from redsched.spec import JobSpec, schedule_of
+from redsched.spec import JobSpec, check_options, schedule_of
 from redsched.tasks import default_registry
 from redsched.zones import parse_timezone
 
@@ -25,7 +26,10 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R", covariant=True)
 S = TypeVar("S")
+T = TypeVar("T")
 B = TypeVar("B", bound=BackgroundTask)
+
+_NAMES = DeclareOptions.__optional_keys__ | {"cron", "interval", "run_at", "schedule", "name", "scheduler"}
 
 declared: list[JobSpec] = []
 """Jobs of decorated functions: every scheduler of the process stores them when it starts."""
@@ -42,9 +46,13 @@ class TaskFunction(Protocol[P, R]):
         """Call the function, here and now."""
         ...
 
-    def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec:
+    @overload
+    def job(self: TaskFunction[Q, Awaitable[T]], *args: Q.args, **kwargs: Q.kwargs) -> JobSpec[T]:
         """A job of it with these arguments, for `scheduler.submit` and `schedule_many`; the type checker knows them."""
         ...
+
+    @overload
+    def job(self: TaskFunction[Q, T], *args: Q.args, **kwargs: Q.kwargs) -> JobSpec[T]: ...
 
     @overload
     def __get__(self, instance: None, owner: Any, /) -> Self: ...
@@ -74,7 +82,7 @@ def schedule_task(
     schedule: Schedule | Sequence[Schedule] | None = None,
     name: str | None = None,
     scheduler: BackgroundTaskScheduler | None = None,
-    **options: Any,
+    **options: Unpack[DeclareOptions],
 ) -> Decorator: ...
 def schedule_task(
     function: Callable[..., Any] | None = None,
@@ -116,8 +124,11 @@ def schedule_task(
     ...     await scheduler.submit(remind.job("order-1").with_options(delay=900, tags=["order"]))
     """
 
+    check_names("schedule_task", options, _NAMES)
+    when = {key: options.pop(key) for key in WhenOptions.__optional_keys__ if key in options}
+    check_options(options)
+
     def decorate(function: Any) -> Any:
-        when = {key: options.pop(key) for key in ("start", "end", "jitter", "dst_gap", "dst_fold") if key in options}
         registry = default_registry if scheduler is None else scheduler.registry
         if name is not None:
             check_name(name)
@@ -140,7 +151,7 @@ def schedule_task(
             )
             (declared if scheduler is None else scheduler.declared).append(spec)
         elif when:
-            raise InvalidInputError(f"{', '.join(when)} needs a schedule: cron= or interval=", field="cron")
+            raise InvalidInputError(f"{', '.join(sorted(when))} needs a schedule: cron= or interval=", field="cron")
         if inspect.isfunction(function):
             function.job = functools.partial(_job, function, task.name)  # pyright: ignore[reportFunctionMemberAccess]
         return function

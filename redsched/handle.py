@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from redsched.model import JobView, TaskExecutionResult
+from redsched.task_types import R
 
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["JobHandle"]
 
 
-class JobHandle:
+class JobHandle(Generic[R]):
     """A job that was accepted: its id, and what can be done with it.
 
     >>> async def main() -> None:
@@ -40,7 +41,7 @@ class JobHandle:
         """The job as it is now, or None if it has ended."""
         return await self._scheduler.get_job(self.id)
 
-    async def result(self, timeout: float | timedelta | None = None) -> TaskExecutionResult:
+    async def result(self, timeout: float | timedelta | None = None) -> TaskExecutionResult[R]:
         """Wait until a run of it has ended, and tell how.
 
         Raises:

@@ -24,6 +24,7 @@ from redsched.errors import (
     UntrustedRecordError,
 )
 from redsched.job import Job
+from redsched.keywords import JobChanges, WhenOptions, check_names
 from redsched.model import JobView, State
 from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags
 from redsched.origin import current_origin
@@ -204,9 +205,7 @@ async def reschedule(
     store: Store, job_id: str, ways: Mapping[str, Any], timezone: str | tzinfo | None, when: Mapping[str, Any]
 ) -> JobView | None:
     """See `BackgroundTaskScheduler.reschedule_job`."""
-    unknown = set(when) - {"start", "end", "jitter", "dst_gap", "dst_fold"}
-    if unknown:
-        raise InvalidInputError(f"reschedule_job does not take {', '.join(sorted(unknown))}", field=min(unknown))
+    check_names("reschedule_job", when, WhenOptions.__optional_keys__ | {*ways, "timezone"})
     if all(value is None for value in ways.values()):
         raise InvalidInputError("pass one of cron, interval, run_at and schedule", field="cron")
 
@@ -242,6 +241,7 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
     """See `BackgroundTaskScheduler.modify_job`."""
     if not changes:
         raise InvalidInputError("name at least one change", field="changes")
+    check_names("modify_job", changes, JobChanges.__optional_keys__)
     store = await scheduler.store()
     own_words = {"name", "task", "args", "kwargs", "tags", "queue", "next_run_time"}
     option_changes = {key: value for key, value in changes.items() if key not in own_words}

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic
+
+from redsched.task_types import R
 
 __all__ = ["Delivery", "Event", "JobView", "Outcome", "Reason", "RunContext", "State", "TaskExecutionResult"]
 
@@ -183,7 +185,7 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskExecutionResult:
+class TaskExecutionResult(Generic[R]):
     """How a run ended, as `await handle.result()` gives it and as history shows it.
 
     >>> async def main() -> None:
@@ -198,7 +200,8 @@ class TaskExecutionResult:
     job_id: str
     task_name: str
     outcome: Outcome
-    result: Any = None
+    result: R | None = None
+    """What the task returned: None also where it did not succeed, or `result_ttl` is over."""
     error: str | None = None
     error_type: str | None = None
     reason: Reason | None = None

@@ -6,6 +6,7 @@ else from here.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -221,7 +222,9 @@ class JobOptions:
                 case "max_runs":
                     changes[name] = None if value is None else _positive_int(value, f"{where}{name}")
                 case _:
-                    raise InvalidInputError(f"{where}{name} is not an option of a job; known are {_KNOWN}", field=name)
+                    near = difflib.get_close_matches(name, _KNOWN.split(", "), n=1)
+                    hint = f"did you mean {near[0]}?" if near else f"known are {_KNOWN}"
+                    raise InvalidInputError(f"{where}{name} is not an option of a job; {hint}", field=name)
         return replace(self, **changes)
 
     def to_wire(self) -> dict[str, Any]:

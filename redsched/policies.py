@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -55,7 +55,9 @@ def short_name(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
-def from_instance(attribute: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+def from_instance(
+    attribute: str,
+) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
     """A decorator for methods that applies the policy which the instance has in that attribute.
 
     A decorator in a class body cannot see what `__init__` will set, so it takes the attribute's name:
@@ -67,7 +69,7 @@ def from_instance(attribute: str) -> Callable[[Callable[P, Awaitable[R]]], Calla
     ...     async def charge(self, order_id: str) -> None: ...
     """
 
-    def decorate(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    def decorate(method: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         @functools.wraps(method)
         async def applied(*args: P.args, **kwargs: P.kwargs) -> R:
             policy: RetryPolicy = getattr(args[0], attribute)
@@ -130,7 +132,7 @@ class RetryPolicy:
         """Whether this exception is worth another attempt."""
         return is_one_of(error, self.names)
 
-    def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         """Wrap a coroutine function: it is tried again in this process, as often as the policy allows."""
 
         @functools.wraps(function)

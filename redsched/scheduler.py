@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -15,27 +15,34 @@ from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
 from redsched.config import SchedulerConfig
 from redsched.doctor import Finding, examine
 from redsched.embedded import EmbeddedServer, resolve
-from redsched.errors import InvalidConfigError, InvalidInputError, InvalidScheduleError, SchedulerStateError
+from redsched.errors import InvalidConfigError, SchedulerStateError
 from redsched.events import history
 from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.feed import EventFeed, Listener
 from redsched.handle import JobHandle
 from redsched.handlers import Handlers, TaskFailureHandler
 from redsched.ids import new_id
+from redsched.keywords import (
+    JobChanges,
+    ScheduleOptions,
+    WhenOptions,
+    check_names,
+)
 from redsched.metrics import TaskMetrics
 from redsched.model import Event, JobView, State, TaskExecutionResult
 from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
 from redsched.results import past_results, wait_for_result
+from redsched.schedule_methods import ScheduleMethods
 from redsched.schedules import Schedule
 from redsched.sealing import PayloadSecurity
-from redsched.spec import JobSpec, ScheduleOptions
+from redsched.spec import JobSpec, check_options
 from redsched.standard import standard
 from redsched.store import queries
 from redsched.store.clock import from_ms
 from redsched.store.store import Store
 from redsched.store.transitions import Limits
+from redsched.task_types import AnyTask, T
 from redsched.tasks import Task, TaskRegistry, default_registry
-from redsched.times import delay_ms
 from redsched.worker.executors import Executors
 from redsched.worker.tally import Tally
 from redsched.worker.worker import Worker
@@ -46,7 +53,7 @@ __all__ = ["BackgroundTaskScheduler"]
 log = logging.getLogger("redsched")
 
 
-class BackgroundTaskScheduler:
+class BackgroundTaskScheduler(ScheduleMethods):
     """Schedules jobs in Redis, and runs them, in this process and any other.
 
     Nothing is connected before the first call that needs Redis. Everything is a coroutine method of one event
@@ -351,12 +358,17 @@ class BackgroundTaskScheduler:
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def register(self, function: Callable[..., Any], *, name: str | None = None, **defaults: Any) -> Task:
+    def register(self, function: AnyTask, *, name: str | None = None, **defaults: Unpack[ScheduleOptions]) -> Task:
         """Let this process' worker run a function, by its name or the given one.
 
+        Args:
+            defaults: options of its jobs, where a call gives none.
+
         Raises:
-            InvalidInputError: not callable, a closure without a name, or a name that is taken.
+            InvalidInputError: not callable, a closure without a name, a name that is taken, or a wrong option.
         """
+        check_names("register", defaults, ScheduleOptions.__optional_keys__ | {"name"})
+        check_options(defaults)
         return self.registry.register(function, name=name, defaults=defaults)
 
     def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
@@ -378,109 +390,7 @@ class BackgroundTaskScheduler:
 
     # -- scheduling -----------------------------------------------------------------------------------------------
 
-    async def schedule_immediate_task(
-        self, name: str, task: Callable[..., Any], **options: Unpack[ScheduleOptions]
-    ) -> JobHandle:
-        """Run a task once, as soon as a worker is free.
-
-        Raises:
-            InvalidInputError: an argument is wrong; nothing was stored.
-            ConflictingIdError: a job of that `job_id` is there already.
-            StoreError: Redis did not store it.
-        """
-        return await self._schedule(JobSpec(name, task, **options))
-
-    async def schedule_delayed_task(
-        self,
-        name: str,
-        task: Callable[..., Any],
-        delay: float | timedelta | None = None,
-        *,
-        delay_minutes: float | None = None,
-        delay_seconds: float | None = None,
-        **options: Unpack[ScheduleOptions],
-    ) -> JobHandle:
-        """Run a task once, after a delay from now (by Redis' clock): minutes, seconds, or a timedelta.
-
-        Raises: as `schedule_immediate_task`.
-        """
-        milliseconds = delay_ms(delay, delay_seconds, delay_minutes)
-        return await self._schedule(JobSpec(name, task, delay=timedelta(milliseconds=milliseconds), **options))
-
-    async def schedule_at(
-        self, name: str, task: Callable[..., Any], scheduled_time: datetime | str, **options: Unpack[ScheduleOptions]
-    ) -> JobHandle:
-        """Run a task once, at an instant. One that has passed is due at once (misfire_grace_time applies).
-
-        Raises: as `schedule_immediate_task`.
-        """
-        if scheduled_time is None:
-            raise InvalidInputError("scheduled_time is None; pass a datetime", field="scheduled_time")
-        return await self._schedule(JobSpec(name, task, run_at=scheduled_time, **options))
-
-    async def schedule_cron(
-        self,
-        name: str,
-        task: Callable[..., Any],
-        cron: str,
-        *,
-        start: datetime | str | None = None,
-        end: datetime | str | None = None,
-        jitter: float | timedelta | None = None,
-        dst_gap: str = "shift",
-        dst_fold: str = "first",
-        **options: Unpack[ScheduleOptions],
-    ) -> JobHandle:
-        """Run a task by a cron expression, in the job's time zone.
-
-        Raises: as `schedule_immediate_task`; InvalidScheduleError names the field of the expression.
-        """
-        if cron is None:
-            raise InvalidScheduleError("cron is None; pass an expression such as '0 8 * * *'", field="cron")
-        spec = JobSpec(
-            name, task, cron=cron, start=start, end=end, jitter=jitter, dst_gap=dst_gap, dst_fold=dst_fold, **options
-        )
-        return await self._schedule(spec)
-
-    async def schedule_interval(
-        self,
-        name: str,
-        task: Callable[..., Any],
-        interval: float | timedelta | None = None,
-        *,
-        weeks: float = 0,
-        days: float = 0,
-        hours: float = 0,
-        minutes: float = 0,
-        seconds: float = 0,
-        start: datetime | str | None = None,
-        end: datetime | str | None = None,
-        jitter: float | timedelta | None = None,
-        **options: Unpack[ScheduleOptions],
-    ) -> JobHandle:
-        """Run a task again and again, on a grid from `start` (default: one interval from now) that never drifts.
-
-        Raises: as `schedule_immediate_task`.
-        """
-        every = _interval(interval, weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-        return await self._schedule(JobSpec(name, task, interval=every, start=start, end=end, jitter=jitter, **options))
-
-    async def schedule(
-        self,
-        name: str,
-        task: Callable[..., Any],
-        schedule: Schedule | Sequence[Schedule],
-        **options: Unpack[ScheduleOptions],
-    ) -> JobHandle:
-        """Run a task by a schedule object, or by several: a fire of any of them is a fire of the job.
-
-        Raises: as `schedule_immediate_task`.
-        """
-        if schedule is None:
-            raise InvalidScheduleError("schedule is None; pass a schedule, or a list of them", field="schedule")
-        return await self._schedule(JobSpec(name, task, schedule=schedule, **options))
-
-    async def schedule_many(self, specs: Iterable[JobSpec]) -> list[JobHandle]:
+    async def schedule_many(self, specs: Iterable[JobSpec[T]]) -> list[JobHandle[T]]:
         """Store many jobs in few trips. All are checked before any is stored, the ids that are taken too; each 1,000
         of a shard are stored all or none, should another process take an id in that very moment.
 
@@ -490,14 +400,14 @@ class BackgroundTaskScheduler:
         self._metrics.increment("jobs_scheduled_total", sum(handle.status != "kept" for handle in handles))
         return handles
 
-    async def submit(self, spec: JobSpec) -> JobHandle:
+    async def submit(self, spec: JobSpec[T]) -> JobHandle[T]:
         """Store one job, as `JobSpec` describes it; `task.job(…)` of a decorated task makes one with typed arguments.
 
         Raises: as `schedule_immediate_task`.
         """
         return await self._schedule(spec)
 
-    async def _schedule(self, spec: JobSpec) -> JobHandle:
+    async def _schedule(self, spec: JobSpec[T]) -> JobHandle[T]:
         handle = await scheduling.schedule(self, spec)
         self._metrics.increment("jobs_scheduled_total", handle.status != "kept")
         return handle
@@ -547,7 +457,7 @@ class BackgroundTaskScheduler:
         run_at: datetime | str | None = None,
         schedule: Schedule | Sequence[Schedule] | None = None,
         timezone: str | tzinfo | None = None,
-        **when: Any,
+        **when: Unpack[WhenOptions],
     ) -> JobView | None:
         """Give a job another schedule, with its next run computed from now. Overdue runs are dropped, and a paused
         job is resumed (as APScheduler). `when`: start, end, jitter, dst_gap, dst_fold.
@@ -560,7 +470,7 @@ class BackgroundTaskScheduler:
         ways = {"cron": cron, "interval": interval, "run_at": run_at, "schedule": schedule}
         return await jobs.reschedule(store, job_id, ways, timezone, when)
 
-    async def modify_job(self, job_id: str, **changes: Any) -> JobView:
+    async def modify_job(self, job_id: str, **changes: Unpack[JobChanges]) -> JobView:
         """Change a job: name, task, args, kwargs, tags, queue, next_run_time, or any option. Its id stays, and so
         does what is not named. `next_run_time=None` pauses it.
 
@@ -642,7 +552,9 @@ class BackgroundTaskScheduler:
         """The time by which everything is decided: Redis' clock, and the testing kit's offset (UTC)."""
         return from_ms(await (await self.store()).shards[0].travel())
 
-    async def wait_for_result(self, job_id: str, *, timeout: float | timedelta | None = None) -> TaskExecutionResult:
+    async def wait_for_result(
+        self, job_id: str, *, timeout: float | timedelta | None = None
+    ) -> TaskExecutionResult[Any]:
         """Wait until a run of the job has ended, and tell how. For one that has ended already: how it ended.
 
         Raises:
@@ -705,7 +617,7 @@ class BackgroundTaskScheduler:
         """The standard set, with what Redis knows of the queues, as it is now. It is what Prometheus gets."""
         return await standard(self)
 
-    async def get_results(self, job_id: str | None = None, *, limit: int = 100) -> list[TaskExecutionResult]:
+    async def get_results(self, job_id: str | None = None, *, limit: int = 100) -> list[TaskExecutionResult[Any]]:
         """How the newest runs ended, oldest first: of one job, or of all. What a task returned is there for as long as
         `result_ttl` says, the rest for as long as the events are kept.
         """
@@ -730,20 +642,3 @@ class _Ready:
     def started(self, value: object = None) -> None:
         if not self._future.done():
             self._future.set_result(None)
-
-
-def _interval(
-    interval: float | timedelta | None, *, weeks: float, days: float, hours: float, minutes: float, seconds: float
-) -> float | timedelta:
-    parts = {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-    given = {name: value for name, value in parts.items() if value}
-    if (interval is None) == (not given):
-        raise InvalidInputError(
-            f"pass either interval= (seconds or a timedelta) or some of {', '.join(parts)}", field="interval"
-        )
-    if interval is not None:
-        return interval
-    try:
-        return timedelta(**given)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInputError(f"the interval {given} is not usable: {error}", field="interval") from None

@@ -5,16 +5,17 @@ Every `schedule_…` method of the scheduler makes one; `schedule_many` takes a 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, tzinfo
-from typing import Any, TypedDict, Unpack
+from datetime import datetime, timedelta
+from typing import Any, Generic, Unpack, overload
 
 from redsched import origin
-from redsched.circuit import CircuitBreakerPolicy
 from redsched.codec import pack_payload
 from redsched.errors import InvalidInputError, InvalidScheduleError
 from redsched.job import Definition
+from redsched.keywords import ScheduleOptions, SpecOptions, check_names
 from redsched.options import (
     DURABILITIES,
     JobOptions,
@@ -25,67 +26,16 @@ from redsched.options import (
     check_tags,
     seconds_to_ms,
 )
-from redsched.policies import RetryPolicy
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
+from redsched.task_types import AnyTask, AsyncTask, ClassTask, R, T
 from redsched.tasks import Task
 from redsched.times import instant_ms
 from redsched.zones import parse_timezone
 
-__all__ = ["JobSpec", "ScheduleOptions", "check_arguments"]
+__all__ = ["JobSpec", "ScheduleOptions", "check_arguments", "check_options"]
 
 
-class ScheduleOptions(TypedDict, total=False):
-    """What every `schedule_…` method takes besides its own arguments."""
-
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    tags: Sequence[str]
-    job_id: str
-    """The job's identity; generated if not given."""
-    queue: str
-    coalesce: bool
-    max_instances: int
-    misfire_grace_time: float | timedelta | None
-    """Seconds; None = run however late."""
-    replace_existing: bool | str
-    """True: replace the job of that id; "keep": leave it as it is; False (default): refuse."""
-    timeout: float | timedelta | None
-    """Seconds that one attempt may take; None = no limit."""
-    max_attempts: int
-    retry: RetryPolicy | None
-    circuit_breaker: CircuitBreakerPolicy | None
-    """While its circuit is open, runs are postponed."""
-    delivery: str
-    """at_least_once (default) or at_most_once."""
-    timezone: str | tzinfo | None
-    executor: str
-    result_ttl: float | timedelta
-    """Seconds that what the task returned is kept; 0 = not at all."""
-    max_recoveries: int
-    """How often a run is started again after its worker died."""
-    max_runs: int | None
-    """A periodic job ends after so many runs."""
-    next_run_time: datetime | None
-    """An explicit first run, whatever the schedule says; None = added paused."""
-    durability: str | None
-    """replicated or fsynced: return when a replica, or the disk, has the job; None (default): when Redis has it."""
-
-
-class SpecOptions(ScheduleOptions, total=False):
-    """What `JobSpec` takes besides its task: see there."""
-
-    name: str
-    run_at: datetime | str | None
-    delay: float | timedelta | None
-    cron: str | None
-    interval: float | timedelta | None
-    schedule: Schedule | Sequence[Schedule] | None
-    start: datetime | str | None
-    end: datetime | str | None
-    jitter: float | timedelta | None
-    dst_gap: str
-    dst_fold: str
-
+_OPTION_NAMES = ScheduleOptions.__optional_keys__
 
 _JOB_WORDS = frozenset(
     {"args", "kwargs", "tags", "job_id", "queue", "replace_existing", "timezone", "next_run_time", "durability"}
@@ -109,7 +59,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class JobSpec:
+class JobSpec(Generic[R]):
     """A job to be: its name, its task, when it runs, and its options.
 
     >>> import redsched
@@ -127,10 +77,13 @@ class JobSpec:
         jitter: seconds by which each fire may be late at random; an interval does not drift by it.
         dst_gap, dst_fold: for cron jobs at a fixed time: see docs/guide/schedules.md.
         options: see `ScheduleOptions`.
+
+    Raises:
+        InvalidInputError: an option that does not exist. Its values are checked when the job is scheduled.
     """
 
     name: str
-    task: Callable[..., Any]
+    task: AnyTask
     run_at: datetime | str | None = None
     delay: float | timedelta | None = None
     cron: str | None = None
@@ -143,13 +96,39 @@ class JobSpec:
     dst_fold: str = "first"
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    @overload
     def __init__(
-        self, name: str, task: Callable[..., Any], *, run_at: datetime | str | None = None,
+        self: JobSpec[T], name: str, task: AsyncTask[T], *, run_at: datetime | str | None = None,
+        delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
+        schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
+        end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
+        dst_fold: str = "first", **options: Unpack[ScheduleOptions],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: JobSpec[T], name: str, task: ClassTask[T], *, run_at: datetime | str | None = None,
+        delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
+        schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
+        end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
+        dst_fold: str = "first", **options: Unpack[ScheduleOptions],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: JobSpec[T], name: str, task: Callable[..., T], *, run_at: datetime | str | None = None,
+        delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
+        schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
+        end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
+        dst_fold: str = "first", **options: Unpack[ScheduleOptions],
+    ) -> None: ...  # fmt: skip
+    def __init__(
+        self, name: str, task: AnyTask, *, run_at: datetime | str | None = None,
         delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
         schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
         end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
         dst_fold: str = "first", **options: Any,
     ) -> None:  # fmt: skip
+        if options and not options.keys() <= _OPTION_NAMES:
+            check_names("JobSpec", options, _OPTION_NAMES | {*JobSpec.__slots__} - {"name", "task", "options"})
         for attribute, value in (
             ("name", name), ("task", task), ("run_at", run_at), ("delay", delay), ("cron", cron),
             ("interval", interval), ("schedule", schedule), ("start", start), ("end", end), ("jitter", jitter),
@@ -157,7 +136,7 @@ class JobSpec:
         ):  # fmt: skip
             object.__setattr__(self, attribute, value)
 
-    def with_options(self, **changes: Unpack[SpecOptions]) -> JobSpec:
+    def with_options(self, **changes: Unpack[SpecOptions]) -> JobSpec[R]:
         """The same job with other options, another time, or another name.
 
         >>> import redsched
@@ -266,6 +245,26 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str,
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
         raise InvalidInputError(f"kwargs is {kwargs!r}; pass a dict with str keys", field="kwargs")
     return args, kwargs
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check the options of a task or a job apart from any job: types and ranges, but not whether an executor exists.
+
+    Raises:
+        InvalidInputError: one does not exist, or has a wrong value.
+    """
+    given = dict(options)
+    JobOptions().with_values({word: given.pop(word) for word in options if word not in _JOB_WORDS})
+    pack_payload(*check_arguments(given.get("args", ()), given.get("kwargs", {})), limit=sys.maxsize)
+    check_tags(given.get("tags", ()))
+    check_queue(given.get("queue", "default"))
+    zone = parse_timezone(given.get("timezone"), "UTC")
+    _durability(given.get("durability"))
+    if given.get("job_id") is not None:
+        check_id(given["job_id"])
+    _mode(given.get("replace_existing", False), has_id=True)
+    if given.get("next_run_time") is not None:
+        instant_ms(given["next_run_time"], zone, "next_run_time")
 
 
 def _durability(value: Any) -> str | None:

@@ -26,6 +26,7 @@ from redsched.background import (
     task_name_of,
 )
 from redsched.errors import InvalidInputError
+from redsched.task_types import AnyTask
 
 __all__ = ["Task", "TaskRegistry", "default_registry"]
 
@@ -74,7 +75,7 @@ class TaskRegistry:
 
     def register(
         self,
-        function: Callable[..., Any],
+        function: AnyTask,
         *,
         name: str | None = None,
         defaults: Mapping[str, Any] | None = None,

@@ -21,6 +21,7 @@ from redsched import (
     JobSpec,
     PayloadTooLargeError,
     RetryPolicy,
+    schedule_task,
 )
 from redsched.testing import Kit, fresh_prefix, kit
 
@@ -281,3 +282,61 @@ async def test_whatever_is_given_is_either_stored_and_readable_or_refused_by_nam
         for field in ("queue", "coalesce", "max_instances", "executor", "name"):
             if field in options:
                 assert getattr(view, field) == options[field]
+
+
+# -- a name with a slip in it ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({"crom": "0 2 * * *"}, "cron"),
+        ({"cron": "0 2 * * *", "max_atempts": 3}, "max_attempts"),
+        ({"cron": "0 2 * * *", "time_zone": "Europe/Berlin"}, "timezone"),
+        ({"cron": "0 2 * * *", "jiter": 5}, "jitter"),
+        ({"intervall": 5}, "interval"),
+        ({"quue": "a"}, "queue"),
+    ],
+    ids=str,
+)
+def test_an_option_that_does_not_exist_is_refused_at_import(options: dict[str, Any], meant: str) -> None:
+    """Else the nightly job never exists, and nothing says so."""
+    with pytest.raises(InvalidInputError, match=f"did you mean {meant}=") as caught:
+        schedule_task(**options)
+    assert caught.value.field in options
+
+
+def known_at_import(name: str, value: Any) -> bool:
+    """Not so: what only a scheduler knows, its executors and its largest arguments, and whether a job has an id."""
+    of_a_scheduler = name in ("name", "task") or (name, value) == ("executor", "gpu") or value == ["x" * 300_000]
+    return not of_a_scheduler and not (name == "replace_existing" and value is True)
+
+
+@pytest.mark.parametrize("option", [option for option in WRONG_OPTIONS if known_at_import(*option)], ids=str)
+def test_a_wrong_value_of_a_tasks_option_is_refused_at_import(option: tuple[str, Any]) -> None:
+    name, value = option
+    with pytest.raises((InvalidInputError, EncodingError)):
+        schedule_task(**{name: value})(task)
+
+
+@pytest.mark.parametrize("place", [*CALLS, "register", "modify", "reschedule", "with_options", "job_defaults"])
+async def test_an_option_that_does_not_exist_is_refused_in_each_place_with_what_was_meant(
+    fresh: Kit, place: str
+) -> None:
+    scheduler = fresh.scheduler
+    ways: dict[str, Call] = {
+        **CALLS,
+        "register": lambda s, o: _later(lambda: s.register(task, **o)),
+        "modify": lambda s, o: s.modify_job("a", **o),
+        "reschedule": lambda s, o: s.reschedule_job("a", cron="@daily", **o),
+        "with_options": lambda s, o: s.submit(JobSpec("a", task).with_options(**o)),
+        "job_defaults": lambda s, o: _later(lambda: BackgroundTaskScheduler(job_defaults=o)),
+    }
+    slip = "jiter" if place == "reschedule" else "max_atempts"
+    with pytest.raises((InvalidInputError, TypeError), match="jitter" if place == "reschedule" else "max_attempts"):
+        await ways[place](scheduler, {slip: 3})
+    assert await scheduler.get_jobs() == []
+
+
+async def _later(make: Callable[[], Any]) -> Any:
+    return make()

@@ -14,6 +14,14 @@ def bake(number: int) -> str:
     return str(number)
 
 
+@redsched.schedule_task(crom="0 2 * * *")  # refused
+async def nightly() -> None: ...
+
+
+@redsched.schedule_task(cron="0 2 * * *", max_atempts=3)  # refused
+async def nightly_too() -> None: ...
+
+
 class Oven:
     @redsched.schedule_task
     async def heat(self, degrees: int) -> None: ...
@@ -50,4 +58,17 @@ async def use(scheduler: redsched.BackgroundTaskScheduler, oven: Oven) -> None:
     redsched.CircuitBreakerPolicy(failure_on=ValueError)  # refused
     handle = await scheduler.submit(remind.job("order-1"))
     print((await handle.result()).nothing)  # refused
+    (await handle.result()).result.upper()  # refused
+    await scheduler.schedule_cron("a", remind, "@daily", crom="x")  # refused
+    await scheduler.schedule_interval("a", remind, minute=5)  # refused
+    await scheduler.schedule_delayed_task("a", remind, delay_hours=5)  # refused
+    await scheduler.schedule_at("a", remind, "2030-01-01", tag=["x"])  # refused
+    await scheduler.schedule("a", remind, redsched.DateSchedule(1), tag=["x"])  # refused
+    await scheduler.modify_job("a", tag=["x"])  # refused
+    await scheduler.modify_job("a", job_id="b")  # refused
+    await scheduler.reschedule_job("a", crom="@daily")  # refused
+    await scheduler.reschedule_job("a", cron="@daily", jiter=5)  # refused
+    scheduler.register(remind, max_atempts=3)  # refused
+    redsched.JobSpec("a", remind, crom="@daily")  # refused
+    redsched.JobSpec("a", remind, max_attempts="3")  # refused
     redsched.BackgroundTask()  # refused
