@@ -11,6 +11,7 @@ from typing import Any
 from redsched.codec import unpack_payload
 from redsched.errors import InvalidInputError
 from redsched.worker.runs import CurrentRun, Run
+from redsched.worker.troubles import log_error
 
 __all__ = ["Handlers", "TaskFailureHandler"]
 
@@ -102,8 +103,10 @@ class Handlers:
                     await outcome
         except TimeoutError:
             log.error("the handler %r took longer than %g s for %r", method, TIMEOUT_S, name, exc_info=True)
-        except Exception:
-            log.exception("the handler %r raised for %r", method, name)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a SystemExit would end the event loop
+            log_error(error, "the handler %r raised for %r", method, name, to=log)
 
     async def drain(self, seconds: float) -> None:
         """Let calls under way finish; those that do not within so many seconds are cancelled."""

@@ -45,8 +45,8 @@ def class_names(kinds: Any, field: str) -> tuple[str, ...]:
 
 def is_one_of(error: BaseException, names: Sequence[str]) -> bool:
     """Whether an exception is of one of the classes that `class_names` named, or of a subclass."""
-    if "builtins.Exception" in names:
-        return isinstance(error, Exception)
+    if "builtins.Exception" in names and isinstance(error, Exception):
+        return True  # the usual case; a class may stand beside it that is none of its subclasses
     return any(_class_name(kind) in names for kind in type(error).__mro__)
 
 

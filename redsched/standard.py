@@ -24,6 +24,7 @@ async def standard(scheduler: BackgroundTaskScheduler) -> TaskMetrics:
     if worker is not None:
         metrics.set_gauge("runs_active", worker.holding)
         metrics.set_gauge("runs_capacity", worker.concurrency)
+        metrics.set_gauge("threads_abandoned", worker.executors.abandoned_threads)
         metrics.increment("leases_lost_total", worker.lost - metrics.get_counter("leases_lost_total"))
     metrics.forget("queue_jobs")  # one that nobody serves any more
     for queue, (due, later) in waiting.items():

@@ -10,15 +10,13 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import anyio
-import anyio.to_thread
-
 from redsched.codec import unpack_payload, unpack_result
 from redsched.errors import InvalidConfigError, TaskFailedError
 from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.tasks import Task
 from redsched.worker.processes import ProcessPool, target_of
 from redsched.worker.runs import CurrentRun, Run
+from redsched.worker.threads import Threads
 from redsched.worker.told import pack_context
 
 __all__ = ["Executors", "Skipped"]
@@ -35,11 +33,10 @@ class Skipped:
 
 
 class _Threads:
-    """Coroutine functions on the event loop, others in one of so many threads."""
+    """Coroutine functions on the event loop, others in one of a number of threads."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._limiter: anyio.CapacityLimiter | None = None
+        self.threads = Threads(size)
 
     async def call(self, run: Run) -> Any:
         task = run.task
@@ -47,14 +44,10 @@ class _Threads:
         args, kwargs = unpack_payload(run.job.record.payload)
         if task.is_async:
             return await task.function(*args, **kwargs)
-        return await self.in_thread(task.function, *args, **kwargs)
+        return await self.in_thread(run, task.function, *args, **kwargs)
 
-    async def in_thread(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._size)
-        # A thread cannot be stopped: on a timeout or a cancellation its result is given up, and it runs out.
-        call = functools.partial(function, *args, **kwargs)
-        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
+    async def in_thread(self, run: Run, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return await self.threads.call(run, functools.partial(function, *args, **kwargs))
 
     async def close(self, *, kill: bool) -> None:
         pass
@@ -72,7 +65,10 @@ class _Processes:
         if self._pool is None:
             self._pool = ProcessPool(self._size)
         context = pack_context(CurrentRun(run).context, run.job.timezone)
-        return unpack_result(await self._pool.run(target_of(run.task.function), run.job.record.payload, context))
+        target = target_of(run.task.function)
+        with run.timeout_paused() as begin:
+            result = await self._pool.run(target, run.job.record.payload, context, begin=begin)
+        return unpack_result(result)
 
     async def close(self, *, kill: bool) -> None:
         if self._pool is not None:
@@ -90,7 +86,7 @@ class _Custom:
     async def call(self, run: Run) -> Any:
         assert run.task is not None
         args, kwargs = unpack_payload(run.job.record.payload)
-        answer = await self._executor.execute_task(self._awaitable(run.task), *args, **kwargs)
+        answer = await self._executor.execute_task(self._awaitable(run, run.task), *args, **kwargs)
         status = answer.get("status") if isinstance(answer, dict) else None
         if status == "failed":
             raise TaskFailedError(str(answer.get("error", "its executor says so")))
@@ -98,8 +94,8 @@ class _Custom:
             return Skipped(answer)
         return answer.get("result") if status == "completed" else answer
 
-    def _awaitable(self, task: Task) -> Callable[..., Awaitable[Any]]:
-        return task.function if task.is_async else functools.partial(self._threads.in_thread, task.function)
+    def _awaitable(self, run: Run, task: Task) -> Callable[..., Awaitable[Any]]:
+        return task.function if task.is_async else functools.partial(self._threads.in_thread, run, task.function)
 
     async def close(self, *, kill: bool) -> None:
         pass
@@ -148,6 +144,18 @@ class Executors:
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
+
+    @property
+    def threads(self) -> list[Threads]:
+        """The threads of all thread pools."""
+        return [
+            executor.threads for executor in dict.fromkeys(self._by_name.values()) if isinstance(executor, _Threads)
+        ]
+
+    @property
+    def abandoned_threads(self) -> int:
+        """How many threads execute a function whose run is over: it timed out, or was cancelled."""
+        return sum(len(threads.abandoned) for threads in self.threads)
 
     def call(self, run: Run) -> Awaitable[Any]:
         """Call the run's task with its arguments; what it returns is to be awaited.

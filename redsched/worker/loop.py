@@ -10,7 +10,6 @@ slots, so that Redis and this worker work at the same time. How many ahead, what
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -33,13 +32,22 @@ from redsched.plan import is_misfire
 from redsched.schedules import MAX_MS
 from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.store.wire import Resend
+from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
 from redsched.worker.executors import Skipped
 from redsched.worker.planning import plan_row
 from redsched.worker.runs import Run
-from redsched.worker.troubles import FOR_OTHERS, clean, no_executor, no_key, postponement_ms, reason_of, text_of
+from redsched.worker.troubles import (
+    FOR_OTHERS,
+    clean,
+    log_error,
+    no_executor,
+    no_key,
+    postponement_ms,
+    reason_of,
+    text_of,
+)
 
 if TYPE_CHECKING:
-    from redsched.circuit import CircuitBreakerPolicy
     from redsched.worker.worker import Worker
 
 __all__ = ["ShardLoop"]
@@ -322,17 +330,15 @@ class ShardLoop:
                     await self._execute(run)
                 else:
                     await self._execute_batch(run)
-        except GeneratorExit:
-            raise
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or slot_is_closed(run, error):
+                raise  # the process is to end; what is held still is given back, or recovered
             self._broken(run, error)
-            if isinstance(error, KeyboardInterrupt):
-                raise
 
     def _broken(self, run: Run, error: BaseException) -> None:
-        log.error("run %s could not be ended as it should", run.id, exc_info=error)
         if self.held.get(run.id) is run:
             self._finish(run, Outcome.DEAD, Reason.TASK_FAILED, error=text_of(error))
+        log_error(error, "run %s could not be ended as it should", run.id)
 
     def drop(self, run: Run) -> None:
         """A run that was stopped while it waited for a slot is over."""
@@ -364,39 +370,22 @@ class ShardLoop:
             return
         run.started = time.monotonic()
         try:
-            if options.circuit_breaker is not None:
-                result = await self._guarded(run, options.circuit_breaker)
-            elif options.timeout_ms is None:
+            if options.circuit_breaker is None and options.timeout_ms is None:
                 result = await self.worker.executors.call(run)
             else:
-                result = await self._with_timeout(run)
+                result = await call_within_policies(run, resend=FOREVER)
         except asyncio.CancelledError:
             self._cancelled(run, late_ms)
         except CircuitOpenError as error:
             self._postpone(run, Reason.CIRCUIT_OPEN, str(error), delay_ms=max(1, round(error.retry_after * 1000)))
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # SystemExit too: a task must not end its worker
+        except BaseException as error:  # SystemExit and GeneratorExit too: a task must not end its worker, or its slot
+            if slot_is_closed(run, error):
+                raise
             self._failed(run, error, late_ms)
+            if isinstance(error, KeyboardInterrupt) and is_on_loop(run):
+                raise  # Ctrl-C, in the middle of a coroutine: the process is to end
         else:
             self._done(run, result, late_ms)
-
-    async def _guarded(self, run: Run, policy: CircuitBreakerPolicy) -> Any:
-        return await policy.guard(
-            self.worker.store, run.job.record.task, functools.partial(self._with_timeout, run), resend=FOREVER
-        )
-
-    async def _with_timeout(self, run: Run) -> Any:
-        timeout_ms = run.job.options.timeout_ms
-        seconds = None if timeout_ms is None else timeout_ms / 1000
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                return await self.worker.executors.call(run)
-        except TimeoutError as error:
-            if limit.expired():
-                raise TaskTimeoutError(f"the task ran longer than its timeout of {seconds:g} s") from error
-            raise
 
     async def _execute_batch(self, run: Run) -> None:
         """Fires that were due together (coalesce=False): in order, as one instance, each with its own outcome."""
@@ -444,8 +433,8 @@ class ShardLoop:
             return
         if retry is not None and run.attempt >= retry.max_attempts:
             reason = Reason.ATTEMPTS_USED_UP
-        log.error("job %r (%s) failed: %s", run.job.record.name, run.job.id, text, exc_info=error)
         self._finish(run, Outcome.DEAD, reason, late_ms=late_ms, error=text)
+        log_error(error, "job %r (%s) failed: %s", run.job.record.name, run.job.id, text)
 
     def _cancelled(self, run: Run, late_ms: int) -> None:
         match run.stop_reason:

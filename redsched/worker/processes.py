@@ -190,12 +190,15 @@ class ProcessPool:
         self._on_child_start = on_child_start
         self._closed = False
 
-    async def run(self, target: Target, payload: bytes, context: bytes = b"") -> bytes:
+    async def run(
+        self, target: Target, payload: bytes, context: bytes = b"", *, begin: Callable[[], None] | None = None
+    ) -> bytes:
         """Call the function in a child; returns its result as msgpack bytes. A cancelled call kills its child.
 
         Args:
             payload: msgpack of `[args, kwargs]`, as it is in Redis.
             context: of the run (`pack_context`), for the function's `current_run()`.
+            begin: called when the call has a child, as soon as fewer than `max_workers` are under way.
 
         Raises:
             TaskFailedError: the function raised, or its process died (`error_type` WorkerProcessDied).
@@ -210,6 +213,8 @@ class ProcessPool:
             ]
         ) or b""  # fmt: skip
         async with self._places:
+            if begin is not None:
+                begin()
             reply = await self._call(request)
         kind, *rest = msgpack.unpackb(reply, raw=False)
         if kind == "ok":

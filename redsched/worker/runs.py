@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ class Run:
 
     __slots__ = (
         "attempt", "batch", "begun", "claimed", "fence", "fire_ms", "id", "job", "loop", "plain", "postponed", "queue",
-        "row", "started", "stop_reason", "task", "waiter",
+        "row", "started", "stop_reason", "task", "timeout", "waiter",
     )  # fmt: skip
 
     def __init__(self, run_id: str, fence: int, loop: ShardLoop, claimed: float, row: Sequence[Any] = ()) -> None:
@@ -64,6 +65,8 @@ class Run:
         """time.monotonic() at the start of the attempt; 0 before."""
         self.stop_reason: str | None = None
         """Why the worker cancelled it: lost, cancelled, shutdown."""
+        self.timeout: asyncio.Timeout | None = None
+        """What ends its attempt when it takes too long."""
         self.waiter: asyncio.Task[None] | None = None
         """The slot that executes it, while it does."""
 
@@ -80,6 +83,31 @@ class Run:
                 self.waiter.cancel()
             else:
                 self.loop.drop(self)
+
+    @contextmanager
+    def timeout_paused(self) -> Generator[Callable[[], None]]:
+        """Until the end, or until what this gives is called, its timeout does not run: the task waits for a place to
+        begin in, and would use up an attempt without having run."""
+        limit, loop = self.timeout, asyncio.get_running_loop()
+        when = None if limit is None else limit.when()
+        if limit is None or when is None:
+            yield _nothing
+            return
+        left = when - loop.time()
+        limit.reschedule(None)
+
+        def resume() -> None:
+            if limit.when() is None and not limit.expired():
+                limit.reschedule(loop.time() + left)
+
+        try:
+            yield resume
+        finally:
+            resume()
+
+
+def _nothing() -> None:
+    pass
 
 
 class CurrentRun:

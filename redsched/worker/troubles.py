@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from redsched.errors import RecordVersionError, TaskFailedError, UnknownKeyError, UntrustedRecordError
 from redsched.job import Job
 from redsched.model import Reason
 
-__all__ = ["FOR_OTHERS", "clean", "no_executor", "no_key", "postponement_ms", "reason_of", "text_of"]
+__all__ = ["FOR_OTHERS", "clean", "log_error", "no_executor", "no_key", "postponement_ms", "reason_of", "text_of"]
+
+log = logging.getLogger("redsched.worker")
 
 UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 200, 300_000
 ERROR_LENGTH = 1000
@@ -34,8 +38,16 @@ def text_of(error: BaseException) -> str:
     kind = error.error_type if isinstance(error, TaskFailedError) else type(error).__name__
     try:
         return clean(f"{kind}: {error}")
-    except (Exception, SystemExit) as problem:
+    except BaseException as problem:  # SystemExit, GeneratorExit and CancelledError are as little of ours
         return f"{kind}: (its text cannot be had: {type(problem).__name__})"
+
+
+def log_error(error: BaseException, message: str, *values: object, to: logging.Logger = log) -> None:
+    """Log an error with its traceback. To format that calls the error's `__str__`, which may raise anything."""
+    try:
+        to.error(message, *values, exc_info=error)
+    except BaseException as problem:
+        to.error(message + " (its traceback cannot be had: %s)", *values, type(problem).__name__)
 
 
 def postponement_ms(times: int) -> int:

@@ -130,6 +130,7 @@ class Worker:
             "running": self.holding,
             "lost": self.lost,
             "refused": self.refused,
+            "abandoned_threads": self.executors.abandoned_threads,
             "tasks": self.registry.names(),
             "packages": list(self.registry.packages),
         }
