@@ -6,7 +6,7 @@ import inspect
 import sys
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -14,9 +14,12 @@ __all__ = [
     "BackgroundTask",
     "ServiceContainer",
     "ServiceProvider",
+    "class_of",
     "defined",
     "dependencies",
     "module_name",
+    "public_method",
+    "public_methods",
     "task_name_of",
 ]
 
@@ -125,3 +128,26 @@ def dependencies(kind: type[Any], provider: ServiceProvider | None) -> Mapping[s
         elif parameter.default is parameter.empty:
             return None
     return found
+
+
+def public_method(kind: type[Any], attribute: str) -> Callable[..., Any] | None:
+    """A public method of a class, as a function; None if the class has none of that name."""
+    function = None if attribute.startswith("_") else inspect.getattr_static(kind, attribute, None)
+    return function if inspect.isfunction(function) else None
+
+
+def public_methods(kind: type[Any]) -> Iterator[str]:
+    """The paths of a class's public methods; none for a class that no other process could find."""
+    path = f"{module_name(kind.__module__)}.{kind.__qualname__}."
+    if "<locals>" not in path:
+        yield from (path + attribute for attribute in dir(kind) if public_method(kind, attribute))
+
+
+def class_of(function: Callable[..., Any]) -> type[Any] | None:
+    """The class of which a function is a method, as `Oven` for `Oven.bake`; None for any other function."""
+    owner, _, attribute = getattr(function, "__qualname__", "").rpartition(".")
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for part in owner.split("."):
+        found = getattr(found, part, None)
+    is_method = isinstance(found, type) and inspect.getattr_static(found, attribute, None) is function
+    return found if is_method else None

@@ -82,7 +82,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
             name the same number.
         max_catch_up: with coalesce=False, how many overdue fires of one job are run at most.
         shutdown_grace: seconds that runs have to finish when the scheduler is shut down.
-        task_packages: packages whose functions a worker may import to run a job (`module.function`).
+        task_packages: modules and packages that a worker imports when it starts, for the functions in them that are
+            decorated with `@schedule_task`.
         service_provider: where instances come from for methods as tasks: an object with `get_service(class)`.
         declared_tasks: whether `start` stores the jobs of functions decorated with `@schedule_task`.
         dead_max, dead_age: how many dead runs are kept, and for how long (seconds).
@@ -249,6 +250,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         store = await self.store()
         self._started = True
         try:
+            if worker and not self.registry.is_loaded:
+                await asyncio.to_thread(self.registry.load)  # before the declared jobs: these modules declare some
             await store.agree()
             for shard in store.shards:
                 await shard.travel()  # asks for the time: says early and clearly if Redis is not there

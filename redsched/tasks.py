@@ -1,16 +1,14 @@
 """Tasks: which functions a worker may run, and by what names.
 
-Only what an application registered can be run (promise 9): a name from Redis is looked up, never imported,
-unless its package was allowed by name. A function is registered by `@schedule_task`, by `scheduler.register`,
-or by being scheduled in this process.
+Only what an application registered can be run (promise 9): a name from Redis is looked up, and never imported.
+A function is registered by `@schedule_task`, by `scheduler.register`, or by being scheduled in this process;
+`scheduler.bind` registers the public methods of an instance.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MethodType
@@ -20,12 +18,16 @@ from redsched.background import (
     BackgroundTask,
     ServiceContainer,
     ServiceProvider,
+    class_of,
     defined,
     dependencies,
     module_name,
+    public_method,
+    public_methods,
     task_name_of,
 )
 from redsched.errors import InvalidInputError
+from redsched.task_modules import import_task_modules
 from redsched.task_types import AnyTask
 
 __all__ = ["Task", "TaskRegistry", "default_registry"]
@@ -66,12 +68,15 @@ class TaskRegistry:
         self._tasks: dict[str, Task] = {}
         self._names: dict[Callable[..., Any], str] = {}
         self._instances: dict[type[Any], Any] = {}
+        self._open: set[type[Any]] = set()
+        """Classes whose public methods are tasks: those that were bound, not those that only lend an instance."""
         self._parent = parent
         self._locals = 0
         self._uses: dict[str, int] = {}
         self.provider: ServiceProvider | None = None
         self.packages: tuple[str, ...] = ()
-        """Packages whose modules may be imported to find a task by its path."""
+        """Modules and packages that `load` imports."""
+        self._loaded: tuple[str, ...] = ()
 
     def register(
         self,
@@ -122,8 +127,25 @@ class TaskRegistry:
             self._names.pop(task.function, None)
 
     def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
-        """Let methods of this instance's class be called on this instance."""
-        self._instances[kind or type(instance)] = instance
+        """Let the public methods of this instance's class run as tasks, on this instance."""
+        kind = kind or type(instance)
+        self._instances[kind] = instance
+        self._open.add(kind)
+
+    def load(self) -> None:
+        """Import the modules of `packages`, once. It takes as long as they take: call it in a thread.
+
+        Raises:
+            InvalidConfigError: a name is that of no module.
+        """
+        if self._loaded != self.packages:
+            import_task_modules(self.packages)
+            self._loaded = self.packages
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether `load` has nothing to do."""
+        return self._loaded == self.packages
 
     def find(self, name: str) -> Task | None:
         """The task of that name, or None if this process may not run it."""
@@ -132,17 +154,16 @@ class TaskRegistry:
             task = self._parent.find(name)
         if task is None:
             task = self._bound(name) or self._defined(name)
-        if task is None and self.packages:
-            task = self._import(name)
         if task is not None and task.owner is not None and not task.is_local:
             function = self._method(task.owner, task.function)
             return function and Task(task.name, function, task.is_async, False, None, task.defaults)
         return task
 
     def names(self) -> list[str]:
-        """Every name that `find` knows without importing."""
+        """The names of all tasks that `find` finds, but for those that only a container has."""
         inherited = self._parent.names() if self._parent else []
-        return sorted({*inherited, *self._tasks, *defined})
+        bound = (path for kind in self._open for path in public_methods(kind))
+        return sorted({*inherited, *self._tasks, *defined, *bound})
 
     def tasks(self) -> Iterable[Task]:
         """The tasks registered here."""
@@ -166,7 +187,7 @@ class TaskRegistry:
             kind: type[Any] = type(instance)
             contained = self._container(kind) is not None
             if not contained and self._instance(kind) is None and "<locals>" not in kind.__qualname__:
-                self.bind(instance)
+                self._instances[kind] = instance  # this method is registered, and no other one
             if (contained or self._instance(kind) is instance) and "<locals>" not in kind.__qualname__:
                 path = f"{module_name(kind.__module__)}.{kind.__qualname__}.{function.__name__}"
                 return Task(name or path, plain, is_async, False, kind, defaults)
@@ -181,7 +202,7 @@ class TaskRegistry:
             or not (inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function))
         )
         if not local or name is not None:
-            return Task(name or path, function, is_async, False, None if local else _class_of(function), defaults)
+            return Task(name or path, function, is_async, False, None if local else class_of(function), defaults)
         if owner_id is None:
             raise InvalidInputError(
                 f"{path} exists in this process only (a lambda, a closure, or a method of an instance that is not "
@@ -201,7 +222,7 @@ class TaskRegistry:
         is_async = is_coroutine_function(kind.execute)
         own = given is not kind and self._container(kind) is None
         if own and self._instance(kind) is None:
-            self.bind(given)
+            self._instances[kind] = given
         if "<locals>" in name or (own and self._instance(kind) is not given):
             # Of this process only: an instance beside the bound one, or of a class that no other process can find.
             needs = dependencies(kind, self._the_provider()) if given is kind else {}
@@ -246,48 +267,24 @@ class TaskRegistry:
         return instance
 
     def _bound(self, name: str) -> Task | None:
-        """The method of that path, of a class that has a bound instance or is in the container."""
-        kinds = list(self._instances)
+        """The public method of that path, of a class that was bound or is in the container."""
         owner, _, attribute = name.rpartition(".")
-        if isinstance(self.provider, ServiceContainer) and not attribute.startswith("_"):
+        if attribute.startswith("_"):
+            return None
+        kinds = list(self._open)
+        if isinstance(self.provider, ServiceContainer):
             found = self.provider.find_class(owner)
             kinds += [] if found is None else [found]
         for kind in kinds:
-            path = f"{module_name(kind.__module__)}.{kind.__qualname__}."
-            if name.startswith(path) and "<locals>" not in path:
-                function = inspect.getattr_static(kind, name.removeprefix(path), None)
-                if inspect.isfunction(function):
-                    task = Task(name, function, is_coroutine_function(function), False, kind)
-                    self._tasks[name] = task
-                    return task
+            path = f"{module_name(kind.__module__)}.{kind.__qualname__}"
+            if owner == path and "<locals>" not in path and (function := public_method(kind, attribute)):
+                task = self._tasks[name] = Task(name, function, is_coroutine_function(function), False, kind)
+                return task
         return None
-
-    def _import(self, name: str) -> Task | None:
-        """Find `package.module.function` inside the allowed packages."""
-        if not any(name.startswith(package + ".") for package in self.packages):
-            return None
-        path, _, attribute = name.rpartition(".")
-        try:
-            target = getattr(importlib.import_module(path), attribute)
-        except (ImportError, AttributeError):
-            return None
-        if not inspect.isfunction(target) or f"{target.__module__}.{target.__qualname__}" != name:
-            return None  # only what is defined there: not what that module imported for itself
-        return self.register(target)
 
 
 def _is_background_task(given: Any) -> bool:
     return isinstance(given, BackgroundTask) or (isinstance(given, type) and issubclass(given, BackgroundTask))
-
-
-def _class_of(function: Callable[..., Any]) -> type[Any] | None:
-    """The class of which a function is a method, as `Oven` for `Oven.bake`; None for any other function."""
-    owner, _, attribute = getattr(function, "__qualname__", "").rpartition(".")
-    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
-    for part in owner.split("."):
-        found = getattr(found, part, None)
-    is_method = isinstance(found, type) and inspect.getattr_static(found, attribute, None) is function
-    return found if is_method else None
 
 
 def _reloaded(old: Task, new: Task) -> bool:

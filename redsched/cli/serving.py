@@ -29,7 +29,7 @@ class WorkerView:
     live: bool
     tasks: tuple[str, ...]
     packages: tuple[str, ...] = ()
-    """Any task of these packages can be run, too."""
+    """An older worker imports any task of these packages."""
 
     def serves(self, queue: str) -> bool:
         """Whether it claims jobs of that queue."""

@@ -132,7 +132,6 @@ class Worker:
             "refused": self.refused,
             "abandoned_threads": self.executors.abandoned_threads,
             "tasks": self.registry.names(),
-            "packages": list(self.registry.packages),
         }
 
     def say_once(self, key: str, message: str, *values: object, every: float = 300.0) -> None:
@@ -143,6 +142,11 @@ class Worker:
                 self._said.clear()
             self._said[key] = now
             log.warning(message, *values)
+
+    async def _load(self) -> None:
+        """Import the modules of tasks. In a thread: their imports must not hold up the event loop."""
+        if not self.registry.is_loaded:
+            await anyio.to_thread.run_sync(self.registry.load)
 
     def _prepare(self) -> None:
         self.loops = [ShardLoop(self, shard) for shard in self.store.shards]
@@ -159,8 +163,9 @@ class Worker:
         self._serving = True
         self.stopping = self.giving_back = False
         stopped = self._stopped = anyio.Event()
-        self._prepare()
         try:
+            await self._load()
+            self._prepare()
             with anyio.CancelScope() as self._scope:
                 async with anyio.create_task_group() as listening:
                     for loop in self.loops:
@@ -228,6 +233,7 @@ class Worker:
         """
         if self._serving:
             raise SchedulerStateError(f"worker {self.id} serves already: what is due runs by itself")
+        await self._load()
         if not self.loops:
             self._prepare()
         started = self.started

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from redsched import BackgroundTaskScheduler, InvalidInputError, JobHandle, JobSpec, JobView, State, schedule_task
+from redsched import (
+    BackgroundTask,
+    BackgroundTaskScheduler,
+    InvalidConfigError,
+    InvalidInputError,
+    JobHandle,
+    JobSpec,
+    JobView,
+    State,
+    schedule_task,
+)
 from redsched.declare import declared
 from redsched.tasks import default_registry
 from redsched.testing import Kit, fresh_prefix, kit
@@ -309,18 +322,110 @@ def test_a_wrong_declaration_is_refused_at_import() -> None:
 # -- names ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_function_of_an_allowed_package_is_imported_when_it_is_needed(make: Make) -> None:
+async def test_the_decorated_functions_of_a_named_package_run_and_nothing_else_of_it(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    package = f"{__package__}.allowed"
+    worker = await make(task_packages=[package])
+    await worker.run_due()  # imports, before it claims anything
     from .allowed import jobs
 
-    package = jobs.__name__.rpartition(".")[0]
-    client, worker = await make(), await make(task_packages=[package])
-    handle = await client.scheduler.schedule_immediate_task("job", jobs.in_a_package, args=["a/b"])
+    handle = await worker.scheduler.schedule_immediate_task("job", jobs.in_a_package, args=["a/b"])
     assert await worker.run_due() == 1
-    assert jobs.called == ["a/b"]
     assert await result(handle) == "b"
+    assert f"module {package}.broken of task_packages cannot be imported" in caplog.text
     find = worker.scheduler.registry.find
-    for name in (f"{package}.jobs.basename", f"{package}.jobs.called", f"{package}.none.at_all", "os.system"):
-        assert find(name) is None
+    for name in ("basename", "called", "undecorated", "_private", "__getattr__", "at_all", "in_a_package.__wrapped__"):
+        assert find(f"{package}.jobs.{name}") is None
+    assert jobs.called == ["a/b"], "a name that is sought reaches no code of the module"
+
+
+@pytest.mark.parametrize("name", ["tests.nowhere", "tests.api.allowed.loose", "no.such.module", ".relative", "a..b"])
+async def test_a_named_module_that_is_none_is_refused_at_the_start(make: Make, name: str) -> None:
+    made = await make(task_packages=[name])
+    with pytest.raises(InvalidConfigError, match="task_packages names"):
+        await made.scheduler.start()
+    assert not made.scheduler.running
+
+
+async def test_modules_of_tasks_are_imported_beside_the_event_loop(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "slow_tasks.py").write_text(
+        "import threading\nthread = threading.current_thread()\nimport redsched\n"
+        "@redsched.schedule_task(cron='0 3 * * *')\nasync def nightly(): ...\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        made = await make(task_packages=["slow_tasks"], declared_tasks=True)
+        await made.scheduler.start()
+        assert sys.modules["slow_tasks"].thread is not threading.current_thread()
+        assert await made.scheduler.get_job("slow_tasks.nightly") is not None, "it is declared by a named module"
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("slow_tasks", None)
+        declared[:] = [spec for spec in declared if spec.name != "slow_tasks.nightly"]
+        default_registry._tasks.pop("slow_tasks.nightly", None)
+
+
+class Kitchen:
+    """A service with one task, and more methods than that."""
+
+    def __init__(self) -> None:
+        ran.append("made")
+
+    async def bake(self) -> str:
+        return "baked"
+
+    async def open_the_safe(self) -> str:
+        return "opened"
+
+    async def _private(self) -> str:
+        return "private"
+
+    async def __dunder__(self) -> str:
+        return "dunder"
+
+
+class PizzaKitchen(Kitchen):
+    async def serve(self) -> str:
+        return "served"
+
+
+async def test_a_registered_method_opens_no_other_method_of_its_class(make: Make) -> None:
+    made = await make()
+    path = f"{__name__}.PizzaKitchen."
+    made.scheduler.register(PizzaKitchen().serve)
+    await made.scheduler.schedule_immediate_task("bake", PizzaKitchen().serve)  # of another instance
+    find = made.scheduler.registry.find
+    assert find(path + "serve") is not None
+    for name in ("bake", "open_the_safe", "_private", "__dunder__", "__init__", "__class__", "serve.__call__", ""):
+        assert find(path + name) is None
+        assert find(f"{__name__}.Kitchen.{name}") is None
+
+
+async def test_a_bound_instance_has_its_public_methods_as_tasks_and_no_other(make: Make) -> None:
+    made = await make()
+    made.scheduler.bind(PizzaKitchen())
+    registry, path = made.scheduler.registry, f"{__name__}.PizzaKitchen."
+    public = {path + name for name in ("serve", "bake", "open_the_safe")}
+    assert all(registry.find(name) is not None for name in public)
+    assert {name for name in registry.names() if name.startswith(path)} == public, "what other processes are shown"
+    for name in ("_private", "__dunder__", "__init__", "__init_subclass__", "__reduce__", "__class__"):
+        assert registry.find(path + name) is None
+
+
+class Reminder(BackgroundTask):
+    async def execute(self) -> None: ...
+
+    async def helper(self) -> None: ...
+
+
+async def test_a_class_based_task_opens_no_other_method_of_its_class(make: Make) -> None:
+    made = await make()
+    made.scheduler.register(Reminder())
+    find = made.scheduler.registry.find
+    assert find(f"{__name__}.Reminder") is not None
+    for name in ("helper", "execute", "__call__", "__init__"):
+        assert find(f"{__name__}.Reminder.{name}") is None
 
 
 async def test_an_unknown_task_waits_for_a_worker_that_knows_it_and_no_attempt_is_used(make: Make) -> None:

@@ -1,0 +1,3 @@
+"""A private module."""
+
+raise AssertionError("nobody named this module")
