@@ -1,6 +1,7 @@
-"""Writes the generated tables of docs/architecture.md: `python docs/generate.py`, with `--check` only compares.
+"""Writes the generated tables of the pages: `python docs/generate.py`, with `--check` only compares.
 
-The key table comes from `redsched/store/keys.py`, the table of transitions from the headers of `lua/`.
+The key table comes from `redsched/store/keys.py`, the table of transitions from the headers of `lua/`, the options of a
+connection from `redsched/store/connection_options.py`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import sys
 from pathlib import Path
 
 from redsched.model import Outcome, Reason, State
+from redsched.store.connection_options import OPTIONS, SET_HERE
 from redsched.store.keys import KEY_TABLE
 from redsched.store.scripts import load, script_names
 
-PAGE = Path(__file__).parent / "architecture.md"
+FOLDER = Path(__file__).parent
+PAGES = (FOLDER / "architecture.md", FOLDER / "guide" / "configuration.md")
 
 
 def _keys() -> str:
@@ -43,21 +46,42 @@ def _words() -> str:
     return "\n".join(["| kind | word | meaning |", "|---|---|---|", *rows])
 
 
+def _options() -> str:
+    where = {"tcp": "not a unix socket", "tls": "`rediss`", "sentinel": "sentinels", "users": "not `embedded`", "": ""}
+    rows: list[str] = []
+    for name, option in OPTIONS.items():
+        only = ", ".join(part for part in (where[option.needs], "" if option.in_url else "`redis_options`") if part)
+        rows.append(f"| `{name}` | {only} | {option.meaning} |")
+    return "\n".join(["| option | only for | |", "|---|---|---|", *rows])
+
+
+def _set_here() -> str:
+    names: dict[str, list[str]] = {}
+    for name, why in SET_HERE.items():
+        names.setdefault(why, []).append(f"`{name}`")
+    rows = [f"| {why} | {', '.join(members)} |" for why, members in names.items()]
+    return "\n".join(["| why not | options of redis-py |", "|---|---|", *rows])
+
+
 def generated(page: str) -> str:
     """The page with its tables as they should be."""
-    for name, table in (("keys", _keys()), ("scripts", _scripts()), ("words", _words())):
+    tables = {"keys": _keys, "scripts": _scripts, "words": _words, "options": _options, "set here": _set_here}
+    for name, make in tables.items():
+        table = make()
         pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         page = pattern.sub(lambda match, table=table: match[1] + table + "\n" + match[2], page)
     return page
 
 
 def main() -> int:
-    page = PAGE.read_text()
-    wanted = generated(page)
-    if "--check" in sys.argv:
-        return 0 if page == wanted else 1
-    PAGE.write_text(wanted)
-    return 0
+    differs = False
+    for path in PAGES:
+        page = path.read_text()
+        wanted = generated(page)
+        differs |= page != wanted
+        if "--check" not in sys.argv:
+            path.write_text(wanted)
+    return int(differs and "--check" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 from redsched.errors import InvalidConfigError
 from redsched.sealing import PayloadSecurity
+from redsched.store.urls import kind_of, split_url
 
 __all__ = ["RedisJobStoreConfig", "SchedulerConfig"]
 
@@ -38,7 +39,7 @@ class RedisJobStoreConfig:
     """
 
     host: str = "localhost"
-    """A URL (`redis://`, `rediss://`, `unix://`, `embedded://`), or the name of a host."""
+    """A URL (see docs/guide/configuration.md), or the name of a host."""
     port: int | None = None
     """6379, if neither this nor the URL says otherwise."""
     db: int | None = None
@@ -58,28 +59,41 @@ class RedisJobStoreConfig:
     lock_prefix: str | None = None
     """Names the key of the leases. Every process of a `job_store_prefix` must have the same."""
     redis_options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
-    """Further options of redis-py's connections, such as ssl_ca_certs."""
+    """Further options of the connections, such as ssl_ca_certs: those that a URL may name, and
+    credential_provider and socket_keepalive_options."""
 
     @property
     def url(self) -> str:
-        """All of it as one URL, with the password."""
+        """All of it as one URL, with the password.
+
+        Raises:
+            InvalidConfigError: a field says what a URL of this kind cannot.
+        """
         host = self.host if "://" in self.host else f"redis://{self.host}"
-        parts = urlsplit(host)
-        if parts.scheme == "embedded":
-            return host
-        if parts.scheme == "unix":
-            given = {"username": self.username, "password": self.password, "db": self.db}
-            query = urlencode({name: value for name, value in given.items() if value is not None})
-            return f"{host}{'&' if parts.query else '?'}{query}" if query else host
-        user, at, address = parts.netloc.rpartition("@")
-        if self.username is not None or self.password is not None:
-            user, at = f"{quote(self.username or '', safe='')}:{quote(self.password or '', safe='')}", "@"
+        kind, parts = kind_of(host), split_url(host)
+        given = {"username": self.username, "password": self.password, "db": self.db}
+        given = {name: str(value) for name, value in given.items() if value is not None}
         if self.port is not None:
-            address = re.sub(r":\d+$", "", address) + f":{self.port}"
-        path = parts.path if self.db is None else f"/{self.db}"
-        if self.db is not None and parts.scheme.endswith("+sentinel"):
-            path = f"/{parts.path.split('/')[1]}/{self.db}"  # after the service
-        return urlunsplit((parts.scheme, user + at + address, path, parts.query, ""))
+            if kind in ("unix", "embedded") or "," in parts.hosts:
+                why = (
+                    "its host is a URL without one" if kind in ("unix", "embedded") else "its host names several hosts"
+                )
+                raise InvalidConfigError(f"port is {self.port!r}, but {why}", field="port")
+            parts = replace(parts, hosts=re.sub(r":\d+$", "", parts.hosts) + f":{self.port}")
+        if kind == "embedded" and (users := given.keys() - {"db"}):
+            raise InvalidConfigError(f"{max(users)} is given, but an embedded server has no users", field=max(users))
+        if not given:
+            return str(parts)
+        kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in given]
+        if kind in ("unix", "embedded"):
+            return str(replace(parts, query=urlencode(kept + list(given.items()))))
+        if given.keys() != {"db"}:
+            credentials = f"{quote(self.username or '', safe='')}:{quote(self.password or '', safe='')}"
+            parts = replace(parts, credentials=credentials)
+        if self.db is not None:
+            service = f"/{parts.path.strip('/').split('/')[0]}" if kind == "sentinel" else ""
+            parts = replace(parts, path=f"{service}/{self.db}")
+        return str(replace(parts, query=urlencode(kept)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +300,8 @@ def _value(value: Any, wanted: str, name: str, where: str) -> Any:
         value = [part.strip() for part in value.split(",") if part.strip()] if kind == "Sequence" else value.plain()
     if isinstance(value, Mapping) and kind == "Mapping":
         inside = {key: _plain(table) if isinstance(table, Mapping) else table for key, table in value.items()}
+        if name == "redis_options":
+            return {key: str(part) if isinstance(part, _Text) else part for key, part in value.items()}  # "007" is text
         return value if name == "job_stores" else _plain(inside)
     if value is None and wanted.endswith("| None"):
         return None

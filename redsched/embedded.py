@@ -26,9 +26,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from redsched.errors import InvalidConfigError, StoreUnavailableError
+from redsched.store.urls import parse_url, split_url
 
 __all__ = ["EmbeddedServer", "resolve", "start"]
 
@@ -277,24 +278,19 @@ def default_folder() -> Path:
 
 
 def resolve(url: str) -> tuple[str, EmbeddedServer | None]:
-    """A URL that redis-py knows. For `embedded:///folder` (or `embedded://`, the default folder) the server is started
+    """A URL that `Store` takes. For `embedded:///folder` (or `embedded://`, the default folder) the server is started
     or joined, and held; any other URL is given back as it is.
 
     Raises:
-        InvalidConfigError: an embedded URL with a host or options, or with a folder that cannot be used.
+        InvalidConfigError: the URL is wrong, or names a folder that cannot be used.
         StoreUnavailableError: the server does not come up.
     """
-    if not url.startswith("embedded:"):
+    parsed = parse_url(url)
+    if parsed.kind != "embedded":
         return url, None
-    rest = url.removeprefix("embedded:")
-    is_folder = rest.startswith("///") and unquote(rest).strip("/") and "?" not in rest
-    if rest != "//" and not is_folder:
-        raise InvalidConfigError(
-            f"redis_url is {url!r}; write embedded:///absolute/folder, or embedded:// for {default_folder()}",
-            field="redis_url",
-        )
     try:
-        server = start(unquote(rest[2:]) if rest != "//" else default_folder())
+        server = start(parsed.path or default_folder())
     except InvalidConfigError as error:
-        raise InvalidConfigError(f"redis_url is {url!r}: {error}", field="redis_url") from None
-    return server.url, server
+        raise InvalidConfigError(f"redis_url is {parsed.shown!r}: {error}", field="redis_url") from None
+    query = split_url(url).query
+    return server.url + (f"?{query}" if query else ""), server

@@ -41,6 +41,7 @@ from redsched.store import queries
 from redsched.store.clock import from_ms
 from redsched.store.store import Store
 from redsched.store.transitions import Limits
+from redsched.store.urls import parse_url
 from redsched.task_types import AnyTask, T
 from redsched.tasks import Task, TaskRegistry, default_registry
 from redsched.worker.executors import Executors
@@ -135,12 +136,6 @@ class BackgroundTaskScheduler(ScheduleMethods):
         durability_replicas: int = 1,
         durability_timeout: float | timedelta = 5.0,
     ) -> None:
-        if not isinstance(redis_url, str) or "://" not in redis_url:
-            # Before an @ there may be a password, whatever else is wrong.
-            shown = "***@" + str(redis_url).rpartition("@")[2] if "@" in str(redis_url) else redis_url
-            raise InvalidConfigError(
-                f"redis_url is {shown!r}; pass a URL such as redis://localhost:6379", field="redis_url"
-            )
         check_settings(
             queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
             max_payload_bytes=max_payload_bytes, connection_pool_size=connection_pool_size,
@@ -182,7 +177,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             "security": payload_security, "durability_replicas": durability_replicas,
             "durability_timeout_ms": seconds_to_ms(durability_timeout, "durability_timeout", minimum_ms=1),
         }  # fmt: skip
-        if not redis_url.startswith("embedded:"):
+        if parse_url(redis_url, redis_options).kind != "embedded":
             self._store = Store(redis_url, job_store_prefix, **self._store_settings)
         self._opening = asyncio.Lock()
         self._executors = Executors(threads, processes, executors)
@@ -298,9 +293,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
         changed = {"queues": queues, "concurrency": concurrency}
         self._worker_settings.update((name, value) for name, value in changed.items() if value is not None)
         if redis_url is not None or job_store_prefix is not None:
+            embedded = parse_url(redis_url or self.redis_url, self._store_settings["options"]).kind == "embedded"
             self.redis_url = redis_url or self.redis_url
             self.prefix = job_store_prefix or self.prefix
-            embedded = self.redis_url.startswith("embedded:")
             self._store = None if embedded else Store(self.redis_url, self.prefix, **self._store_settings)
 
     async def wait_until_stopped(self) -> None:

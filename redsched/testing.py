@@ -35,6 +35,7 @@ from redsched.model import Event
 from redsched.scheduler import BackgroundTaskScheduler
 from redsched.store.clock import from_ms
 from redsched.store.queries import clear
+from redsched.store.urls import kind_of
 from redsched.worker.worker import Worker
 from redsched.zones import instant_ms
 
@@ -192,7 +193,7 @@ async def kit(scheduler: BackgroundTaskScheduler, *, clean: bool = True) -> Asyn
         yield made
     finally:
         await scheduler.shutdown(wait=False)
-        if clean and not scheduler.redis_url.startswith("embedded:"):
+        if clean and kind_of(scheduler.redis_url) != "embedded":
             await clear(await scheduler.store())
             await (await scheduler.store()).close()
 

@@ -11,7 +11,6 @@ from typing import Annotated, TypeVar
 import typer
 
 from redsched import BackgroundTaskScheduler
-from redsched.errors import InvalidConfigError
 
 __all__ = ["JsonFlag", "Place", "Prefix", "Url", "place", "run"]
 
@@ -52,22 +51,11 @@ class Place:
 
 
 def place(ctx: typer.Context, url: str | None = None, prefix: str | None = None) -> Place:
-    """Where jobs are, by the options after the command, or by those before it.
-
-    Raises:
-        InvalidConfigError: the URL has no scheme.
-    """
+    """Where jobs are, by the options after the command, or by those before it."""
     outer = ctx.obj if isinstance(ctx.obj, Place) else Place()
-    chosen = Place(
+    return Place(
         url or outer.url, prefix or outer.prefix, outer.shards, url or outer.url_given, prefix or outer.prefix_given
     )
-    if "://" not in chosen.url:
-        # Shown without what may be a password.
-        shown = "***@" + chosen.url.rpartition("@")[2] if "@" in chosen.url else chosen.url
-        raise InvalidConfigError(
-            f"--url (or REDSCHED_URL) is {shown!r}: it has no scheme. Give a URL such as {DEFAULT_URL}.", field="url"
-        )
-    return chosen
 
 
 def run(

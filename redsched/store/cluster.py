@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis.exceptions as redis_errors
 from redis.crc import key_slot
 
 from redsched.errors import StoreAccessError, StoreError, StoreReadOnlyError, StoreUnavailableError
-from redsched.store.link import Link, without_password
-from redsched.store.urls import hosts_of
+from redsched.store.link import Link
+from redsched.store.urls import ServerUrl
 from redsched.store.wire import Wire
 
-__all__ = ["CLUSTER_SCHEMES", "Cluster", "SlotLink", "slot_of"]
+__all__ = ["Cluster", "SlotLink", "slot_of"]
 
-CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 ASK_S = 2.0
 """How long one node is waited for when it is asked who has which slots, before the next is asked."""
 REDIRECTIONS = 5
@@ -42,21 +39,14 @@ class Cluster:
 
     Args:
         max_connections: to each node.
-
-    Raises:
-        InvalidConfigError: the URL is broken.
     """
 
-    def __init__(self, url: str, options: Mapping[str, Any] | None = None, **settings: Any) -> None:
-        parts = urlsplit(url)
-        self.where = without_password(url)
+    def __init__(self, url: ServerUrl, **settings: Any) -> None:
+        self._url = url
+        self.where = url.shown
         self.max_connections: int = settings.get("max_connections", 50)
-        credentials, at, _ = parts.netloc.rpartition("@")
-        scheme = "rediss" if parts.scheme.startswith("rediss") else "redis"
-        self._before = f"{scheme}://{credentials}{at}"
-        self._after = f"{parts.path}{'?' if parts.query else ''}{parts.query}"
-        self._options, self._settings = options, settings
-        self._seeds = hosts_of(url, 6379)
+        self._settings = settings
+        self._seeds = url.hosts
         self._nodes: dict[Address, Link] = {}
         self._owners: dict[range, Address] = {}
         self._moved: dict[int, Address] = {}
@@ -86,10 +76,7 @@ class Cluster:
 
     def _node(self, address: Address) -> Link:
         if address not in self._nodes:
-            host, port = address
-            name = f"[{host}]" if ":" in host else host
-            url = f"{self._before}{name}:{port}{self._after}"
-            self._nodes[address] = Link(url, self._options, redirected=True, **self._settings)
+            self._nodes[address] = Link(self._url.at(*address), redirected=True, **self._settings)
         return self._nodes[address]
 
     def doubt(self) -> None:

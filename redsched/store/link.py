@@ -7,29 +7,29 @@ may be sent again (those whose scripts say `Again`).
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import hiredis
 import redis.exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.connection import AbstractConnection, DefaultParser
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    DefaultParser,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from redsched.errors import (
-    InvalidConfigError,
-    RedschedError,
-    StoreAccessError,
-    StoreError,
-    StoreFullError,
-    StoreReadOnlyError,
-    StoreReplyError,
-    StoreUnavailableError,
-)
+from redsched.errors import InvalidConfigError, RedschedError, StoreError, StoreReadOnlyError, StoreReplyError
+from redsched.store.failures import translate
+from redsched.store.urls import ServerUrl, parse_url
 from redsched.store.wire import Wire
 
-__all__ = ["Link", "without_password"]
+__all__ = ["Link"]
 
 SOCKET_TIMEOUT_S: Final = 10.0
 """How long a command may take before the connection counts as broken. A script takes milliseconds."""
@@ -65,45 +65,23 @@ class _BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
         return await super()._read(length)
 
 
-def _translate(error: BaseException, where: str) -> RedschedError:
-    """The one exception of ours that says what an error of redis-py means for a caller."""
-    text = str(error) or type(error).__name__
-    match error:
-        case RedschedError():
-            return error
-        case redis_errors.OutOfMemoryError():
-            return StoreFullError(f"Redis at {where} is out of memory and stored nothing: {text}")
-        case redis_errors.ReadOnlyError():
-            return StoreReadOnlyError(f"Redis at {where} takes no writes: {text}")
-        case redis_errors.AuthenticationError() | redis_errors.NoPermissionError():
-            return StoreAccessError(f"Redis at {where} refused the user: {text}")
-        case (
-            redis_errors.ConnectionError()
-            | redis_errors.TimeoutError()
-            | redis_errors.ClusterDownError()
-            | redis_errors.TryAgainError()
-            | redis_errors.MasterDownError()
-            | OSError()
-            | TimeoutError()
-        ):
-            return StoreUnavailableError(f"no answer from Redis at {where}: {text}")
-        case _:
-            # An error inside a script comes wrapped; the kind is told by its code.
-            code = text.split(" ", 1)[0]
-            if code == "OOM" or "-OOM" in text or "OOM command not allowed" in text:
-                return StoreFullError(f"Redis at {where} is out of memory and stored nothing: {text}")
-            if code in {"READONLY", "NOREPLICAS"} or "-READONLY" in text:
-                return StoreReadOnlyError(f"Redis at {where} takes no writes: {text}")
-            if code == "MISCONF" or "-MISCONF" in text:
-                return StoreReadOnlyError(f"Redis at {where} takes no writes, since it cannot save them: {text}")
-            # `unauthenticated`: a longer command without a password is refused before it is read.
-            # `The user executing the script`: so says Redis 7.0 of what it does not allow inside of one.
-            told = ("-NOPERM", "unauthenticated", "The user executing the script", "ACL failure in script")
-            if code in {"NOPERM", "NOAUTH", "WRONGPASS"} or any(part in text for part in told):
-                return StoreAccessError(f"Redis at {where} refused the user: {text}")
-            if code in {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED"}:
-                return StoreUnavailableError(f"Redis at {where} is not ready: {text}")
-            return StoreError(f"Redis at {where} answered: {text}")
+def _pool_options(url: ServerUrl) -> dict[str, Any]:
+    """How redis-py connects to one server.
+
+    Raises:
+        InvalidConfigError: this redis-py does not know one of the options.
+    """
+    options = {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": 5.0, **url.options}
+    if url.kind == "unix":
+        return {"connection_class": UnixDomainSocketConnection, "path": url.path, **options}
+    [(host, port)] = url.hosts
+    if url.secure:
+        known = inspect.signature(SSLConnection.__init__).parameters
+        if unknown := [name for name in options if name.startswith("ssl_") and name not in known]:
+            raise InvalidConfigError(
+                f"{unknown[0]} needs a newer redis-py: pip install -U redis", field="redis_options"
+            )
+    return {"connection_class": SSLConnection if url.secure else Connection, "host": host, "port": port, **options}
 
 
 class Link(Wire):
@@ -111,7 +89,7 @@ class Link(Wire):
 
     def __init__(
         self,
-        url: str,
+        url: str | ServerUrl,
         options: Mapping[str, Any] | None = None,
         *,
         max_connections: int = 50,
@@ -119,33 +97,26 @@ class Link(Wire):
         redirected: bool = False,
     ) -> None:
         """`redirected`: the caller is a cluster's, and wants to be told where a slot is instead (MOVED, ASK)."""
+        if not isinstance(url, ServerUrl):
+            url = parse_url(url, options)
         self.max_connections = max_connections
         self._redirected = redirected
         self._checks_health = health_check_interval > 0
-        try:
-            self._pool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=max_connections,
-                health_check_interval=health_check_interval,
-                timeout=SOCKET_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                retry_on_error=[],
-                protocol=2,
-                decode_responses=False,
-                parser_class=_BoundedParser,
-                **{"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": 5.0, **(options or {})},
-            )
-        except (ValueError, TypeError, redis_errors.RedisError) as error:
-            why = str(error)
-            if "@" in url and why.startswith("Port could not be cast"):
-                # That names what was read as a port: after a `/`, `?` or `#` in it, the beginning of a password.
-                why = "its port is not a number, or a `/`, `?` or `#` of its password is not percent-encoded"
-            raise InvalidConfigError(
-                f"redis_url {without_password(url)!r} is not usable: {why}. "
-                "Use redis://host:port/db, rediss://…, unix:///path, embedded:///folder, redis+sentinel://… or redis+cluster://….",
-                field="redis_url",
-            ) from None
-        self.where = without_password(url)
+        self._pool = BlockingConnectionPool(
+            max_connections=max_connections,
+            health_check_interval=health_check_interval,
+            timeout=SOCKET_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_error=[],
+            protocol=2,
+            decode_responses=False,
+            parser_class=_BoundedParser,
+            **_pool_options(url),
+        )
+        self.where = url.shown
+        self._secure = url.secure
+        self._connected = False
+        """Whether the server has ever been reached: then the URL is right."""
         # One limit for a command and its reply, here: redis-py makes a task for each command that it gives a limit,
         # and so sends it only when all else that can run has run. It keeps its own while a connection is made: one
         # that is broken off half way through the greeting must not come back to the pool.
@@ -186,6 +157,7 @@ class Link(Wire):
         except BaseException:
             self._out -= 1
             raise
+        self._connected = True
         connection.socket_timeout = None
         return connection
 
@@ -209,6 +181,9 @@ class Link(Wire):
         connection = self._held.pop(name, None)
         if connection is not None:
             await self._discard(connection)
+
+    def _translated(self, error: BaseException) -> RedschedError:
+        return translate(error, self.where, secure=self._secure, connected=self._connected)
 
     async def _exchange(self, connection: AbstractConnection, command: Sequence[Any]) -> Any:
         # hiredis packs in C what redis-py's async connections pack in Python.
@@ -238,12 +213,12 @@ class Link(Wire):
                 raise StoreError(
                     f"Redis at {self.where} is a node of a cluster: name it as redis+cluster://host:port"
                 ) from error
-            translated = _translate(error, self.where)
+            translated = self._translated(error)
             if isinstance(translated, StoreReadOnlyError):
                 clean = False  # after a failover the name may lead to another server: connect anew
             raise translated from error
         except (redis_errors.RedisError, OSError, TimeoutError) as error:
-            raise _translate(error, self.where) from error
+            raise self._translated(error) from error
         finally:
             if connection is not None:
                 if not clean:
@@ -261,14 +236,3 @@ def _is_over(connection: AbstractConnection) -> bool:
     """Whether the server has ended it while nobody used it."""
     reader, writer = connection._reader, connection._writer
     return reader is None or writer is None or reader.at_eof() or writer.is_closing()
-
-
-def without_password(url: str) -> str:
-    """The URL as it may stand in a message or a log."""
-    scheme, separator, rest = url.partition("://")
-    if "@" in rest:
-        rest = "***@" + rest.rpartition("@")[2]
-    base, mark, query = rest.partition("?")
-    if "password" in query:
-        query = "***"
-    return f"{scheme}{separator}{base}{mark}{query}"

@@ -8,12 +8,13 @@ from typing import Any
 from redsched.errors import InvalidConfigError, RecordVersionError
 from redsched.options import check_queue
 from redsched.sealing import PayloadSecurity, Sealer
-from redsched.store.cluster import CLUSTER_SCHEMES, Cluster
+from redsched.store.cluster import Cluster
 from redsched.store.durability import Promise
 from redsched.store.keys import LAYOUT_VERSION, shard_of
 from redsched.store.link import Link
-from redsched.store.sentinel import SENTINEL_SCHEMES, SentinelLink
+from redsched.store.sentinel import SentinelLink
 from redsched.store.transitions import Limits, Shard
+from redsched.store.urls import ServerUrl, parse_url
 from redsched.store.wire import Resend
 
 __all__ = ["Store"]
@@ -23,14 +24,18 @@ CLUSTER_SHARDS = 8
 high up, and are spread evenly whatever the prefix."""
 
 
-def _connect(url: str, options: Mapping[str, Any] | None, **settings: Any) -> Link | Cluster:
-    if url.startswith(CLUSTER_SCHEMES):
-        return Cluster(url, options, **settings)
-    return (SentinelLink if url.startswith(SENTINEL_SCHEMES) else Link)(url, options, **settings)
+def _connect(url: ServerUrl, **settings: Any) -> Link | Cluster:
+    match url.kind:
+        case "cluster":
+            return Cluster(url, **settings)
+        case "sentinel":
+            return SentinelLink(url, **settings)
+        case _:
+            return Link(url, **settings)
 
 
 class Store:
-    """Made without I/O. `redis_url` is a URL that redis-py knows, or `redis+sentinel://…`, `redis+cluster://…`."""
+    """Made without I/O. `redis_url` is one of `redsched.store.urls.URL_FORMS`, but not an embedded one."""
 
     def __init__(
         self,
@@ -52,17 +57,16 @@ class Store:
             raise InvalidConfigError(
                 f"job_store_prefix is {prefix!r}; it must be printable text without braces", field="job_store_prefix"
             )
+        url = parse_url(redis_url, options)
         if shards is None:
-            shards = CLUSTER_SHARDS if redis_url.startswith(CLUSTER_SCHEMES) else 1
+            shards = CLUSTER_SHARDS if url.kind == "cluster" else 1
         if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= 1024:
             raise InvalidConfigError(f"shards is {shards!r}; it must be an int from 1 to 1024", field="shards")
         self.prefix = prefix
         if lock_prefix is not None:
             check_queue(lock_prefix, "lock_prefix")
         self.sealer = None if security is None else Sealer(security, prefix)
-        self.wire = _connect(
-            redis_url, options, max_connections=max_connections, health_check_interval=health_check_interval
-        )
+        self.wire = _connect(url, max_connections=max_connections, health_check_interval=health_check_interval)
         """The server, or the cluster."""
         self.limits = limits or Limits()
         self.lock_prefix = lock_prefix

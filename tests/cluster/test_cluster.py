@@ -15,6 +15,7 @@ from redsched.errors import InvalidConfigError, StoreAccessError, StoreError, St
 from redsched.reactive import ReactiveTaskProcessor
 from redsched.store.cluster import Cluster, slot_of
 from redsched.store.durability import Promise
+from redsched.store.urls import parse_url
 from redsched.streams import RedisStream, StreamEvent
 from redsched.testing import fresh_prefix
 from tests.faults.local import until
@@ -265,7 +266,7 @@ async def test_a_slot_that_moves_while_jobs_run_loses_and_doubles_nothing() -> N
 
 
 async def test_a_wait_for_replicas_is_not_asked_of_a_node_that_did_not_write(cluster: ClusterServers) -> None:
-    wire = Cluster(cluster.url)
+    wire = Cluster(parse_url(cluster.url))
     link = wire.at("{a}")
     await link.command("SET", "{a}", 1, hold="sure")
     other = next(node for node in cluster.primaries if node is not cluster.owner(slot_of("{a}")))

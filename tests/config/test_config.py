@@ -71,11 +71,41 @@ def keys(server: LocalServer, db: int = 0) -> list[str]:
         ({"host": "redis+sentinel://a,b:2/jobs", "db": 3}, "redis+sentinel://a,b:2/jobs/3"),
         ({"host": "redis+cluster://a:1,b:2", "password": "p"}, "redis+cluster://:p@a:1,b:2"),
         ({"host": "unix:///run/redis.sock", "db": 2}, "unix:///run/redis.sock?db=2"),
-        ({"host": "embedded:///var/lib/x", "db": 2}, "embedded:///var/lib/x"),
+        ({"host": "unix:///run/redis.sock?db=1&password=old", "db": 2}, "unix:///run/redis.sock?password=old&db=2"),
+        ({"host": "redis://redis.example?db=1&client_name=x", "db": 3}, "redis://redis.example/3?client_name=x"),
+        ({"host": "embedded:///var/lib/x", "db": 2}, "embedded:///var/lib/x?db=2"),
     ],
 )
 def test_host_port_db_and_password_make_one_url(fields: dict[str, Any], url: str) -> None:
     assert RedisJobStoreConfig(**fields).url == url
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"host": "unix:///run/redis.sock", "port": 1}, "port"),
+        ({"host": "embedded:///var/lib/x", "port": 1}, "port"),
+        ({"host": "redis+cluster://a:1,b:2", "port": 1}, "port"),
+        ({"host": "embedded:///var/lib/x", "password": "hunter2"}, "password"),
+        ({"host": "embedded:///var/lib/x", "username": "u", "db": 1}, "username"),
+        ({"host": "[nonsense", "db": 1}, "redis_url"),
+        ({"host": "h", "db": -1}, "redis_url"),
+        ({"host": "h", "port": 0}, "redis_url"),
+        ({"host": "redis+cluster://a", "db": 1}, "redis_url"),
+    ],
+)
+def test_a_field_that_the_url_has_no_place_for_is_refused(fields: dict[str, Any], named: str) -> None:
+    settings = SchedulerConfig(job_stores={"redis": RedisJobStoreConfig(**fields)})
+    with pytest.raises(InvalidConfigError) as raised:
+        BackgroundTaskScheduler.from_config(settings)
+    assert raised.value.field == named
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_password_of_digits_from_the_environment_keeps_them() -> None:
+    made = SchedulerConfig.from_env({"REDSCHED_REDIS_OPTIONS__PASSWORD": "007", "REDSCHED_REDIS_OPTIONS__DB": "3"})
+    assert made.store.redis_options == {"password": "007", "db": "3"}
+    BackgroundTaskScheduler.from_config(made)
 
 
 async def test_the_password_and_the_database_are_used(server: LocalServer) -> None:

@@ -291,7 +291,7 @@ def test_two_folders_are_two_servers(tmp_path: Path) -> None:
         assert a.pid != b.pid
 
 
-@pytest.mark.parametrize("url", ["embedded://host/folder", "embedded:folder", "embedded:///folder?x=1", "embedded:///"])
+@pytest.mark.parametrize("url", ["embedded://host/folder", "embedded:folder", "embedded:///folder#1", "embedded:///"])
 def test_an_embedded_url_that_means_nothing_is_refused(url: str) -> None:
     with pytest.raises(InvalidConfigError, match="embedded:///absolute/folder"):
         embedded.resolve(url)
@@ -300,6 +300,12 @@ def test_an_embedded_url_that_means_nothing_is_refused(url: str) -> None:
 def test_a_folder_that_cannot_be_made_is_named() -> None:
     with pytest.raises(InvalidConfigError, match="/proc/nowhere"):
         embedded.start("/proc/nowhere")
+
+
+@pytest.mark.parametrize("url", ["embedded:///folder?x=1", "embedded:///folder?password=p", "embedded:///f?db=x"])
+def test_an_option_that_the_embedded_server_has_not_is_refused(url: str) -> None:
+    with pytest.raises(InvalidConfigError, match=r"option|db is 'x'"):
+        embedded.resolve(url)
 
 
 @pytest.mark.parametrize("url", ["embedded:///proc/nowhere", "embedded:///a%00b"])

@@ -124,6 +124,51 @@ async def test_a_certificate_that_is_not_trusted_is_refused(ca: str | None, tls_
     await scheduler.shutdown()
 
 
+async def test_a_port_with_tls_and_a_url_without_say_what_to_write(tls_port: int) -> None:
+    scheduler = BackgroundTaskScheduler(f"redis://:s3cret@127.0.0.1:{tls_port}", retry_for=0)
+    with pytest.raises(StoreUnavailableError, match="rediss://") as caught:
+        await scheduler.get_jobs()
+    assert "s3cret" not in str(caught.value)
+    await scheduler.shutdown()
+
+
+async def test_a_port_without_tls_and_a_url_with_it_say_what_to_write() -> None:
+    with LocalServer() as server:
+        options = {"socket_connect_timeout": 0.5}
+        scheduler = BackgroundTaskScheduler(
+            f"rediss://:s3cret@127.0.0.1:{server.port}", retry_for=0, redis_options=options
+        )
+        with pytest.raises(StoreUnavailableError, match="redis:// in the place of rediss://") as caught:
+            await scheduler.get_jobs()
+        assert "s3cret" not in str(caught.value)
+        await scheduler.shutdown()
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile"])
+async def test_a_file_of_tls_that_is_missing_or_broken_is_told(name: str, tls_port: int, tmp_path: Path) -> None:
+    (tmp_path / "broken.pem").write_text("nonsense")
+    for file in ("missing.pem", "broken.pem"):
+        options = {name: str(tmp_path / file)}
+        scheduler = BackgroundTaskScheduler(f"rediss://127.0.0.1:{tls_port}", retry_for=0, redis_options=options)
+        with pytest.raises(StoreUnavailableError, match="look at the files of the ssl_ options"):
+            await scheduler.get_jobs()
+        await scheduler.shutdown()
+
+
+async def test_a_certificate_for_another_host_is_refused(tls_port: int, certificates: Path) -> None:
+    """The server's is for localhost and 127.0.0.1; the name is another one for the same place."""
+    options = {"ssl_ca_certs": str(certificates / "ca.pem")}
+    url = f"rediss://127.1:{tls_port}"
+    scheduler = BackgroundTaskScheduler(url, retry_for=0, redis_options=options)
+    with pytest.raises(StoreUnavailableError, match="the host that the certificate names"):
+        await scheduler.get_jobs()
+    await scheduler.shutdown()
+    options["ssl_check_hostname"] = "false"
+    scheduler = BackgroundTaskScheduler(url, retry_for=0, redis_options=options)
+    assert await scheduler.get_jobs() == []
+    await scheduler.shutdown()
+
+
 async def test_a_server_without_tls_gets_no_password(certificates: Path) -> None:
     heard = bytearray()
 

@@ -12,7 +12,7 @@ from redsched.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from redsched.store.link import _translate
+from redsched.store.failures import translate
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,6 @@ from redsched.store.link import _translate
     ],
 )
 def test_an_answer_is_told_by_its_code(answer: str, kind: type[StoreError]) -> None:
-    error = _translate(redis_errors.ResponseError(answer), "here")
+    error = translate(redis_errors.ResponseError(answer), "here")
     assert type(error) is kind
     assert answer in str(error)
