@@ -9,17 +9,22 @@
 --         confirmed   int    nobody waits for replies to this client's requests below this number
 --         ids         bytes  msgpack list of job ids; '' = all of the tag
 --         tag         str    a tag; '' = the ids
+--         account     bytes  msgpack map: job id -> {cursor, spans} (include/dropped); '' = none
 --         how         str    cancel | remove
 --         events_max  int    entries of the stream
 -- Derives job run live waiting tag due mail requests
--- Reply   OK now_us ended more; ended = the ids that were there, more = 1: call again for the rest of the tag
+-- Reply   OK now_us ended more behind; ended = the ids that were there, more = 1: call again for the rest of the tag,
+--         behind = ids that are still there, as they leave fires behind: call again with their account
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(jobs * log N), 1,000 jobs at most in one call
+--
+-- An account is of a job that leaves fires behind; its cursor may be false: whatever it is now.
 --- @include clock
 --- @include event
 --- @include once
 --- @include wake
 --- @include job
+--- @include dropped
 if first_reply then
   return first_reply
 end
@@ -46,13 +51,32 @@ local function end_runs(id, queue)
   end
 end
 
+local accounts, behind = account ~= '' and cmsgpack.unpack(account) or {}, {}
+
 local function cancel(id)
   local key = job_key(id)
-  local job = call('HMGET', key, 'record', 'queue', 'tags', 'fence', 'owner', 'state')
+  local job = call(
+    'HMGET', key, 'record', 'queue', 'tags', 'fence', 'owner', 'state', 'periodic', 'next_ms', 'paused_ms', 'paused_from',
+    'fire_ms'
+  )
   if not job[1] then
     return false
   end
   local queue = job[2] or nil
+  local state = {
+    fence = job[4] or nil, state = job[6] or nil, periodic = job[7] or nil, next_ms = job[8] or nil,
+    paused_ms = job[9] or nil, paused_from = job[10] or nil, fire_ms = job[11] or nil,
+  }
+  local score = call('ZSCORE', due_key(queue), id)
+  if leaves_behind(state) then
+    local known = accounts[id]
+    if not known or (known[1] and has_moved(state, score, known[1])) then
+      behind[#behind + 1] = id
+      return false
+    end
+    drop(id, known[2])
+  end
+  local fire = drop_once(state, score)
   call('ZREM', due_key(queue), id)
   if job[6] == 'dead' then
     call('ZREM', dead, id)
@@ -75,7 +99,8 @@ local function cancel(id)
   else
     end_job(id, job[3])
   end
-  event(how == 'cancel' and 'cancelled' or 'removed', id, how == 'cancel' and 'cancelled' or 'removed')
+  local reason = how == 'cancel' and 'cancelled' or 'removed'
+  event(how == 'cancel' and 'cancelled' or 'removed', id, reason, fire, fire, fire and 1)
   return true
 end
 
@@ -92,10 +117,10 @@ local ended = {}
 for _, id in ipairs(list) do
   if cancel(id) then
     ended[#ended + 1] = id
-  elseif tag ~= '' then
+  elseif tag ~= '' and behind[#behind] ~= id then
     call('SREM', prefix .. 'tag:' .. tag, id)
   end
 end
 publish(client, {})
 close_clock()
-return answer({ 'OK', now_us, ended, more })
+return answer({ 'OK', now_us, ended, more, behind })

@@ -11,7 +11,7 @@
 --         assumed_ms  int    the instant that fire times were computed for; 0 = none were
 --         id          str    job id
 --         version     int    the version that was read
---         change      bytes  msgpack map: record, set (flat list), unset (list), tags, queue, when, kind
+--         change      bytes  msgpack map: record, set (flat list), unset (list), tags, queue, when, kind, reason
 --         events_max  int    entries of the stream
 -- Derives job due tag live waiting idle wake requests
 -- Reply   OK now_us record job; record = what was stored, for an event that may come when the job is gone, else false;
@@ -20,6 +20,7 @@
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
 --
+-- change.cursor, change.dropped: see include/dropped; without a cursor only the version counts.
 -- change.when: false = leave it; {at_ms, after_ms (-1 = not known, 0 = none)} = due then; 'pause' = not due;
 --              'saved' = when it was due before it was paused; 'end' = it has no further fire, remove it.
 --- @include clock
@@ -27,6 +28,7 @@
 --- @include once
 --- @include wake
 --- @include job
+--- @include dropped
 if first_reply then
   return first_reply
 end
@@ -47,6 +49,10 @@ local what = cmsgpack.unpack(change)
 local queue = what.queue or job.queue or 'default'
 local old_due = due_key(job.queue)
 local score = call('ZSCORE', old_due, id)
+if what.cursor and has_moved(job, score, what.cursor) then
+  return answer({ 'CHANGED' })
+end
+drop(id, what.dropped)
 call('HINCRBY', key, 'version', 1)
 call('HDEL', key, 'plan_fence', 'claim_fence', 'after_ms', 'reason', 'postponed', unpack(what.unset or {}))
 if what.record then
@@ -89,7 +95,7 @@ elseif when == 'saved' then
 end
 if when == 'end' then
   call('ZREM', old_due, id)
-  call('HDEL', key, 'next_ms', 'state', 'paused_ms')
+  call('HDEL', key, 'next_ms', 'state', 'paused_ms', 'paused_from')
   end_if_over(id)
 elseif when == 'pause' and not job.periodic and job.fence and not score then
   what.kind = 'modified' -- its last run goes on: nothing is left to pause
@@ -97,12 +103,13 @@ elseif when == 'pause' then
   call('ZREM', old_due, id)
   call('HDEL', key, 'next_ms')
   call('HSET', key, 'state', 'paused')
-  if score and not job.periodic then
-    call('HSET', key, 'paused_ms', score) -- a one-shot job keeps its time: see resume
+  local at = job.periodic and job.next_ms or score
+  if at then
+    call('HSET', key, 'paused_ms', at) -- a one-shot job keeps its time; of others it is the first fire that is hidden
   end
 elseif when then
   call('ZREM', old_due, id)
-  call('HDEL', key, 'state', 'paused_ms')
+  call('HDEL', key, 'state', 'paused_ms', 'paused_from')
   if not job.fence then
     call('HDEL', key, 'fire_ms', 'attempt', 'recoveries') -- a new fire, not another attempt of the old one
   end
@@ -121,7 +128,7 @@ elseif when then
   call('ZADD', due_key(queue), when[1], id)
   wake(queue, when[1])
 end
-event(what.kind, id)
+event(what.kind, id, what.reason)
 publish(client, {})
 
 local fields, others = call('HGETALL', key), {}

@@ -12,12 +12,14 @@
 --         jobs        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
 -- Derives job due tag live waiting idle wake requests
--- Reply   OK now_us statuses | CONFLICT ids | CLOCK now_us
+-- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: these would be replaced, and leave fires
+--         behind that only the client can count: nothing was stored, call again with their account
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(jobs * log N)
 --
 -- A row: 1 id, 2 mode, 3 queue, 4 at_ms or false, 5 delay_ms or false, 6 record, 7 further fields (flat) or false,
---        8 tags or false. Neither at_ms nor delay_ms: added paused.
+--        8 tags or false, 9 account {cursor or false, spans} or nothing (include/dropped).
+--        Neither at_ms nor delay_ms: added paused.
 -- Modes: new (a generated id, cannot exist), add (refuse what exists), keep, replace,
 --        declare (keep what was declared alike, else replace).
 -- Statuses: one of added kept replaced a job, in order; an empty list where all were added.
@@ -26,6 +28,7 @@
 --- @include once
 --- @include wake
 --- @include job
+--- @include dropped
 if first_reply then
   return first_reply
 end
@@ -36,8 +39,24 @@ if assumed > 0 and math.abs(now_ms - assumed) > 2000 then
   return { 'CLOCK', now_us }
 end
 
-local conflicts = {}
+-- What is needed of the old job to account for its fires.
+local function old_job(id)
+  local old = call('HMGET', job_key(id), 'periodic', 'state', 'next_ms', 'paused_ms', 'paused_from', 'queue', 'fence', 'fire_ms')
+  local job = {
+    periodic = old[1] or nil, state = old[2] or nil, next_ms = old[3] or nil, paused_ms = old[4] or nil,
+    paused_from = old[5] or nil, fence = old[7] or nil, fire_ms = old[8] or nil,
+  }
+  return job, call('ZSCORE', due_key(old[6] or nil), id)
+end
+
+local conflicts, behind = {}, {}
 for _, row in ipairs(rows) do
+  if row[2] == 'replace' then
+    local job, score = old_job(row[1])
+    if leaves_behind(job) and not (row[9] and not (row[9][1] and has_moved(job, score, row[9][1]))) then
+      behind[#behind + 1] = row[1]
+    end
+  end
   local old = row[2] == 'add' and call('HMGET', job_key(row[1]), 'record', 'state')
   if old and old[1] and old[2] ~= 'dead' then
     conflicts[#conflicts + 1] = row[1]
@@ -47,12 +66,22 @@ if #conflicts > 0 then
   return answer({ 'CONFLICT', conflicts })
 end
 
+if #behind > 0 then
+  return answer({ 'BEHIND', behind })
+end
+
 local statuses, plain = {}, true
 local due_rows, earliest, added = {}, {}, {}
 
 -- Make room for a new definition. What runs goes on, and its tokens stay valid.
-local function replace(id, key)
+local function replace(id, key, account)
   local old = call('HMGET', key, 'queue', 'tags', 'fence', 'state')
+  local job, score = old_job(id)
+  local fire = drop_once(job, score)
+  if fire then
+    event('dropped', id, 'replaced', fire, fire, 1)
+  end
+  drop(id, account and account[2])
   call('ZREM', due_key(old[1] or nil), id)
   untag(id, old[2])
   if old[4] == 'dead' then
@@ -86,7 +115,7 @@ local function store(row)
       if old[3] ~= 'dead' and (mode == 'keep' or (mode == 'declare' and old[2] and old[2] == fields.declared)) then
         return 'kept'
       end
-      running = replace(id, key)
+      running = replace(id, key, row[9])
       status = 'replaced'
     end
   end
@@ -119,6 +148,8 @@ local function store(row)
   if not at_ms then
     fields[#fields + 1] = 'state'
     fields[#fields + 1] = 'paused'
+    fields[#fields + 1] = 'paused_from'
+    fields[#fields + 1] = now_ms
   end
   call('HSET', key, unpack(fields))
   if at_ms then

@@ -12,7 +12,9 @@ from dataclasses import replace
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
+from redsched.accounting import cursor_of, dropped
 from redsched.codec import Record, pack_payload, unpack_payload
+from redsched.counting import accounts
 from redsched.errors import (
     EncodingError,
     InvalidInputError,
@@ -25,7 +27,7 @@ from redsched.errors import (
 )
 from redsched.job import Job
 from redsched.keywords import JobChanges, WhenOptions, check_names
-from redsched.model import JobView, State
+from redsched.model import JobView, Reason, State
 from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags
 from redsched.origin import current_origin
 from redsched.plan import first_fires
@@ -35,7 +37,7 @@ from redsched.spec import Interval, check_arguments, schedule_of
 from redsched.store import queries
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
-from redsched.store.transitions import ClockMovedError
+from redsched.store.transitions import ClockMovedError, Count, Shard
 from redsched.times import instant_ms
 from redsched.views import view_of
 from redsched.zones import parse_timezone
@@ -108,19 +110,25 @@ async def cancel(store: Store, ids: Sequence[str] | None, tag: str | None) -> li
     if tag is not None:
         check_tags([tag], "tag")
         for shard in store.shards:
-            ended += await shard.cancel(tag=tag)
+            ended += await shard.cancel(tag=tag, count=_count(store, shard, Reason.CANCELLED))
         return ended
     for shard, members in store.by_shard(dict.fromkeys(ids or ())):
         for start in range(0, len(members), BATCH):
-            ended += await shard.cancel(ids=members[start : start + BATCH])
+            count = _count(store, shard, Reason.CANCELLED)
+            ended += await shard.cancel(ids=members[start : start + BATCH], count=count)
     return ended
 
 
 async def remove(store: Store, job_id: str) -> None:
     """See `BackgroundTaskScheduler.remove_job`."""
     check_id(job_id)
-    if not await store.shard(job_id).cancel(ids=[job_id], how="remove"):
+    shard = store.shard(job_id)
+    if not await shard.cancel(ids=[job_id], how="remove", count=_count(store, shard, Reason.REMOVED)):
         raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
+
+
+def _count(store: Store, shard: Shard, reason: Reason) -> Count:
+    return lambda ids, tries: accounts(store, shard, ids, reason, tries)
 
 
 async def requeue(store: Store, run_ids: Sequence[str]) -> list[str]:
@@ -158,7 +166,7 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
         version = int(stored.fields.get("version", b"0"))
         job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
         now_ms = await instant_of(shard)
-        change = compute(job, stored, now_ms)
+        change: dict[str, Any] = {"cursor": cursor_of(stored.fields, stored.due_ms), **compute(job, stored, now_ms)}
         try:
             done = await shard.modify(job_id, version, change, assumed_ms=now_ms)
         except ClockMovedError:
@@ -174,6 +182,14 @@ def _from_now(schedule: Schedule, job_id: str, now_ms: int) -> list[int] | str:
     return "end" if first is None else [first, following or 0]
 
 
+def _dropped(
+    job: Job, stored: StoredJob, when: Any, now_ms: int, reason: Reason = Reason.RESCHEDULED
+) -> list[list[Any]]:
+    """What a job that is due next at `when` (of `lua/modify.lua`) leaves behind."""
+    upto_ms = now_ms if when == "end" else min(now_ms, when[0] - 1)
+    return dropped(stored.fields, stored.due_ms, job.schedule, upto_ms, reason)
+
+
 async def resume(store: Store, job_id: str) -> JobView | None:
     """See `BackgroundTaskScheduler.resume_job`."""
 
@@ -182,7 +198,8 @@ async def resume(store: Store, job_id: str) -> JobView | None:
             when: Any = "saved" if "paused_ms" in stored.fields else False
             return {"kind": "resumed", "when": when}
         schedule = job.schedule.unbased()
-        change: dict[str, Any] = {"kind": "resumed", "when": _from_now(schedule, job_id, now_ms)}
+        when = _from_now(schedule, job_id, now_ms)
+        change: dict[str, Any] = {"kind": "resumed", "when": when, "dropped": _dropped(job, stored, when, now_ms)}
         if schedule != job.schedule:
             change["record"] = _with_schedule(job, schedule).pack(job_id, store.sealer)
         return change
@@ -219,6 +236,7 @@ async def reschedule(
             return {
                 "kind": "modified", "when": [made.run_ms, 0], "record": record.pack(job_id, store.sealer),
                 "unset": ["periodic", "declared", "runs_left"],
+                "dropped": dropped(stored.fields, stored.due_ms, job.schedule, now_ms, Reason.RESCHEDULED),
             }  # fmt: skip
         assert isinstance(made, Schedule)
         due = _from_now(made, job_id, now_ms)
@@ -228,6 +246,7 @@ async def reschedule(
         return {
             "kind": "modified",
             "when": due,
+            "dropped": _dropped(job, stored, due, now_ms),
             "record": record.pack(job_id, store.sealer),
             "set": ["periodic", 1],
             "unset": ["declared"],
@@ -263,7 +282,7 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         task = job.record.task
         if "task" in changes:
             task = scheduler.registry.register(changes["task"]).name
-        schedule, when = job.schedule, False
+        schedule, when, behind = job.schedule, False, list[list[Any]]()
         if "next_run_time" in changes:
             explicit = changes["next_run_time"]
             if explicit is None:
@@ -271,6 +290,8 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
             else:
                 at_ms = instant_ms(explicit, job.timezone, "next_run_time")
                 following = -1
+                # Also the fires ahead of now that are passed over: somebody may wonder where they are.
+                behind = dropped(stored.fields, stored.due_ms, schedule, at_ms - 1, Reason.RESCHEDULED)
                 if schedule is not None:
                     schedule = schedule.rebased(at_ms)
                 when = [at_ms, following]
@@ -286,6 +307,7 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         record = replace(job.record, task=task, name=name, payload=payload, options=wire)
         change: dict[str, Any] = {
             "kind": "modified", "when": when, "record": record.pack(job_id, store.sealer), "set": options.hash_fields(),
+            "dropped": behind,
             "unset": [n for n in ("max_instances", "max_recoveries", "delivery", "declared") if n in stored.fields],
         }  # fmt: skip
         if "max_runs" in changes and changes["max_runs"] is None:

@@ -108,13 +108,17 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     """Somebody cancelled it."""
     REPLACED = "replaced"
-    """A one-shot job was scheduled anew under the same id while a run of it wanted another attempt."""
+    """Its job was replaced before it ran, or while a run of it wanted another attempt."""
     REMOVED = "removed"
     """Somebody removed the job."""
     SHUTDOWN = "shutdown"
     """Its worker was asked to stop."""
     BUSY = "busy"
     """The worker that claimed it ahead of time did not get to it soon; another may start it at once."""
+    PAUSED = "paused"
+    """Its job was paused when it was due."""
+    RESCHEDULED = "rescheduled"
+    """Its job was given another schedule, or another next run time, before it ran."""
     MANUAL = "manual"
     """Somebody asked for it: run_now, requeue."""
     ENDED = "ended"
@@ -234,14 +238,15 @@ class Event:
 
     kind: str
     """scheduled, replaced, claimed, done, retry, dead, missed, coalesced, skipped, recovered, released, postponed,
-    cancelled, removed, paused, resumed, modified, requeued, refused, ended."""
+    cancelled, removed, paused, resumed, modified, requeued, refused, ended,
+    dropped."""
     job_id: str
     at: datetime
     """When Redis recorded it (UTC)."""
     reason: Reason | None = None
     fire_time: datetime | None = None
     last_fire_time: datetime | None = None
-    """For a span of fires (missed, coalesced, skipped): the newest of them."""
+    """For a span of fires (missed, coalesced, skipped, dropped): the newest of them."""
     count: int | None = 1
     """For a span of fires: how many; None where they cannot be counted cheaply."""
     task: str | None = None

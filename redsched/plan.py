@@ -20,7 +20,7 @@ from typing import Protocol
 
 from redsched.schedules import DateSchedule, Schedule
 
-__all__ = ["Plan", "Plannable", "Span", "first_fires", "is_misfire", "plan"]
+__all__ = ["Plan", "Plannable", "Span", "first_fires", "is_misfire", "plan", "span"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +159,14 @@ def _batch(
     coalesced = missed = cut = None
     oldest = due_ms
     if job.coalesce and newest > due_ms:
-        coalesced = _span(schedule, due_ms, newest - 1)
+        coalesced = span(schedule, due_ms, newest - 1)
         oldest = newest
     if running >= job.max_instances:
-        return Plan(coalesced=coalesced, skipped=_span(schedule, oldest, newest))
+        return Plan(coalesced=coalesced, skipped=span(schedule, oldest, newest))
 
     if is_misfire(oldest, now_ms, job.misfire_grace_ms):
         in_time_ms = now_ms - (job.misfire_grace_ms or 0)
-        missed = _span(schedule, oldest, min(in_time_ms - 1, newest))
+        missed = span(schedule, oldest, min(in_time_ms - 1, newest))
         if newest < in_time_ms:
             return Plan(missed=missed, coalesced=coalesced)
         following = schedule.next(missed.last_ms)
@@ -182,7 +182,7 @@ def _batch(
     else:
         fires = _newest(schedule, oldest, newest, limit)
         if fires[0] > oldest:
-            cut = _span(schedule, oldest, fires[0] - 1)
+            cut = span(schedule, oldest, fires[0] - 1)
     return Plan(fires=tuple(fires), missed=missed, coalesced=coalesced, cut=cut)
 
 
@@ -192,7 +192,7 @@ def _last(schedule: Schedule, from_ms: int, upto_ms: int) -> int:
     return from_ms if last is None or last < from_ms else last
 
 
-def _span(schedule: Schedule, first_ms: int, upto_ms: int) -> Span:
+def span(schedule: Schedule, first_ms: int, upto_ms: int) -> Span:
     """The fires from first_ms, which is one whatever the schedule says, up to upto_ms."""
     last = _last(schedule, first_ms, upto_ms)
     if last == first_ms:

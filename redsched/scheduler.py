@@ -427,7 +427,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         return await jobs.get_jobs(await self.store(), tag=tag, queue=queue, state=state)
 
     async def pause_job(self, job_id: str) -> None:
-        """Keep a job from becoming due. Runs that go on are not touched; what passes meanwhile leaves no trace.
+        """Keep a job from becoming due. Runs that go on are not touched; what passes meanwhile is recorded
+        when it is resumed, as one span (`dropped`, reason `paused`).
 
         Raises:
             JobLookupError: there is no such job.
@@ -457,8 +458,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
         timezone: str | tzinfo | None = None,
         **when: Unpack[WhenOptions],
     ) -> JobView | None:
-        """Give a job another schedule, with its next run computed from now. Overdue runs are dropped, and a paused
-        job is resumed (as APScheduler). `when`: start, end, jitter, dst_gap, dst_fold.
+        """Give a job another schedule, with its next run computed from now. Overdue runs are dropped, which is
+        recorded (reason `rescheduled`), and a paused job is resumed (as APScheduler). `when`: start, end, jitter,
+        dst_gap, dst_fold.
 
         Raises:
             JobLookupError: there is no such job.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from redsched.counting import accounts
 from redsched.errors import InvalidInputError, StoreError
 from redsched.handle import JobHandle
+from redsched.model import Reason
 from redsched.options import check_name
 from redsched.spec import Draft, JobSpec
 from redsched.store import queries
 from redsched.store.durability import Promise
 from redsched.store.store import Store
-from redsched.store.transitions import ClockMovedError, Shard, conflict
+from redsched.store.transitions import ClockMovedError, LeftBehindError, Shard, conflict
 
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
@@ -63,7 +65,7 @@ async def schedule(scheduler: BackgroundTaskScheduler, spec: JobSpec) -> JobHand
     if definition.durability is not None:
         promise = store.promise([definition.durability])
         await promise.check(shard.link)
-    [status] = await _store(shard, [draft], owner, promise)
+    [status] = await _store(store, shard, [draft], owner, promise)
     return JobHandle(scheduler, definition.id, definition.name, status)
 
 
@@ -90,7 +92,7 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
 
     async def put(shard: Shard, ids: Sequence[str]) -> None:
         async with at_once:
-            done = await _store(shard, [by_id[job_id] for job_id in ids], owner, promise)
+            done = await _store(store, shard, [by_id[job_id] for job_id in ids], owner, promise)
         statuses.update(zip(ids, done, strict=True))
 
     batches = [(shard, ids[at : at + BATCH]) for shard, ids in groups for at in range(0, len(ids), BATCH)]
@@ -120,13 +122,17 @@ async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], dr
         raise conflict(taken)
 
 
-async def _store(shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
-    for _ in range(TRIES):
+async def _store(store: Store, shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
+    account: dict[str, list[Any]] = {}
+    for tries in range(TRIES):
         assumed = await instant_of(shard) if any(draft.needs_now for draft in drafts) else 0
+        rows = [draft.row(assumed) for draft in drafts]
+        if account:
+            rows = [[*row, account.get(row[0], False)] for row in rows]
         try:
-            return await shard.schedule(
-                [draft.row(assumed) for draft in drafts], assumed_ms=assumed, owner=owner, promise=promise
-            )
+            return await shard.schedule(rows, assumed_ms=assumed, owner=owner, promise=promise)
         except ClockMovedError:
             continue  # the clock is known better now
+        except LeftBehindError as error:
+            account |= await accounts(store, shard, error.ids, Reason.REPLACED, tries)
     raise StoreError("Redis' clock jumps: no fire time could be computed that was still true when it arrived")

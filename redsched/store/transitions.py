@@ -6,7 +6,7 @@ into values or exceptions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -28,14 +28,33 @@ from redsched.store.keys import Keys
 from redsched.store.scripts import load
 from redsched.store.wire import Resend, Wire
 
-__all__ = ["ClockMovedError", "Limits", "PollReply", "PollRequest", "Shard", "claimed_rows", "conflict"]
+__all__ = [
+    "ClockMovedError",
+    "LeftBehindError",
+    "Limits",
+    "PollReply",
+    "PollRequest",
+    "Shard",
+    "claimed_rows",
+    "conflict",
+]
 
 
 Target = Sequence[str]
+Count = Callable[[Sequence[str], int], Awaitable[Mapping[str, Any]]]
+"""Ids, and how often they were counted before -> for each its cursor and spans: `account` of `lua/cancel.lua`."""
 
 
 class ClockMovedError(Exception):
     """The fire times were computed for an instant that Redis has left behind: compute them again."""
+
+
+class LeftBehindError(Exception):
+    """Jobs of these ids would be replaced, and leave fires behind that have to be counted first."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__(*ids)
+        self.ids = list(ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +220,16 @@ class Shard:
             DurabilityError: they are stored, but not as safely as `promise` says.
             ConflictingIdError: a job of one of the ids is there already; nothing was stored.
             ClockMovedError: `assumed_ms` is not Redis' time any more; nothing was stored.
+            LeftBehindError: jobs that would be replaced leave fires behind, for which their rows have no account, or an
+                old one; nothing was stored.
         """
         reply = await self._request_call(
             "schedule", [row[0] for row in rows], promise, jobs=_pack(rows), assumed_ms=assumed_ms, owner=owner
         )
         if reply[0] == b"CONFLICT":
             raise conflict([job_id.decode() for job_id in reply[1]])
+        if reply[0] == b"BEHIND":
+            raise LeftBehindError([job_id.decode() for job_id in reply[1]])
         return [status.decode() for status in reply[2]] or ["added"] * len(rows)
 
     async def poll(self, worker: str, queues: bytes, request: PollRequest, *, resend: Resend) -> PollReply:
@@ -250,16 +273,30 @@ class Shard:
         )
         return [outcome.decode() for outcome in reply[2]], reply[3]
 
-    async def cancel(self, *, ids: Sequence[str] = (), tag: str = "", how: str = "cancel") -> list[str]:
-        """End jobs by id, or all of a tag. Returns the ids that were there."""
-        ended: list[str] = []
+    async def cancel(
+        self, *, ids: Sequence[str] = (), tag: str = "", how: str = "cancel", count: Count | None = None
+    ) -> list[str]:
+        """End jobs by id, or all of a tag. Returns the ids that were there.
+
+        `count` accounts for the fires that jobs leave behind; without it these are not told of.
+        """
+        ended, left, tries, account = list[str](), list(ids), 0, dict[str, Any]()
         while True:
             reply = await self._request_call(
-                "cancel", (how, tag, *ids), ids=_pack(list(ids)) if ids else b"", tag=tag, how=how
-            )
+                "cancel", (how, tag, *left), ids=_pack(left) if left else b"", tag="" if left else tag, how=how,
+                account=_pack(account) if account else b"",
+            )  # fmt: skip
             ended += [job_id.decode() for job_id in reply[2]]
-            if not reply[3]:
+            behind = [job_id.decode() for job_id in reply[4]] if len(reply) > 4 else []  # an older version's has none
+            if behind:
+                nothing: Mapping[str, Any] = {job_id: [False, []] for job_id in behind}
+                account = {**nothing, **(await count(behind, tries) if count else {})}
+                tries += 1
+            elif tag and (left or reply[3]):
+                tries, account = 0, {}
+            else:
                 return ended
+            left = behind
 
     async def pause(self, job_id: str) -> bool:
         """Keep a job from becoming due. Returns False where its last run has been claimed.

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from redsched.errors import ConflictingIdError, JobLookupError
 from redsched.store.queries import clear
 from redsched.store.store import Store
-from redsched.store.transitions import claimed_rows
+from redsched.store.transitions import LeftBehindError, claimed_rows
 from redsched.testing import fresh_prefix
 from tests.invariants import check
 from tests.store.raw import LIMITS, Claim, Raw, periodic, row
@@ -94,16 +94,27 @@ class Scheduler(RuleBasedStateMachine):
         foretold = "added"
         if is_there:
             foretold = "replaced" if is_dead or mode == "replace" else {"add": "refused", "keep": "kept"}[mode]
+        behind = self._behind(there) and mode == "replace"
         try:
             (status,) = self.do(self.raw.shard.schedule([one]))
+            assert not behind, f"{job_id} is replaced, and nothing is said of its fires: {there}"
         except ConflictingIdError:
             status = "refused"
+        except LeftBehindError:
+            assert behind, f"{job_id} leaves nothing behind: {there}"
+            (status,) = self.do(self.raw.shard.schedule([[*one, [False, [["replaced", 1, 2, 2]]]]]))
+            assert ("dropped", job_id, "replaced") in self.do(self.raw.events())
         assert status == foretold, f"{job_id}, {mode}: {status}; before {there}"
         if status == "refused":
             return
         if status != "kept":
             self.expected[one[0]] = kind
             self.generation[one[0]] += 1
+
+    def _behind(self, job: dict[str, str]) -> bool:
+        """Whether a periodic job has fires that have come and were not claimed, or were hidden by a pause."""
+        since = job.get("paused_ms", job.get("paused_from")) if job.get("state") == "paused" else job.get("next_ms")
+        return "periodic" in job and job.get("state") != "dead" and since is not None and int(since) <= self.now
 
     @rule(job_id=ids, mode=modes, delay=st.sampled_from([0, 100, 6000, None]), tags=tags, most=st.sampled_from([1, 2]))
     def schedule_once(self, job_id: str, mode: str, delay: int | None, tags: list[str] | None, most: int) -> None:
