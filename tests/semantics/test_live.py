@@ -162,6 +162,8 @@ class LiveDriver:
         outcome = Outcome()
         events = await self.scheduler.get_history(JOB, limit=100_000)
         for event in events[self.seen :]:
+            if event.kind == "dropped":
+                continue  # APScheduler says nothing of what a pause hid
             fires = self.listed(event, before)
             match event.kind:
                 case "done":
