@@ -6,12 +6,13 @@ logging, so nothing else calls it.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
+
+from redsched.printing import block, one_line, to_json
 
 __all__ = ["JsonFormatter", "LogFormat", "RepeatFilter", "TextFormatter", "setup"]
 
@@ -39,18 +40,19 @@ class TextFormatter(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text; a traceback follows on lines of its own."""
+        """The record as one line; what follows of its message, and a traceback, on indented lines."""
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         level = f"{record.levelname:<7}"
         if self._colour:
             level = f"\x1b[{_COLOURS.get(record.levelno, '0')}m{level}\x1b[0m"
         process = f" [{record.process}]" if self._process else ""
         foreign = "" if record.name.partition(".")[0] == "redsched" else f"{record.name}: "
-        lines = [f"{at}.{int(record.msecs):03d} {level}{process} {foreign}{_message(record)}"]
+        first, *more = (foreign + _message(record)).split("\n")
+        lines = [f"{at}.{int(record.msecs):03d} {level}{process} {one_line(first)}", *map(block, more)]
         if record.exc_info:
-            lines.append(self.formatException(record.exc_info))
+            lines.append(block(self.formatException(record.exc_info)))
         if record.stack_info:
-            lines.append(self.formatStack(record.stack_info))
+            lines.append(block(self.formatStack(record.stack_info)))
         return "\n".join(lines)
 
 
@@ -69,7 +71,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         entry.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return to_json(entry)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -17,11 +17,12 @@ ROOT = Path(redsched.__file__).parent
 LUA = Path(str(lua_folder()))
 PURE = (
     "model", "errors", "untrusted", "extensions", "sealing", "codec", "options", "ids", "zones", "plan", "job", "times",
-    "spec", "schedules",
+    "spec", "schedules", "printing",
 )  # fmt: skip
 """Modules and packages that compute, and do nothing else."""
 
 USES_PRIVATE = {
+    "cli.output": {"redsched.printing": "how text is escaped: pure"},
     "cli.events": {"redsched.logs": "the command line decides how logs look"},
     "cli.service": {
         "redsched.logs": "the command line decides how logs look",

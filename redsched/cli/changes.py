@@ -40,9 +40,9 @@ def _show(report: Report, json: bool) -> None:
         output.print_json({"done": list(report.done), "failed": report.failed})
     else:
         for said in report.done.values():
-            typer.echo(output.clean(said))
+            typer.echo(output.one_line(said))
         for why in report.failed.values():
-            output.say(f"redsched: {output.clean(why)}")
+            output.say(f"redsched: {output.one_line(why)}")
         if not report.done and not report.failed:
             output.say("redsched: nothing matches")
     if report.failed or not report.done:

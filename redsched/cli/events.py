@@ -48,7 +48,7 @@ def line(event: Event) -> str:
         parts.append(f"({event.reason})")
     if event.error:
         parts.append(event.error)
-    return output.clean("  ".join(parts))
+    return output.one_line("  ".join(parts))
 
 
 def _show(event: Event, json: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -14,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["clean", "fields", "instant", "lasting", "plain", "print_json", "print_table", "say", "until"]
+from redsched.printing import one_line, plain, to_json
+
+__all__ = ["fields", "instant", "lasting", "one_line", "plain", "print_json", "print_table", "say", "until"]
 
 PIPE_WIDTH = 1000
 """Columns where the output is no terminal: nothing is cut or folded, so that grep and awk see whole rows."""
@@ -22,14 +22,9 @@ UNBROKEN = frozenset({"NEXT RUN", "FIRES", "STATE", "PID", "RUNNING", "LAST SEEN
 """Columns that are no longer readable when they are folded."""
 
 
-def clean(value: object) -> str:
-    """A value as one line without control characters: what was stored may not steer the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
-
-
 def say(message: str) -> None:
-    """A message for people, on stderr."""
-    typer.echo(message, err=True)
+    """A message for people, on stderr; what it quotes may not steer the terminal."""
+    typer.echo("\n".join(map(one_line, message.split("\n"))), err=True)
 
 
 def _console() -> Console:
@@ -41,7 +36,7 @@ def _console() -> Console:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under their headings; a column without any value is left out."""
-    cells = [[clean("" if value is None else value) for value in row] for row in rows]
+    cells = [[one_line("" if value is None else value) for value in row] for row in rows]
     kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in cells)]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for i in kept:
@@ -56,27 +51,12 @@ def fields(pairs: Mapping[str, object]) -> None:
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         if value is not None and value not in ("", (), {}):
-            typer.echo(f"{name:<{width}}  {clean(value)}")
-
-
-def plain(value: Any) -> Any:
-    """What JSON can carry: dataclasses become objects, datetimes ISO 8601 text, all else text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(entry) for entry in value]
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    return str(value)
+            typer.echo(f"{name:<{width}}  {one_line(value)}")
 
 
 def print_json(value: Any, *, line: bool = False) -> None:
     """One JSON document on stdout; `line`: on a single line."""
-    typer.echo(json.dumps(plain(value), ensure_ascii=False, indent=None if line else 2))
+    typer.echo(to_json(value, indent=None if line else 2))
 
 
 def instant(at: datetime | None) -> str:

@@ -61,4 +61,4 @@ def workers(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix:
         output.say("no worker has shown itself; start one: redsched worker module:scheduler")
     for (task, queue, why), count in sorted(unserved.items()):
         jobs = "1 job" if count == 1 else f"{count} jobs"
-        typer.echo(output.clean(f"waiting: {jobs} of task {task} in queue {queue}: {why}"))
+        typer.echo(output.one_line(f"waiting: {jobs} of task {task} in queue {queue}: {why}"))
