@@ -1,6 +1,10 @@
 # Sourced by the scripts that run on a machine that has nothing but Python 3.11+:
 #   make_venv FOLDER EXTRAS   a virtual environment with this checkout (editable) and the named extras in it; made once,
 #                             installed anew when pyproject.toml has changed. REDSCHED_PYTHON chooses another Python.
+#   venv_of FOLDER            prints that folder's name; with REDSCHED_PYTHON one beside it (FOLDER-3.13), so that
+#                             environments of several Pythons coexist
+#   pythons                   prints each Python that redsched takes and this machine has: its version and its path
+#   another_python            prints the path of the newest of them that is of another version than the default
 #   debian PACKAGE...         installs Debian packages, where that is possible; else fails
 
 say() { printf '%s\n' "$*" >&2; }
@@ -16,26 +20,56 @@ debian() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
 }
 
+# Its version (3.12), or failure where it does not run or is older than 3.11.
+version_of() {
+    "$1" -c 'import sys; v = sys.version_info; v < (3, 11) and sys.exit(1); print("%d.%d" % v[:2])' 2>/dev/null
+}
+
+# PATH comes first, then pyenv: what it has need not be on PATH, and what is on PATH need not be chosen there.
+candidates() {
+    printf '%s\n' python3 python3.14 python3.13 python3.12 python3.11
+    ls -d "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3 2>/dev/null | sort -rV || true
+}
+
+pythons() {
+    candidates | while read -r name; do
+        if version=$(version_of "$name"); then printf '%s %s\n' "$version" "$(command -v "$name")"; fi
+    done | awk '!seen[$1]++'
+}
+
 find_python() {
-    for name in ${REDSCHED_PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
-        if command -v "$name" >/dev/null 2>&1 &&
-            "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            command -v "$name"
-            return 0
-        fi
-    done
-    return 1
+    if [ -n "${REDSCHED_PYTHON:-}" ]; then
+        version_of "$REDSCHED_PYTHON" >/dev/null && command -v "$REDSCHED_PYTHON"
+    else
+        pythons | awk 'NR == 1 { print $2 } END { exit NR == 0 }'
+    fi
+}
+
+another_python() {
+    default=$(version_of "$(find_python)") || return 0
+    pythons | sort -t. -k2,2nr | awk -v default="$default" '$1 != default { print $2; exit }'
+}
+
+venv_of() {
+    if [ -z "${REDSCHED_PYTHON:-}" ]; then
+        printf '%s\n' "$1"
+    elif version=$(version_of "$REDSCHED_PYTHON"); then
+        printf '%s\n' "$1-$version"
+    else
+        say "REDSCHED_PYTHON must be a Python 3.11 or newer: $REDSCHED_PYTHON does not run or is older."
+        return 2
+    fi
 }
 
 try_venv() { rm -rf "$2" && "$1" -m venv "$2" >/dev/null 2>&1 && [ -x "$2/bin/pip" ]; }
 
 make_venv() {
     if ! "$1/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-        python=$(find_python) || { say "redsched needs Python 3.11 or newer, and there is none on PATH."; return 2; }
+        python=$(find_python) || { say "redsched needs Python 3.11 or newer: there is none on PATH or under pyenv."; return 2; }
         say "Making a virtual environment in $1 ..."
         if ! try_venv "$python" "$1"; then
             # Debian has venv and pip in a package of their own.
-            version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+            version=$(version_of "$python")
             debian "python$version-venv" || debian python3-venv || true
             try_venv "$python" "$1" || {
                 say "$python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv"

@@ -5,5 +5,6 @@
 set -eu
 cd "$(dirname -- "$0")/.."
 . .ci/venv.sh
-make_venv .venv-demo all
-exec .venv-demo/bin/redsched demo "$@"
+venv=$(venv_of .venv-demo)
+make_venv "$venv" all
+exec "$venv/bin/redsched" demo "$@"

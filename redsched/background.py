@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from redsched.signatures import signature_of
 
 __all__ = [
     "BackgroundTask",
@@ -118,7 +119,7 @@ def dependencies(kind: type[Any], provider: ServiceProvider | None) -> Mapping[s
         hints = typing.get_type_hints(kind.__init__)
     except Exception:  # an annotation that names what is only imported for type checkers
         hints = {}
-    for name, parameter in inspect.signature(kind).parameters.items():
+    for name, parameter in signature_of(kind).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         hint = hints.get(name)

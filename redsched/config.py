@@ -23,7 +23,9 @@ from redsched.store.urls import kind_of, split_url
 
 __all__ = ["RedisJobStoreConfig", "SchedulerConfig"]
 
-_OTHER_VARIABLES = frozenset({"REDSCHED_TEST_URL", "REDSCHED_REQUIRE_CONTAINERS", "REDSCHED_PYTHON"})
+_OTHER_VARIABLES = frozenset(
+    {"REDSCHED_TEST_URL", "REDSCHED_REQUIRE_CONTAINERS", "REDSCHED_PYTHON", "REDSCHED_BENCH_ENVIRONMENTS"}
+)
 """Environment variables of redsched that are no settings of a scheduler."""
 
 

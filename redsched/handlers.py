@@ -10,6 +10,7 @@ from typing import Any
 
 from redsched.codec import unpack_payload
 from redsched.errors import InvalidInputError
+from redsched.signatures import signature_of
 from redsched.worker.runs import CurrentRun, Run
 from redsched.worker.troubles import log_error
 
@@ -146,6 +147,6 @@ def _named(run: Run, args: list[Any], kwargs: Mapping[str, Any]) -> Mapping[str,
     """The arguments by the names of the task's parameters."""
     try:
         assert run.task is not None
-        return inspect.signature(run.task.function).bind_partial(*args, **kwargs).arguments
+        return signature_of(run.task.function).bind_partial(*args, **kwargs).arguments
     except (TypeError, ValueError):  # they do not fit the function, or it has no signature
         return kwargs

@@ -195,6 +195,15 @@ def test_nothing_pickles(module: str) -> None:
     assert [name for name in imports(module) if under(name, *forbidden)] == []
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "signatures"])
+def test_only_signatures_asks_for_a_signature(module: str) -> None:
+    """Since Python 3.14 that evaluates annotations, which may name what is not there."""
+    evaluates = {"inspect.signature", "inspect.getfullargspec", "inspect.get_annotations", "annotationlib"}
+    assert [name for name in imports(module) if name in evaluates] == []
+    used = (ast.unparse(node) for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute))
+    assert [text for text in used if text in evaluates] == []
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_read_in_one_sitting(module: str) -> None:
     limit, _ = LONGER.get(module, (MAX_LINES, ""))

@@ -376,6 +376,21 @@ def test_what_is_wrong_in_the_environment_is_named_with_the_variable(variable: s
         SchedulerConfig.from_env({variable: text})
 
 
+def test_what_the_scripts_read_is_taken_for_no_setting() -> None:
+    """A shell that exports one of them must still be able to start a worker."""
+    root = Path(__file__).resolve().parents[2]
+    files = [
+        *root.glob(".ci/**/*"),
+        *root.glob("tests/*.sh"),
+        *root.glob("examples/*.sh"),
+        *root.glob("benchmarks/*.py"),
+    ]
+    text = "".join(path.read_text() for path in files if path.is_file())
+    read = set(re.findall(r"\bREDSCHED_[A-Z_]+", text))
+    assert {"REDSCHED_PYTHON", "REDSCHED_REQUIRE_CONTAINERS", "REDSCHED_BENCH_ENVIRONMENTS"} <= read
+    assert SchedulerConfig.from_env(dict.fromkeys(read, "1")) == SchedulerConfig()
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [

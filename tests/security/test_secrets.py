@@ -7,6 +7,8 @@ import datetime as dt
 import ipaddress
 import logging
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +45,12 @@ def _key_and_name(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Name]:
     return ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
+_CERTIFICATE_AUTHORITY = x509.KeyUsage(
+    key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
+
 def _certificate(
     subject: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, by: ec.EllipticCurvePrivateKey, ca: bool
 ) -> x509.Certificate:
@@ -56,8 +64,13 @@ def _certificate(
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        # What RFC 5280 demands besides: Python 3.13 and newer refuse a chain without it.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False)
     )
-    if not ca:
+    if ca:
+        builder = builder.add_extension(_CERTIFICATE_AUTHORITY, critical=True)
+    else:
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(by, hashes.SHA256())
@@ -100,6 +113,16 @@ def tls_port(certificates: Path) -> Iterator[int]:
         pytest.skip(f"this redis-server has no TLS: {str(error)[-200:]}")
     with server:
         yield port
+
+
+def test_the_certificates_pass_the_strict_check_of_newer_pythons(tls_port: int, certificates: Path) -> None:
+    context = ssl.create_default_context(cafile=certificates / "ca.pem")
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # Python 3.13's default; on every Python here
+    with (
+        socket.create_connection(("127.0.0.1", tls_port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        assert secured.getpeercert()
 
 
 async def test_jobs_run_over_tls(tls_port: int, certificates: Path) -> None:

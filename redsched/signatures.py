@@ -1,0 +1,27 @@
+"""What a callable's parameters are, on each Python alike."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["signature_of"]
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The parameters of a callable.
+
+    Python 3.14 evaluates annotations when they are asked for, and then only: one that names what is imported for type
+    checkers alone would raise NameError here. Such a name stays a name, as it does where annotations are strings.
+
+    Raises:
+        TypeError: it is not callable.
+        ValueError: it has no signature (some of C's).
+    """
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(function)

@@ -1,0 +1,44 @@
+#!/bin/sh
+# The demo and all tests on each Python that redsched takes, one after the other: 3.11, 3.12, 3.13 and 3.14, from PATH,
+# from pyenv, or, as root on Debian, from a root folder of Debian's forky (3.13 and 3.14; no containers in there).
+# About a quarter of an hour for each.
+#   sh tests/matrix.sh              all of them
+#   sh tests/matrix.sh 3.12 3.14    only these
+# MATRIX_ROOTS is the folder for forky's root, kept for the next time (default /var/tmp/redsched-roots).
+set -u
+cd "$(dirname -- "$0")/.."
+. .ci/venv.sh
+roots=${MATRIX_ROOTS:-/var/tmp/redsched-roots}
+outcomes=
+
+# What is run on each: in this checkout, or in the copy of it in a root.
+STEPS='REDSCHED_PYTHON=$1 sh examples/demo.sh --seconds 20 && REDSCHED_PYTHON=$1 sh tests/run.sh'
+
+note() { outcomes="$outcomes
+$*"; }
+
+in_forky() {
+    bash .ci/containers/newer-debian.sh forky "$roots/forky" \
+        "python$1" "python$1-venv" redis-server git gcc libc6-dev procps || return 3
+    # The container tests would install and start a docker daemon in there.
+    bash .ci/containers/in-root.sh "$roots/forky" env REDSCHED_REQUIRE_CONTAINERS=0 sh -c "$STEPS" sh "python$1"
+}
+
+for version in ${*:-3.11 3.12 3.13 3.14}; do
+    python=$(pythons | awk -v wanted="$version" '$1 == wanted { print $2 }')
+    if [ -n "$python" ]; then
+        say "== Python $version: $python"
+        sh -c "$STEPS" sh "$python"
+    else
+        case $version in
+            3.13 | 3.14)
+                say "== Python $version: Debian forky in $roots"
+                in_forky "$version"
+                ;;
+            *) say "== Python $version is not here" && false ;;
+        esac
+    fi
+    case $? in 0) note "Python $version: passed" ;; *) note "Python $version: FAILED" ;; esac
+done
+printf '%s\n' "$outcomes"
+case $outcomes in *FAILED*) exit 1 ;; esac
