@@ -21,7 +21,7 @@ in_forky() {
     bash .ci/containers/newer-debian.sh forky "$roots/forky" \
         "python$1" "python$1-venv" redis-server git gcc libc6-dev procps || return 3
     # The container tests would install and start a docker daemon in there.
-    bash .ci/containers/in-root.sh "$roots/forky" env REDSCHED_REQUIRE_CONTAINERS=0 sh -c "$STEPS" sh "python$1"
+    bash .ci/containers/in-root.sh "$roots/forky" -- env REDSCHED_REQUIRE_CONTAINERS=0 sh -c "$STEPS" sh "python$1"
 }
 
 for version in ${*:-3.11 3.12 3.13 3.14}; do

@@ -81,7 +81,12 @@ def test_the_environments_of_two_pythons_are_two_folders() -> None:
     assert sourced("venv_of .venv-test", REDSCHED_PYTHON=sys.executable).stdout == f".venv-test-{version}\n"
 
 
-@pytest.mark.parametrize("script", ["tests/run.sh", "tests/matrix.sh", "examples/demo.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", [
+        "tests/run.sh", "tests/matrix.sh", "examples/demo.sh", ".ci/run", ".ci/containers/newer-debian.sh",
+        ".ci/containers/in-root.sh",
+    ],
+)  # fmt: skip
 def test_a_script_can_be_read_by_its_shell(script: str) -> None:
     path = ROOT / script
     shell = path.read_text().splitlines()[0].rpartition("/")[2].split()[-1]
