@@ -17,7 +17,7 @@ ROOT = Path(redsched.__file__).parent
 LUA = Path(str(lua_folder()))
 PURE = (
     "model", "errors", "untrusted", "extensions", "sealing", "codec", "options", "ids", "zones", "plan", "job", "times",
-    "spec", "schedules", "printing",
+    "spec", "schedules", "printing", "signatures",
 )  # fmt: skip
 """Modules and packages that compute, and do nothing else."""
 

@@ -7,7 +7,6 @@ may be sent again (those whose scripts say `Again`).
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from redsched.errors import InvalidConfigError, RedschedError, StoreError, StoreReadOnlyError, StoreReplyError
+from redsched.signatures import signature_of
 from redsched.store.failures import translate
 from redsched.store.urls import ServerUrl, parse_url
 from redsched.store.wire import Wire
@@ -76,7 +76,7 @@ def _pool_options(url: ServerUrl) -> dict[str, Any]:
         return {"connection_class": UnixDomainSocketConnection, "path": url.path, **options}
     [(host, port)] = url.hosts
     if url.secure:
-        known = inspect.signature(SSLConnection.__init__).parameters
+        known = signature_of(SSLConnection.__init__).parameters
         if unknown := [name for name in options if name.startswith("ssl_") and name not in known]:
             raise InvalidConfigError(
                 f"{unknown[0]} needs a newer redis-py: pip install -U redis", field="redis_options"
