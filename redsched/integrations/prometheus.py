@@ -19,10 +19,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from redsched import BackgroundTaskScheduler, InvalidConfigError, RedschedError, TaskMetrics
+from redsched.integrations.metrics_server import start_server
 from redsched.metrics import BUCKETS, STANDARD, Histogram, Sample
 
 try:
-    from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+    from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError as error:  # pragma: no cover  the extra is installed wherever this is tested
@@ -142,7 +143,7 @@ def serve(scheduler: BackgroundTaskScheduler, port: int, host: str = "127.0.0.1"
     registry = CollectorRegistry()
     registry.register(SchedulerCollector(scheduler))
     try:
-        server, thread = start_http_server(port, host, registry)
+        server, thread = start_server(make_wsgi_app(registry), host, port)
     except (OSError, OverflowError) as error:
         raise InvalidConfigError(
             f"the metrics cannot be served at {host}:{port}: {error}. Choose another --metrics-port.",

@@ -4,13 +4,14 @@ Read `base.py` for what a schedule answers, `expression.py` and `redsched.zones`
 integer milliseconds since the epoch (UTC).
 """
 
+import reprlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
 from redsched.errors import InvalidScheduleError
 from redsched.schedules.base import MAX_MS, Schedule
-from redsched.schedules.combine import AnyOf
+from redsched.schedules.combine import MAX_MEMBERS, AnyOf
 from redsched.schedules.cron import CronSchedule
 from redsched.schedules.date import DateSchedule
 from redsched.schedules.interval import IntervalSchedule
@@ -40,8 +41,9 @@ _WIRE_FIELDS: dict[str, tuple[Callable[..., Schedule], tuple[str, ...]]] = {
     ),
 }
 
-# Members of members: what is read from Redis must not recurse without end.
+# What is read from Redis must not recurse without end, nor be built before it is counted.
 _DEEPEST_UNION = 8
+_MOST_LISTS = 4 * MAX_MEMBERS
 
 
 def schedule_from_wire(data: Sequence[Any]) -> Schedule:
@@ -51,17 +53,22 @@ def schedule_from_wire(data: Sequence[Any]) -> Schedule:
         InvalidScheduleError: an unknown kind, missing or wrong parts, or a zone that this machine does not know.
     """
     try:
-        return _from_wire(_frozen(data, _DEEPEST_UNION))
+        return _from_wire(_frozen(data, _DEEPEST_UNION, [_MOST_LISTS]))
     except TypeError as problem:
         # A dict or bytearray where a scalar belongs, or too many parts.
-        raise InvalidScheduleError(f"schedule={data!r}: not a schedule: {problem}.", field="schedule") from None
+        raise InvalidScheduleError(
+            f"schedule={reprlib.repr(data)}: not a schedule: {problem}.", field="schedule"
+        ) from None
 
 
-def _frozen(data: object, depth: int) -> tuple[Any, ...]:
+def _frozen(data: object, depth: int, left: list[int]) -> tuple[Any, ...]:
     if not isinstance(data, list | tuple) or not depth:
         raise TypeError("a list of parts is needed")
+    left[0] -= 1
+    if left[0] < 0:
+        raise TypeError(f"at most {MAX_MEMBERS} schedules can be combined")
     parts = cast("Sequence[object]", data)
-    return tuple(_frozen(part, depth - 1) if isinstance(part, list | tuple) else part for part in parts)
+    return tuple(_frozen(part, depth - 1, left) if isinstance(part, list | tuple) else part for part in parts)
 
 
 # Bounded by what a busy worker has in hand, not by the number of jobs; making one anew costs about 10 µs.

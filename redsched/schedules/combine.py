@@ -6,7 +6,10 @@ from typing import Any
 from redsched.errors import InvalidScheduleError
 from redsched.schedules.base import Schedule
 
-__all__ = ["AnyOf"]
+__all__ = ["MAX_MEMBERS", "AnyOf"]
+
+MAX_MEMBERS = 64
+"""Schedules in one, those within its members included: each is asked for its next fire at every fire of the job."""
 
 # Equal instants fire once, so the counts of the members only add up when their fires are known to differ. Up to this
 # many they are compared one by one; beyond it the count is not known, which is better than a wrong one or a slow plan.
@@ -43,6 +46,11 @@ class AnyOf(Schedule):
                     f"IntervalSchedule, DateSchedule or AnyOf.",
                     field="schedules",
                 )
+        if (number := sum(map(_members, members))) > MAX_MEMBERS:
+            raise InvalidScheduleError(
+                f"schedules: {number} schedules are combined; at most {MAX_MEMBERS} are allowed. Make several jobs.",
+                field="schedules",
+            )
         object.__setattr__(self, "schedules", tuple(self.schedules))
         object.__setattr__(self, "timezone", self.schedules[0].timezone)
 
@@ -90,3 +98,7 @@ class AnyOf(Schedule):
     def to_wire(self) -> list[Any]:
         """["any", [member, …]]."""
         return ["any", [each.to_wire() for each in self.schedules]]
+
+
+def _members(schedule: Schedule) -> int:
+    return sum(map(_members, schedule.schedules)) if isinstance(schedule, AnyOf) else 1

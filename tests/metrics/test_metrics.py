@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
 import urllib.request
 from collections import Counter
@@ -14,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from redsched import BackgroundTaskScheduler, InvalidConfigError, InvalidInputError, MetricsCollector, TaskMetrics
-from redsched.integrations import prometheus
+from redsched.integrations import metrics_server, prometheus
 from redsched.metrics import BUCKETS, STANDARD
 from redsched.testing import Kit, fresh_prefix, kit
 from redsched.worker.tally import Tally
@@ -257,6 +259,33 @@ async def test_a_scrape_from_another_thread_awaits_what_redis_knows(redsched_kit
             prometheus.serve(scheduler, port)
     with prometheus.serve(scheduler, port):
         pass  # the port is free again
+
+
+async def test_idle_and_slow_connections_take_few_threads_and_are_cut_off(
+    redsched_kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.3)
+    port = free_port()
+    before = threading.active_count()
+
+    def crowd() -> int:
+        opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+        for connection in opened[:50]:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: ")  # and nothing more
+        most = threading.active_count()
+        for connection in opened:
+            connection.settimeout(10)
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(100) == b"", "each is closed by the server"
+            connection.close()
+        return most
+
+    with prometheus.serve(redsched_kit.scheduler, port):
+        most = await asyncio.to_thread(crowd)
+        # A connection that is served has its thread, and the timer that cuts it off.
+        assert most - before <= 2 * metrics_server.MAX_CONNECTIONS + 2
+        status = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").status)
+        assert status == 200
 
 
 async def test_a_scrape_tells_what_the_process_knows_while_redis_is_away(

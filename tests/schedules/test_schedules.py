@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redsched import schedules as schedules_module
 from redsched.errors import InvalidScheduleError
 from redsched.schedules import (
     AnyOf,
@@ -18,6 +19,7 @@ from redsched.schedules import (
     schedule_from_wire,
 )
 from redsched.schedules.base import MAX_MS
+from redsched.schedules.combine import MAX_MEMBERS
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 T0 = 1_774_742_400_000  # 2026-03-29T00:00Z, an hour before the gap in Berlin
@@ -294,3 +296,20 @@ def test_an_unknown_time_zone_is_refused_with_close_matches(value, says):
     with pytest.raises(InvalidScheduleError, match="zone") as caught:
         parse_timezone(value, "UTC", field="zone")
     assert caught.value.field == "zone" and says in str(caught.value)
+
+
+def test_a_schedule_has_so_few_members_that_it_can_be_asked_at_every_fire() -> None:
+    daily = [CronSchedule(f"{minute} 3 * * *") for minute in range(60)]
+    most = AnyOf((AnyOf(tuple(daily)), *daily[: MAX_MEMBERS - 60]))
+    assert schedule_from_wire(most.to_wire()) == most
+    with pytest.raises(InvalidScheduleError, match=f"65 schedules are combined; at most {MAX_MEMBERS}"):
+        AnyOf((most, daily[0]))
+
+
+def test_a_stored_schedule_of_thousands_of_members_is_refused_before_one_is_built() -> None:
+    expressions = [["cron", f"{n % 60} {n // 60 % 24} {n // 1440 + 1} * *"] for n in range(5000)]
+    built = schedules_module._from_wire.cache_info().misses
+    for wire in (["any", expressions], ["any", [["any", expressions]]], ["any", [["any", []]] * 5000]):
+        with pytest.raises(InvalidScheduleError, match="at most"):
+            schedule_from_wire(wire)
+    assert schedules_module._from_wire.cache_info().misses == built
