@@ -12,6 +12,7 @@
 --         account     bytes  msgpack map: job id -> {cursor, spans} (include/dropped); '' = none
 --         how         str    cancel | remove
 --         events_max  int    entries of the stream
+--         events_max_bytes int bytes of the stream
 -- Derives job run live waiting tag due mail requests
 -- Reply   OK now_us ended more behind; ended = the ids that were there, more = 1: call again for the rest of the tag,
 --         behind = ids that are still there, as they leave fires behind: call again with their account
@@ -25,6 +26,7 @@
 --- @include wake
 --- @include job
 --- @include dropped
+--- @include buried
 if first_reply then
   return first_reply
 end
@@ -80,6 +82,7 @@ local function cancel(id)
   call('ZREM', due_key(queue), id)
   if job[6] == 'dead' then
     call('ZREM', dead, id)
+    uncount_dead(key)
   end
   end_runs(id, queue)
   call('HDEL', key, 'next_ms', 'after_ms', 'plan_fence', 'state')

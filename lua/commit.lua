@@ -10,6 +10,7 @@
 --         lease_ms    int    how long a lease lasts
 --         rows        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
+--         events_max_bytes int bytes of the stream
 -- Derives job run live waiting tag due idle wake
 -- Reply   OK now_us outcomes tally; an outcome is one of started skipped nothing postponed STALE for each row
 -- Again   a plan whose token was used already gives its first outcome
@@ -23,6 +24,7 @@
 --- @include event
 --- @include wake
 --- @include job
+--- @include buried
 --- @include bury
 --- @include over
 --- @include spoil

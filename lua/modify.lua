@@ -13,6 +13,7 @@
 --         version     int    the version that was read
 --         change      bytes  msgpack map: record, set (flat list), unset (list), tags, queue, when, kind, reason
 --         events_max  int    entries of the stream
+--         events_max_bytes int bytes of the stream
 -- Derives job due tag live waiting idle wake requests
 -- Reply   OK now_us record job; record = what was stored, for an event that may come when the job is gone, else false;
 --         job = what it is now, for it may run and end at once: as a row of inspect without id and record; false = it is gone

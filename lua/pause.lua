@@ -8,6 +8,7 @@
 --         confirmed   int    nobody waits for replies to this client's requests below this number
 --         id          str    job id
 --         events_max  int    entries of the stream
+--         events_max_bytes int bytes of the stream
 -- Derives job due requests
 -- Reply   OK now_us | NOTFOUND | ENDING
 -- Again   the first reply, kept until it is confirmed

@@ -17,6 +17,7 @@
 --         done        bytes  msgpack flat list: run id, fence, of the first of these rows: plain runs that are done;
 --                            '' = none
 --         others      int    how many rows follow these
+--         deaths      bytes  msgpack flat list: run id, error, traceback, of rows that are dead; '' = none
 --         results     bytes  msgpack flat list: run id, result, ttl_ms; '' = none
 --         following   bytes  msgpack list of job id, version, next_ms, after_ms; '' = none
 --         held        bytes  msgpack flat list: run id, fence, of the leases to renew; '' = none
@@ -24,7 +25,9 @@
 --         gone_ms     int    a worker without heartbeat for so long is gone
 --         dead_age_ms int    how long dead runs are kept
 --         dead_max    int    how many dead runs are kept
+--         dead_max_bytes int how many bytes they may take
 --         events_max  int    entries of the stream
+--         events_max_bytes int bytes of the stream
 --         record_max  int    bytes; a longer record is not sent
 -- Derives job run live waiting tag due idle wake mail worker result
 -- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally
@@ -34,6 +37,7 @@
 --- @include event
 --- @include wake
 --- @include job
+--- @include buried
 --- @include bury
 --- @include over
 --- @include finish
@@ -63,7 +67,7 @@ recover(100)
 if heartbeat ~= '' then
   call('ZADD', workers, now_ms, worker)
   call('HSET', prefix .. 'worker:' .. worker, 'info', heartbeat)
-  reap(tonumber(gone_ms), tonumber(dead_age_ms), tonumber(dead_max))
+  reap(tonumber(gone_ms))
 end
 
 local room = tonumber(capacity)
@@ -85,6 +89,9 @@ for _, queue in ipairs(cmsgpack.unpack(queues)) do
   end
 end
 in_chunks('ZADD', leases, lease_args)
+if heartbeat ~= '' or burials > 0 then
+  forget_surplus(tonumber(dead_age_ms), tonumber(dead_max), tonumber(dead_max_bytes))
+end
 remember(refused)
 publish(worker, report(refused))
 close_clock()

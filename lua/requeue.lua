@@ -9,6 +9,7 @@
 --         confirmed   int    nobody waits for replies to this client's requests below this number
 --         ids         bytes  msgpack list of run ids; <job id>@<fire ms> names a one-shot job's run as well
 --         events_max  int    entries of the stream
+--         events_max_bytes int bytes of the stream
 -- Derives job run waiting due idle wake requests
 -- Reply   OK now_us requeued; the ids that were dead, as they were given
 -- Again   the first reply, kept until it is confirmed
@@ -18,6 +19,7 @@
 --- @include once
 --- @include wake
 --- @include job
+--- @include buried
 if first_reply then
   return first_reply
 end
@@ -34,7 +36,8 @@ for _, given in ipairs(cmsgpack.unpack(ids)) do
   local key = own and run_key(run_id) or job_key(run_id)
   local run = to_table(call('HGETALL', key))
   if run.state == 'dead' then
-    call('HDEL', key, 'state', 'reason', 'error', 'dead_ms', 'attempt', 'recoveries')
+    uncount_dead(key)
+    call('HDEL', key, 'state', 'reason', 'error', 'traceback', 'dead_ms', 'attempt', 'recoveries')
     call('HSET', key, 'begun', 1) -- however late it is: somebody wants it
     call('ZREM', dead, run_id)
     if own then

@@ -11,6 +11,7 @@
 --         owner       str    process that alone can run the jobs of its local queue; '' = none
 --         jobs        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
+--         events_max_bytes int bytes of the stream
 -- Derives job due tag live waiting idle wake requests
 -- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: these would be replaced, and leave fires
 --         behind that only the client can count: nothing was stored, call again with their account
@@ -29,6 +30,7 @@
 --- @include wake
 --- @include job
 --- @include dropped
+--- @include buried
 if first_reply then
   return first_reply
 end
@@ -86,6 +88,7 @@ local function replace(id, key, account)
   untag(id, old[2])
   if old[4] == 'dead' then
     call('ZREM', prefix .. 'dead', id)
+    uncount_dead(key)
   end
   local kept = {}
   for _, name in ipairs({ 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'has_runs', 'version' }) do

@@ -124,8 +124,10 @@ class SchedulerConfig:
     task_packages: Sequence[str] = ()
     declared_tasks: bool = True
     dead_max: int = 10_000
+    dead_max_bytes: int = 67_108_864
     dead_age: float = 7 * 86_400.0
     events_max: int = 10_000
+    events_max_bytes: int = 67_108_864
     max_payload_bytes: int = 262_144
     retry_for: float = 10.0
     durability_replicas: int = 1

@@ -185,6 +185,8 @@ class JobView:
     """What the running task told with `report_progress`."""
     reason: Reason | None = None
     error: str | None = None
+    traceback: str | None = None
+    """Of a dead run: the end of its traceback, up to 8 KiB, from the task's own frame on."""
     version: int = 0
 
 

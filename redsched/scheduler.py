@@ -87,8 +87,10 @@ class BackgroundTaskScheduler(ScheduleMethods):
             decorated with `@schedule_task`.
         service_provider: where instances come from for methods as tasks: an object with `get_service(class)`.
         declared_tasks: whether `start` stores the jobs of functions decorated with `@schedule_task`.
-        dead_max, dead_age: how many dead runs are kept, and for how long (seconds).
-        events_max: entries of the events stream; one carries a batch of up to 250 transitions.
+        dead_max, dead_max_bytes, dead_age: how many dead runs are kept, how many bytes they may take on each shard
+            (the oldest go first), and for how long (seconds).
+        events_max, events_max_bytes: entries of the events stream of each shard, and bytes that they may take. An
+            entry carries a batch of up to 250 transitions.
         max_payload_bytes: the largest arguments of a job, encoded. A worker reads no record that is much longer (it
             ends dead): let all processes of a prefix name the same.
         retry_for: seconds for which a call is sent again while Redis does not answer.
@@ -124,8 +126,10 @@ class BackgroundTaskScheduler(ScheduleMethods):
         service_provider: ServiceProvider | None = None,
         declared_tasks: bool = True,
         dead_max: int = 10_000,
+        dead_max_bytes: int = 67_108_864,
         dead_age: float | timedelta = 7 * 86_400.0,
         events_max: int = 10_000,
+        events_max_bytes: int = 67_108_864,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         retry_for: float = 10.0,
         connection_pool_size: int = 50,
@@ -138,7 +142,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
     ) -> None:
         check_settings(
             queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
-            max_payload_bytes=max_payload_bytes, connection_pool_size=connection_pool_size,
+            dead_max_bytes=dead_max_bytes, events_max_bytes=events_max_bytes, max_payload_bytes=max_payload_bytes,
+            connection_pool_size=connection_pool_size,
             durability_replicas=durability_replicas, shutdown_grace=shutdown_grace, retry_for=retry_for,
             job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
             service_provider=service_provider,
@@ -152,7 +157,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
             gone_ms=max(60_000, 2 * lease_ms),
             dead_age_ms=seconds_to_ms(dead_age, "dead_age"),
             dead_max=dead_max,
+            dead_max_bytes=dead_max_bytes,
             events_max=events_max,
+            events_max_bytes=events_max_bytes,
             record_max=max_payload_bytes + RECORD_OVERHEAD_BYTES,
         )
         self.id = new_id()

@@ -93,5 +93,6 @@ def _view_of(stored: StoredJob, sealer: Sealer | None) -> JobView:
         progress=unpack_progress(progress) if progress else None,
         reason=_reason(stored),
         error=error,
+        traceback=fields.get("traceback", b"").decode(errors="replace") or None,
         version=_int(fields.get("version")),
     )

@@ -26,6 +26,7 @@ class _Picture:
         self.sets: dict[str, dict[str, set[str]]] = {"waiting": {}, "tag": {}}
         self.leases: dict[str, float] = {}
         self.dead: dict[str, float] = {}
+        self.dead_bytes = 0
         self.immortal: list[str] = []
         self.unknown: list[str] = []
 
@@ -39,6 +40,7 @@ async def _look(shard: Shard) -> _Picture:
     picture = _Picture()
     picture.leases = await _scores(shard, shard.keys.leases)
     picture.dead = await _scores(shard, shard.keys.dead)
+    picture.dead_bytes = int(await shard.link.command("HGET", shard.keys.clock, "dead_bytes") or 0)
     for key in sorted(await shard.link.command("KEYS", shard.keys.every())):
         name = key.decode().removeprefix(shard.keys.tag)
         kind, _, own = name.partition(":")
@@ -120,6 +122,9 @@ def _broken(at: _Picture) -> list[str]:
     for run_id in at.dead:
         if (jobs | runs).get(run_id, {}).get("state") != "dead":
             wrong.append(f"{run_id} is among the dead, but is not dead")
+    counted = sum(int(fields.get("dead_bytes", 0)) for fields in (jobs | runs).values())
+    if counted != at.dead_bytes:
+        wrong.append(f"the dead take {counted} bytes; {at.dead_bytes} are counted")
     return wrong
 
 

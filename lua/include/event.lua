@@ -1,14 +1,16 @@
 -- event: collect transitions with their reasons, and append them to `events` as few entries as possible.
--- Needs   events, call, now_ms, events_max
+-- Needs   trim, events, call, now_ms
 -- Gives   event(), publish(), tally()
 -- Why     Two stream entries for each run would halve the throughput; one entry carries a batch.
+--- @include trim
+local ERROR_BYTES = 500
 local moved, tallied = {}, {}
 
 -- One transition. `first_ms`..`last_ms` is a span of fires where `count` is not 1.
 local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail)
   moved[#moved + 1] = {
     kind, id, reason or false, tonumber(first_ms) or false, tonumber(last_ms) or false, count or false,
-    attempt or false, detail or false,
+    attempt or false, detail and string.sub(detail, 1, ERROR_BYTES) or false,
   }
   local word = reason and kind .. ' ' .. reason or kind
   tallied[word] = (tallied[word] or 0) + (count or 1)
@@ -45,7 +47,8 @@ local function publish(by, fields)
       end
     end
     if #entry > 4 then
-      call('XADD', events, 'MAXLEN', '~', events_max, '*', unpack(entry))
+      local by_what, how, limit = trim_for(entry)
+      call('XADD', events, by_what, how, limit, '*', unpack(entry))
     end
     from = from + 128
   until from > #moved

@@ -1,26 +1,54 @@
--- reap: workers that are gone, and dead runs that are too old or too many.
--- Needs   job, bury, event, workers, dead
--- Gives   reap(gone_ms, dead_age_ms, dead_max)
+-- reap: workers that are gone, and dead runs that are too old, too many or too large.
+-- Needs   job, buried, bury, event, workers, dead
+-- Gives   reap(gone_ms), forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
 -- State   scheduled -> dead, for jobs that only a process could run that is gone
+
+local FORGOTTEN_AT_ONCE = 100
 
 local function forget_dead(run_id)
   local own = job_of(run_id)
   local key = own and run_key(run_id) or job_key(run_id)
   local h = call('HMGET', key, 'state', 'tags')
-  if h[1] == 'dead' then
-    call('DEL', key)
-    untag(run_id, h[2])
+  if h[1] ~= 'dead' then
+    return 0
   end
+  local bytes = uncount_dead(key)
+  call('DEL', key)
+  untag(run_id, h[2])
+  return bytes
 end
 
+-- Returns the bytes that they took.
 local function forget(run_ids)
+  local freed = 0
   for _, run_id in ipairs(run_ids) do
-    pcall(forget_dead, run_id)
+    local fine, bytes = pcall(forget_dead, run_id)
+    freed = freed + (fine and bytes or 0)
     call('ZREM', dead, run_id)
   end
+  return freed
 end
 
-local function reap(gone_ms, dead_age_ms, dead_max)
+-- The oldest first, and each time more of them than were buried, so that the bounds hold however many die.
+local function forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
+  local most = FORGOTTEN_AT_ONCE + 2 * burials
+  forget(call('ZRANGE', dead, '-inf', now_ms - dead_age_ms, 'BYSCORE', 'LIMIT', 0, most))
+  local surplus = call('ZCARD', dead) - dead_max
+  if surplus > 0 then
+    forget(call('ZRANGE', dead, 0, math.min(surplus, most) - 1))
+  end
+  local bytes = tonumber(call('HGET', clock, 'dead_bytes') or nil) or 0
+  while bytes > dead_max_bytes and most > 0 do
+    local oldest = call('ZRANGE', dead, 0, 0)
+    if not oldest[1] then
+      call('HDEL', clock, 'dead_bytes') -- what an older version forgot was not subtracted
+      break
+    end
+    bytes, most = bytes - forget(oldest), most - 1
+  end
+end
+
+local function reap(gone_ms)
   for _, id in ipairs(call('ZRANGE', workers, '-inf', now_ms - gone_ms, 'BYSCORE', 'LIMIT', 0, 10)) do
     local queue = 'local:' .. id
     local stranded = call('ZRANGE', due_key(queue), 0, 99)
@@ -38,10 +66,5 @@ local function reap(gone_ms, dead_age_ms, dead_max)
     if #stranded < 100 then
       call('ZREM', workers, id)
     end
-  end
-  forget(call('ZRANGE', dead, '-inf', now_ms - dead_age_ms, 'BYSCORE', 'LIMIT', 0, 100))
-  local surplus = call('ZCARD', dead) - dead_max
-  if surplus > 0 then
-    forget(call('ZRANGE', dead, 0, math.min(surplus, 100) - 1))
   end
 end

@@ -1,14 +1,20 @@
 -- settle: what a worker finished, if its fencing token is still the run's.
--- Needs   job, over, bury, wake, event, finish, worker, leases, results (of poll)
+-- Needs   job, over, bury, wake, event, finish, worker, leases, results, deaths (of poll)
 -- Gives   settle() -> ids of the runs that were refused; declined: the queues of what was postponed
 -- State   running -> (ended) | scheduled (retry, released, postponed) | dead
 --
 -- A row: 1 run id, 2 fence, 3 verb, 4 fire_ms, 5 attempt, 6 lateness_ms, 7 duration_ms, 8 task,
---        9 reason, 10 delay_ms, 11 error, 12 remaining fires of its batch, 13 postponements
+--        9 reason, 10 delay_ms, 11 error, shortened (see deaths of poll), 12 remaining fires of its batch, 13 postponements
 -- Verbs: done missed cancelled (ended); dead; retry; released; postponed.
 -- The worker builds the rows so that they are the events' rows too: the stream takes them as they came.
 
 local declined = {}
+local causes = {} -- run id -> {error, traceback}
+
+local function bury_settled(run_id, own, row)
+  local cause = causes[run_id] or { row[11] or '' }
+  bury(run_id, own, row[9], cause[1], cause[2])
+end
 
 -- Another attempt of the run becomes due at `at_ms`.
 local function put_back(run_id, own, job, at_ms, attempt)
@@ -46,7 +52,7 @@ local function go_on(row, own, key, job)
   if row[3] == 'retry' then
     put_back(apart, own, job, now_ms + row[10], row[5])
   else
-    bury(apart, own, row[9], row[11])
+    bury_settled(apart, own, row)
   end
 end
 
@@ -73,6 +79,10 @@ local function settle()
   local refused, released, gone = {}, {}, {}
   local is_refused = {}
   local rows = finish(released, gone)
+  local told = deaths ~= '' and cmsgpack.unpack(deaths) or {}
+  for i = 1, #told, 3 do
+    causes[told[i]] = { told[i + 1], told[i + 2] ~= '' and told[i + 2] or nil }
+  end
   for i = 1, #rows do
     local row = rows[i]
     local run_id, verb = row[1], row[3]
@@ -124,7 +134,7 @@ local function settle()
           declined[job.queue or 'default'] = true
         elseif verb == 'dead' and (own or not is_anew(job)) then
           call('HSET', key, 'attempt', row[5])
-          bury(run_id, own, row[9], row[11])
+          bury_settled(run_id, own, row)
         elseif own or job.tags or is_anew(job) or h[5] or h[9] then
           end_run(run_id, own, job)
         else

@@ -146,10 +146,18 @@ def show_job(
             "version": job.version,
         }
     )
+    if job.traceback:
+        _print_traceback(job)
     if past:
         typer.echo("\nlast events:")
         for event in past:
             typer.echo(f"  {line(event)}")
+
+
+def _print_traceback(job: JobView) -> None:
+    typer.echo(f"\ntraceback of {output.one_line(job.id)}:")
+    for text in (job.traceback or "").splitlines():
+        typer.echo(f"  {output.one_line(text)}")
 
 
 def _seconds(value: float | None) -> str:
@@ -160,6 +168,7 @@ def _seconds(value: float | None) -> str:
 def list_dead(
     ctx: typer.Context,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
+    tracebacks: Annotated[bool, typer.Option("--tracebacks", help="With the end of each run's traceback.")] = False,
     json: JsonFlag = False,
     url: Url = None,
     prefix: Prefix = None,
@@ -182,6 +191,9 @@ def list_dead(
             ["RUN ID", "NAME", "TASK", "QUEUE", "ATTEMPTS", "REASON", "ERROR"],
             [(j.id, j.name, j.task, j.queue, j.attempt, j.reason, j.error) for j in found],
         )
+        for job in found:
+            if tracebacks and job.traceback:
+                _print_traceback(job)
 
 
 changes.register(app)

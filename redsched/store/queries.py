@@ -13,6 +13,9 @@ from redsched.schedules import MAX_MS
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
+CLEARED = ("shards", "lock_prefix", "dead_bytes", "events_bytes", "events_marks")
+"""Fields of the clock's hash that say something of the jobs; the rest is the clock itself."""
+
 __all__ = [
     "StoredJob",
     "changed",
@@ -184,7 +187,7 @@ async def clear(store: Store) -> int:
             if not key.startswith(kept):
                 jobs += key.startswith((shard.keys.tag + "job:").encode())
                 doomed.append(key)
-        await shard.link.command("HDEL", shard.keys.clock, "shards", "lock_prefix")
+        await shard.link.command("HDEL", shard.keys.clock, *CLEARED)
         for start in range(0, len(doomed), 500):
             await shard.link.command("UNLINK", *doomed[start : start + 500])
     return jobs

@@ -7,12 +7,11 @@ into values or exceptions.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgpack
 
-from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES, pack_result
+from redsched.codec import pack_result
 from redsched.errors import (
     ConflictingIdError,
     DurabilityError,
@@ -25,6 +24,8 @@ from redsched.origin import Origin, current_origin
 from redsched.store.clock import StoreClock
 from redsched.store.durability import Promise
 from redsched.store.keys import Keys
+from redsched.store.limits import Limits
+from redsched.store.rows import PollReply, PollRequest, claimed_rows
 from redsched.store.scripts import load
 from redsched.store.wire import Resend, Wire
 
@@ -55,54 +56,6 @@ class LeftBehindError(Exception):
     def __init__(self, ids: Sequence[str]) -> None:
         super().__init__(*ids)
         self.ids = list(ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is kept, and for how long. Milliseconds."""
-
-    lease_ms: int = 30_000
-    nap_ms: int = 10_000
-    """The longest sleep of an idle worker: also its heartbeat."""
-    gone_ms: int = 60_000
-    dead_age_ms: int = 7 * 86_400_000
-    dead_max: int = 10_000
-    events_max: int = 10_000
-    record_max: int = MAX_PAYLOAD_BYTES + RECORD_OVERHEAD_BYTES
-    """Bytes; a longer record is not read."""
-
-
-@dataclass(slots=True)
-class PollRequest:
-    """What a worker tells in one poll."""
-
-    sequence: int
-    capacity: int
-    settled: list[Any] = field(default_factory=list[Any])
-    done: list[Any] = field(default_factory=list[Any])
-    """Run id and fence, flat, of the first rows of `settled`: plain claims that are done."""
-    results: list[Any] = field(default_factory=list[Any])
-    following: list[Any] = field(default_factory=list[Any])
-    held: list[Any] = field(default_factory=list[Any])
-    heartbeat: Mapping[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class PollReply:
-    """What a worker is told by one poll. Rows as `lua/include/claim.lua` says; strings are bytes."""
-
-    now_us: int
-    sleep_until_ms: int
-    claims: list[Sequence[Any]]
-    """A plain one, which is settled by its token alone once it is done, is a tuple."""
-    plans: list[list[Any]]
-    refused: list[bytes]
-    lost: list[bytes]
-    stop: list[bytes]
-    more: int
-    """1: due runs were left."""
-    tally: list[Any]
-    """What else happened: kind and reason, how often; flat."""
 
 
 def _pack(value: Any) -> bytes:
@@ -188,12 +141,13 @@ class Shard:
 
     async def _kept_call(self, name: str, promise: Promise | None, /, **args: str | int | bytes) -> list[Any]:
         """A call that is answered when what it wrote is as safe as promised."""
+        args.update(events_max=self.limits.events_max, events_max_bytes=self.limits.events_max_bytes)
         if promise is None:
-            return await self._call(name, None, None, events_max=self.limits.events_max, **args)
+            return await self._call(name, None, None, **args)
         hold = f"sure:{new_id()}"
         try:
             while True:
-                reply = await self._call(name, hold, None, events_max=self.limits.events_max, **args)
+                reply = await self._call(name, hold, None, **args)
                 if reply[0] != b"OK" or await self._is_kept(promise, hold):
                     return reply
         finally:
@@ -248,6 +202,7 @@ class Shard:
             settled=_pack(request.settled) if request.settled else b"",
             done=_pack(request.done) if request.done else b"",
             others=len(request.settled) - len(request.done) // 2,
+            deaths=_pack(request.deaths) if request.deaths else b"",
             results=_pack(request.results) if request.results else b"",
             following=_pack(request.following) if request.following else b"",
             held=_pack(request.held) if request.held else b"",
@@ -255,7 +210,9 @@ class Shard:
             gone_ms=limits.gone_ms,
             dead_age_ms=limits.dead_age_ms,
             dead_max=limits.dead_max,
+            dead_max_bytes=limits.dead_max_bytes,
             events_max=limits.events_max,
+            events_max_bytes=limits.events_max_bytes,
             record_max=limits.record_max,
         )
         return PollReply(reply[1], reply[2], claimed_rows(reply[3]), *reply[4:])
@@ -270,6 +227,7 @@ class Shard:
             lease_ms=self.limits.lease_ms,
             rows=_pack(rows),
             events_max=self.limits.events_max,
+            events_max_bytes=self.limits.events_max_bytes,
         )
         return [outcome.decode() for outcome in reply[2]], reply[3]
 
@@ -382,17 +340,6 @@ class Shard:
     def _found(self, reply: Sequence[Any], job_id: str) -> None:
         if reply[0] == b"NOTFOUND":
             raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
-
-
-def claimed_rows(claims: Sequence[Any]) -> list[Sequence[Any]]:
-    """The rows of `lua/include/claim.lua`; those of plain claims, which come as four parts, are made here."""
-    parts = iter(claims)
-    return [
-        part
-        if type(part) is list
-        else (part, int(next(parts)), 1, int(next(parts)), next(parts), b"default", False, False, 0, 0, 0)
-        for part in parts
-    ]
 
 
 def conflict(ids: Sequence[str]) -> ConflictingIdError:

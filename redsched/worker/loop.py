@@ -13,10 +13,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from redsched.codec import Record, pack_result
+from redsched.codec import Record
 from redsched.errors import (
     CircuitOpenError,
     EncodingError,
@@ -34,8 +33,10 @@ from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.store.wire import Resend
 from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
 from redsched.worker.executors import Skipped
+from redsched.worker.outcomes import Outcomes
 from redsched.worker.planning import plan_row
 from redsched.worker.runs import Run
+from redsched.worker.tracebacks import traceback_of
 from redsched.worker.troubles import (
     FOR_OTHERS,
     clean,
@@ -62,7 +63,6 @@ SHORT_WAIT_S = 0.005
 """Runs that were claimed ahead should not wait for a slot longer than this."""
 LONG_WAIT_S = 0.2
 """Runs that do so all the same are given back to other workers."""
-_DURATION_MS = itemgetter(6)
 _OVER = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED})
 
 
@@ -76,13 +76,9 @@ class ShardLoop:
         self.held: dict[str, Run] = {}
         # Grows over the lives of this worker: Redis takes a lower number for a copy of an old poll.
         self._sequence = int(time.monotonic() * 1_000_000)
-        self._settled: list[Any] = []
-        self._ended: list[Any] = []
-        """Rows of plain claims that are done; of each its run id and fence, flat, in `_tokens`."""
-        self._tokens: list[Any] = []
-        self._results: list[Any] = []
         self._following: list[Any] = []
         self._wake = asyncio.Event()
+        self.outcomes = Outcomes(self._wake.set, worker.store.sealer)
         self._idle = asyncio.Event()
         self._renew_at = 0.0
         self._heartbeat_at = 0.0
@@ -96,17 +92,12 @@ class ShardLoop:
         while True:
             self._wake.clear()
             reply = await self.turn()
-            if self.worker.stopping and not self.held and not self._has_news:
+            if self.worker.stopping and not self.held and not self.outcomes.are_there:
                 return
             if reply.more and self.worker.room > 0 and not self.worker.stopping:
                 continue
-            if not self._has_news:
+            if not self.outcomes.are_there:
                 await self._sleep(reply)
-
-    @property
-    def _has_news(self) -> bool:
-        """Whether runs ended that Redis has not been told of."""
-        return bool(self._settled or self._ended)
 
     async def turn(self, *, claim: bool = True) -> PollReply:
         """One poll, and all that follows from its reply."""
@@ -141,7 +132,7 @@ class ShardLoop:
 
     async def flush(self) -> None:
         """Settle what is finished, and claim nothing."""
-        if self._has_news or self._following:
+        if self.outcomes.are_there or self._following:
             await self.turn(claim=False)
 
     def _request(self, now: float, *, claim: bool) -> PollRequest:
@@ -150,14 +141,11 @@ class ShardLoop:
         # A fair share: of several shards one may be dead, and its poll must not keep all the room for itself.
         share = -(-(worker.concurrency + worker.ahead) // len(worker.loops))
         capacity = 0 if worker.stopping or not claim else max(0, min(worker.room, share, MAX_CLAIMS))
-        settled, self._settled = self._ended + self._settled, []
-        tokens, self._tokens, self._ended = self._tokens, [], []
-        if settled:
-            lately = sum(map(_DURATION_MS, settled)) / len(settled)
+        request = PollRequest(self._sequence, capacity)
+        lately = self.outcomes.hand_over(request)
+        if lately is not None:
             worker.duration_ms = (worker.duration_ms + lately) / 2
-        results, self._results = self._results, []
-        following, self._following = self._following, []
-        request = PollRequest(self._sequence, capacity, settled, tokens, results, following)
+        request.following, self._following = self._following, []
         if self.held and now >= self._renew_at:
             request.held = [part for run in self.held.values() for part in (run.id, run.fence)]
             self._renew_at = now + self.shard.limits.lease_ms / 3000
@@ -296,7 +284,9 @@ class ShardLoop:
                 self._postpone(run, Reason.UNREADABLE, str(error))
             else:
                 self._forget(run)
-                self._settle(run, Outcome.DEAD, reason_of(error), error=text_of(error))
+                text = text_of(error)
+                self.outcomes.died(run, text)
+                self.outcomes.settle(run, Outcome.DEAD, reason_of(error), error=text)
             return False
         run.job, run.queue, run.fire_ms, run.begun = job, queue, fire_ms, bool(begun)
         if following_of and job.schedule is not None:
@@ -337,7 +327,7 @@ class ShardLoop:
 
     def _broken(self, run: Run, error: BaseException) -> None:
         if self.held.get(run.id) is run:
-            self._finish(run, Outcome.DEAD, Reason.TASK_FAILED, error=text_of(error))
+            self._bury(run, Reason.TASK_FAILED, error)
         log_error(error, "run %s could not be ended as it should", run.id)
 
     def drop(self, run: Run) -> None:
@@ -407,13 +397,9 @@ class ShardLoop:
         ttl_ms = run.job.options.result_ttl_ms
         if result is not None and ttl_ms > 0:
             try:
-                data = pack_result(result)
+                self.outcomes.keep_result(run, result, ttl_ms)
             except ValueError as problem:
                 error = f"the result is not kept: {problem}"
-            else:
-                run_id = run.public_id
-                sealer = self.worker.store.sealer
-                self._results += [run_id, data if sealer is None else sealer.seal_result(run_id, data), ttl_ms]
         self._finish(run, Outcome.DONE, reason, late_ms=late_ms, error=error)
 
     def _failed(self, run: Run, error: BaseException, late_ms: int) -> None:
@@ -433,8 +419,13 @@ class ShardLoop:
             return
         if retry is not None and run.attempt >= retry.max_attempts:
             reason = Reason.ATTEMPTS_USED_UP
-        self._finish(run, Outcome.DEAD, reason, late_ms=late_ms, error=text)
+        self._bury(run, reason, error, late_ms=late_ms)
         log_error(error, "job %r (%s) failed: %s", run.job.record.name, run.job.id, text)
+
+    def _bury(self, run: Run, reason: Reason, error: BaseException, *, late_ms: int = 0) -> None:
+        text = text_of(error)
+        self.outcomes.died(run, text, traceback_of(error))
+        self._finish(run, Outcome.DEAD, reason, late_ms=late_ms, error=text)
 
     def _cancelled(self, run: Run, late_ms: int) -> None:
         match run.stop_reason:
@@ -462,30 +453,13 @@ class ShardLoop:
             self._forget(run)
             if run.task is not None and run.task.is_local and run.job.schedule is None and outcome in _OVER:
                 self.worker.registry.release(run.task)
-        self._settle(run, outcome, reason, late_ms=late_ms, delay_ms=delay_ms, error=error, remaining=remaining)
-
-    def _settle(
-        self, run: Run, outcome: Outcome, reason: Reason | None = None, *, late_ms: int = 0, delay_ms: int = 0,
-        error: str | None = None, remaining: list[int] | None = None, postponed: int = 0,
-    ) -> None:  # fmt: skip
-        """The row of `lua/include/settle.lua`; the next poll takes it along."""
-        duration_ms = round((time.monotonic() - run.started) * 1000) if run.started else 0
-        row = (
-            run.id, run.fence, outcome.value, run.fire_ms, run.attempt, late_ms, duration_ms, run.job.record.task,
-            reason.value if reason else False, delay_ms, error or False, remaining or False, postponed,
-        )  # fmt: skip
-        if run.plain and outcome is Outcome.DONE:
-            self._ended.append(row)
-            self._tokens += (run.id, run.fence)
-        else:
-            self._settled.append(row)
-        self._wake.set()
+        self.outcomes.settle(run, outcome, reason, late_ms=late_ms, delay_ms=delay_ms, error=error, remaining=remaining)
 
     def _postpone(self, run: Run, reason: Reason, why: str, *, delay_ms: int | None = None) -> None:
         """Put it off without using an attempt. For what others can do: later each time, so that nobody spins."""
         self._forget(run)
         self.worker.say_once(f"{reason}:{run.job.record.task}", "%s; its runs are put off (%s)", why, reason)
-        self._settle(
+        self.outcomes.settle(
             run,
             Outcome.POSTPONED,
             reason,

@@ -8,12 +8,16 @@ from redsched.errors import RecordVersionError, TaskFailedError, UnknownKeyError
 from redsched.job import Job
 from redsched.model import Reason
 
-__all__ = ["FOR_OTHERS", "clean", "log_error", "no_executor", "no_key", "postponement_ms", "reason_of", "text_of"]
+__all__ = [
+    "FOR_OTHERS", "clean", "log_error", "no_executor", "no_key", "postponement_ms", "reason_of", "shortened", "text_of",
+]  # fmt: skip
 
 log = logging.getLogger("redsched.worker")
 
 UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 200, 300_000
 ERROR_LENGTH = 1000
+EVENT_ERROR_BYTES = 500
+"""Of an error in an event: a stream of 10,000 entries may hold 2,500,000 of them."""
 FOR_OTHERS = (RecordVersionError, UnknownKeyError)
 """What this worker cannot read, but a newer one, or one with more keys, can."""
 
@@ -31,6 +35,14 @@ def reason_of(error: Exception) -> Reason:
 def clean(text: str) -> str:
     """What Redis can keep of a text: not too long, and no lone surrogates (they come from odd file names)."""
     return text[:ERROR_LENGTH].encode("utf-8", "replace").decode()
+
+
+def shortened(text: str) -> str:
+    """An error as the events keep it: its beginning."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= EVENT_ERROR_BYTES:
+        return text
+    return data[: EVENT_ERROR_BYTES - 3].decode("utf-8", "ignore") + "…"
 
 
 def text_of(error: BaseException) -> str:

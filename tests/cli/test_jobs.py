@@ -144,3 +144,14 @@ async def test_dead_runs_are_listed_and_requeued(redsched_kit: Kit, shell: Shell
 async def test_markup_in_names_is_only_text(redsched_kit: Kit, shell: Shell) -> None:
     await redsched_kit.scheduler.schedule_interval("[red]x[/red] :smile:", note, hours=1, job_id="m")
     assert "[red]x[/red] :smile:" in (await shell("jobs", "list")).stdout
+
+
+async def test_the_traceback_of_a_dead_run_is_shown(redsched_kit: Kit, shell: Shell) -> None:
+    await redsched_kit.scheduler.schedule_immediate_task("fail", broken, job_id="f")
+    await redsched_kit.run_due()
+    shown = await shell("jobs", "show", "f")
+    assert "traceback of f:" in shown.stdout
+    assert "in broken" in shown.stdout
+    assert "in broken" in (await shell("jobs", "dead", "--tracebacks")).stdout
+    assert "traceback" not in (await shell("jobs", "dead")).stdout
+    assert "in broken" in (await shell.json("jobs", "dead"))[0]["traceback"]

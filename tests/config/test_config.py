@@ -241,6 +241,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "declared_tasks": (False, "scheduler._declared_tasks"),
     "dead_max": (11, "store.limits.dead_max"),
     "dead_age": (3600.0, "store.limits.dead_age_ms / 1000"),
+    "dead_max_bytes": (5000, "store.limits.dead_max_bytes"),
+    "events_max_bytes": (7000, "store.limits.events_max_bytes"),
     "events_max": (77, "store.limits.events_max"),
     "max_payload_bytes": (4096, "scheduler.max_payload_bytes"),
     "retry_for": (0.5, "store.shards[0].resend.for_seconds"),

@@ -1,0 +1,55 @@
+"""What a worker tells in a poll, and what it is told: rows of `lua/include/settle.lua` and `claim.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["PollReply", "PollRequest", "claimed_rows"]
+
+
+@dataclass(slots=True)
+class PollRequest:
+    """What a worker tells in one poll."""
+
+    sequence: int
+    capacity: int
+    settled: list[Any] = field(default_factory=list[Any])
+    done: list[Any] = field(default_factory=list[Any])
+    """Run id and fence, flat, of the first rows of `settled`: plain claims that are done."""
+    deaths: list[Any] = field(default_factory=list[Any])
+    """Run id, error and traceback, flat, of rows of `settled` that are dead."""
+    results: list[Any] = field(default_factory=list[Any])
+    following: list[Any] = field(default_factory=list[Any])
+    held: list[Any] = field(default_factory=list[Any])
+    heartbeat: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class PollReply:
+    """What a worker is told by one poll. Rows as `lua/include/claim.lua` says; strings are bytes."""
+
+    now_us: int
+    sleep_until_ms: int
+    claims: list[Sequence[Any]]
+    """A plain one, which is settled by its token alone once it is done, is a tuple."""
+    plans: list[list[Any]]
+    refused: list[bytes]
+    lost: list[bytes]
+    stop: list[bytes]
+    more: int
+    """1: due runs were left."""
+    tally: list[Any]
+    """What else happened: kind and reason, how often; flat."""
+
+
+def claimed_rows(claims: Sequence[Any]) -> list[Sequence[Any]]:
+    """The rows of `lua/include/claim.lua`; those of plain claims, which come as four parts, are made here."""
+    parts = iter(claims)
+    return [
+        part
+        if type(part) is list
+        else (part, int(next(parts)), 1, int(next(parts)), next(parts), b"default", False, False, 0, 0, 0)
+        for part in parts
+    ]

@@ -1,0 +1,79 @@
+"""What ended on one shard since the last poll, in the form in which the next one takes it along."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+from redsched.codec import pack_result
+from redsched.model import Outcome, Reason
+from redsched.sealing import Sealer
+from redsched.store.rows import PollRequest
+from redsched.worker.runs import Run
+from redsched.worker.troubles import shortened
+
+__all__ = ["Outcomes"]
+
+_DURATION_MS = itemgetter(6)
+
+
+class Outcomes:
+    """Rows of `lua/include/settle.lua`, with what belongs to them."""
+
+    __slots__ = ("_deaths", "_ended", "_results", "_rows", "_sealer", "_tokens", "_wake")
+
+    def __init__(self, wake: Callable[[], None], sealer: Sealer | None) -> None:
+        """`wake` is called when there is something to tell."""
+        self._wake = wake
+        self._sealer = sealer
+        self._rows: list[Any] = []
+        self._ended: list[Any] = []
+        """Rows of plain claims that are done; of each its run id and fence, flat, in `_tokens`."""
+        self._tokens: list[Any] = []
+        self._deaths: list[Any] = []
+        self._results: list[Any] = []
+
+    @property
+    def are_there(self) -> bool:
+        """Whether runs ended that Redis has not been told of."""
+        return bool(self._rows or self._ended)
+
+    def settle(
+        self, run: Run, outcome: Outcome, reason: Reason | None = None, *, late_ms: int = 0, delay_ms: int = 0,
+        error: str | None = None, remaining: list[int] | None = None, postponed: int = 0,
+    ) -> None:  # fmt: skip
+        """A fire of a run has its outcome."""
+        duration_ms = round((time.monotonic() - run.started) * 1000) if run.started else 0
+        row = (
+            run.id, run.fence, outcome.value, run.fire_ms, run.attempt, late_ms, duration_ms, run.job.record.task,
+            reason.value if reason else False, delay_ms, shortened(error) if error else False, remaining or False,
+            postponed,
+        )  # fmt: skip
+        if run.plain and outcome is Outcome.DONE:
+            self._ended.append(row)
+            self._tokens += (run.id, run.fence)
+        else:
+            self._rows.append(row)
+        self._wake()
+
+    def died(self, run: Run, error: str, traceback: str = "") -> None:
+        """The run is about to be settled as dead: it keeps more of its error than the events do."""
+        self._deaths += (run.public_id, error, traceback)
+
+    def keep_result(self, run: Run, result: Any, ttl_ms: int) -> None:
+        """The run is about to be settled as done: keep what its task returned.
+
+        Raises:
+            EncodingError: it cannot be kept.
+        """
+        run_id, data = run.public_id, pack_result(result)
+        self._results += (run_id, data if self._sealer is None else self._sealer.seal_result(run_id, data), ttl_ms)
+
+    def hand_over(self, request: PollRequest) -> float | None:
+        """Let a poll take all of it along. Returns how long the runs took on average, ms; None if none ended."""
+        settled = request.settled = self._ended + self._rows
+        request.done, request.deaths, request.results = self._tokens, self._deaths, self._results
+        self._rows, self._ended, self._tokens, self._deaths, self._results = [], [], [], [], []
+        return sum(map(_DURATION_MS, settled)) / len(settled) if settled else None
