@@ -104,7 +104,7 @@ def schedule_task(
 
     Args:
         cron, interval, run_at, schedule: when it runs; none = it is a task only. Also `start`, `end`, `jitter`,
-            `dst_gap` and `dst_fold`, as in `JobSpec`.
+            `dst_gap`, `dst_fold` and `seconds`, as in `JobSpec`.
         name: the task's name; `module.function` if not given.
         scheduler: the scheduler that stores it; every scheduler of the process if not given.
         options: of its jobs (`ScheduleOptions`), also where it is scheduled by a call.

@@ -16,7 +16,7 @@ from redsched.errors import InvalidInputError
 if TYPE_CHECKING:
     from redsched.circuit import CircuitBreakerPolicy
     from redsched.policies import RetryPolicy
-    from redsched.schedules import Schedule
+    from redsched.schedules import Schedule, SecondsOrder
 
 __all__ = [
     "DeclareOptions",
@@ -81,6 +81,8 @@ class WhenOptions(TypedDict, total=False):
     jitter: float | timedelta | None
     dst_gap: str
     dst_fold: str
+    seconds: SecondsOrder | None
+    """Where the second is, in a cron expression of six fields."""
 
 
 class DeclareOptions(ScheduleOptions, WhenOptions, total=False):

@@ -10,7 +10,7 @@ from typing import Any, Unpack, overload
 from redsched.errors import InvalidInputError, InvalidScheduleError
 from redsched.handle import JobHandle
 from redsched.keywords import DeclareOptions, DelayOptions, IntervalOptions, ScheduleOptions
-from redsched.schedules import Schedule
+from redsched.schedules import Schedule, SecondsOrder
 from redsched.spec import JobSpec
 from redsched.task_types import AnyTask, AsyncTask, ClassTask, T
 from redsched.times import delay_ms
@@ -124,17 +124,25 @@ class ScheduleMethods(ABC):
         jitter: float | timedelta | None = None,
         dst_gap: str = "shift",
         dst_fold: str = "first",
+        seconds: SecondsOrder | None = None,
         **options: Unpack[ScheduleOptions],
     ) -> JobHandle[Any]:
         """Run a task by a cron expression, in the job's time zone.
+
+        Args:
+            start, end: no fire before, no fire after (inclusive).
+            jitter: seconds by which each fire may be late at random.
+            dst_gap, dst_fold: what the days mean on which the clocks change: see docs/guide/schedules.md.
+            seconds: where the second is among six fields: "last" or "first".
 
         Raises: as `schedule_immediate_task`; InvalidScheduleError names the field of the expression.
         """
         if cron is None:
             raise InvalidScheduleError("cron is None; pass an expression such as '0 8 * * *'", field="cron")
         spec = JobSpec(
-            name, task, cron=cron, start=start, end=end, jitter=jitter, dst_gap=dst_gap, dst_fold=dst_fold, **options
-        )
+            name, task, cron=cron, start=start, end=end, jitter=jitter, dst_gap=dst_gap, dst_fold=dst_fold,
+            seconds=seconds, **options,
+        )  # fmt: skip
         return await self._schedule(spec)
 
     @overload

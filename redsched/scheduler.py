@@ -467,7 +467,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
     ) -> JobView | None:
         """Give a job another schedule, with its next run computed from now. Overdue runs are dropped, which is
         recorded (reason `rescheduled`), and a paused job is resumed (as APScheduler). `when`: start, end, jitter,
-        dst_gap, dst_fold.
+        dst_gap, dst_fold, seconds.
 
         Raises:
             JobLookupError: there is no such job.

@@ -26,7 +26,7 @@ from redsched.options import (
     check_tags,
     seconds_to_ms,
 )
-from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
+from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule, SecondsOrder
 from redsched.task_types import AnyTask, AsyncTask, ClassTask, R, T
 from redsched.tasks import Task
 from redsched.times import instant_ms
@@ -70,12 +70,14 @@ class JobSpec(Generic[R]):
         task: the function.
         run_at: when a one-shot job runs (a naive datetime is read in the job's zone).
         delay: or after how long (seconds or a timedelta); neither of these and no schedule means now.
-        cron: 5 fields, 6 with seconds last, or a nickname such as `@daily`.
+        cron: 5 fields, 6 with the second, or a nickname such as `@daily`.
         interval: seconds or a timedelta between two fires.
         schedule: a schedule object, or several: a fire of any of them is a fire of the job.
         start, end: no fire before, no fire after (inclusive).
         jitter: seconds by which each fire may be late at random; an interval does not drift by it.
         dst_gap, dst_fold: for cron jobs at a fixed time: see docs/guide/schedules.md.
+        seconds: where the second is among six fields of `cron`: "last" or "first". None = last, and an expression that
+            was probably written with the second first is refused.
         options: see `ScheduleOptions`.
 
     Raises:
@@ -94,6 +96,7 @@ class JobSpec(Generic[R]):
     jitter: float | timedelta | None = None
     dst_gap: str = "shift"
     dst_fold: str = "first"
+    seconds: SecondsOrder | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @overload
@@ -102,7 +105,7 @@ class JobSpec(Generic[R]):
         delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
         schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
         end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
-        dst_fold: str = "first", **options: Unpack[ScheduleOptions],
+        dst_fold: str = "first", seconds: SecondsOrder | None = None, **options: Unpack[ScheduleOptions],
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
@@ -110,7 +113,7 @@ class JobSpec(Generic[R]):
         delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
         schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
         end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
-        dst_fold: str = "first", **options: Unpack[ScheduleOptions],
+        dst_fold: str = "first", seconds: SecondsOrder | None = None, **options: Unpack[ScheduleOptions],
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
@@ -118,21 +121,21 @@ class JobSpec(Generic[R]):
         delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
         schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
         end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
-        dst_fold: str = "first", **options: Unpack[ScheduleOptions],
+        dst_fold: str = "first", seconds: SecondsOrder | None = None, **options: Unpack[ScheduleOptions],
     ) -> None: ...  # fmt: skip
     def __init__(
         self, name: str, task: AnyTask, *, run_at: datetime | str | None = None,
         delay: float | timedelta | None = None, cron: str | None = None, interval: float | timedelta | None = None,
         schedule: Schedule | Sequence[Schedule] | None = None, start: datetime | str | None = None,
         end: datetime | str | None = None, jitter: float | timedelta | None = None, dst_gap: str = "shift",
-        dst_fold: str = "first", **options: Any,
+        dst_fold: str = "first", seconds: SecondsOrder | None = None, **options: Any,
     ) -> None:  # fmt: skip
         if options and not options.keys() <= _OPTION_NAMES:
             check_names("JobSpec", options, _OPTION_NAMES | {*JobSpec.__slots__} - {"name", "task", "options"})
         for attribute, value in (
             ("name", name), ("task", task), ("run_at", run_at), ("delay", delay), ("cron", cron),
             ("interval", interval), ("schedule", schedule), ("start", start), ("end", end), ("jitter", jitter),
-            ("dst_gap", dst_gap), ("dst_fold", dst_fold), ("options", options),
+            ("dst_gap", dst_gap), ("dst_fold", dst_fold), ("seconds", seconds), ("options", options),
         ):  # fmt: skip
             object.__setattr__(self, attribute, value)
 
@@ -151,7 +154,7 @@ class JobSpec(Generic[R]):
     def _is_for_now(self) -> bool:
         return (
             self.run_at is self.delay is self.cron is self.interval is self.schedule is None
-            and self.start is self.end is self.jitter is None
+            and self.start is self.end is self.jitter is self.seconds is None
         )
 
     def definition(
@@ -173,7 +176,8 @@ class JobSpec(Generic[R]):
         args, kwargs = check_arguments(given.get("args", ()), given.get("kwargs", {}))
         when = 0 if self._is_for_now else schedule_of(
             run_at=self.run_at, delay=self.delay, cron=self.cron, interval=self.interval, schedule=self.schedule,
-            start=self.start, end=self.end, jitter=self.jitter, dst_gap=self.dst_gap, dst_fold=self.dst_fold, zone=zone,
+            start=self.start, end=self.end, jitter=self.jitter, dst_gap=self.dst_gap, dst_fold=self.dst_fold,
+            seconds=self.seconds, zone=zone,
         )  # fmt: skip
         job_id = given.get("job_id")
         mode = "new"
@@ -293,7 +297,8 @@ def _mode(replace_existing: Any, has_id: bool) -> str:
 
 def schedule_of(
     *, run_at: Any = None, delay: Any = None, cron: Any = None, interval: Any = None, schedule: Any = None,
-    start: Any = None, end: Any = None, jitter: Any = None, dst_gap: Any = "shift", dst_fold: Any = "first", zone: str,
+    start: Any = None, end: Any = None, jitter: Any = None, dst_gap: Any = "shift", dst_fold: Any = "first",
+    seconds: Any = None, zone: str,
 ) -> Schedule | Interval | int:  # fmt: skip
     """What exactly one of the ways to say when gives: a schedule, or a delay in ms (0 = now).
 
@@ -311,6 +316,8 @@ def schedule_of(
         raise InvalidScheduleError(f"end ({end}) is before start ({start})", field="end")
     if (start_ms is not None or end_ms is not None or jitter_ms) and given not in (["cron"], ["interval"]):
         raise InvalidInputError("start, end and jitter go with cron= or interval=", field="start")
+    if seconds is not None and cron is None:
+        raise InvalidInputError("seconds= says where the second is in a cron expression; pass cron=", field="seconds")
     if cron is not None:
         try:
             return CronSchedule(
@@ -321,6 +328,7 @@ def schedule_of(
                 start_ms=start_ms,
                 end_ms=end_ms,
                 jitter_ms=jitter_ms,
+                seconds=seconds,
             )
         except InvalidScheduleError as error:
             if error.field != "expression":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 from zoneinfo import ZoneInfo
 
 import typer
@@ -27,6 +27,10 @@ def upcoming(
         str | None,
         typer.Option("--cron", metavar="EXPR", help="Preview this expression instead; needs no Redis."),
     ] = None,
+    seconds: Annotated[
+        str | None,
+        typer.Option("--seconds", metavar="first|last", help="With --cron: where the second is among six fields."),
+    ] = None,
     after: Annotated[
         str | None,
         typer.Option("--after", metavar="TIME", help="With --cron: fires after this (ISO 8601), instead of now."),
@@ -40,8 +44,10 @@ def upcoming(
     With --json: a list of objects: at, timezone, in_seconds, and for jobs also job_id, name, task, queue, schedule.
     """
     if cron is not None:
-        _preview(cron, tz or "UTC", after, count, json)
+        _preview(_cron(cron, tz or "UTC", seconds), after, count, json)
         return
+    if seconds is not None:
+        raise InvalidInputError("--seconds goes with --cron", field="seconds")
     if after is not None:
         raise InvalidInputError("--after goes with --cron: what is due for jobs is due by Redis' clock", field="after")
     where = place(ctx, url, prefix)
@@ -91,8 +97,12 @@ def _zone(name: str) -> str:
     return CronSchedule("* * * * *", name).timezone
 
 
-def _preview(expression: str, zone: str, after: str | None, count: int, json: bool) -> None:
-    schedule = CronSchedule(expression, zone)
+def _cron(expression: str, zone: str, seconds: str | None) -> CronSchedule:
+    return CronSchedule(expression, zone, seconds=cast("Literal['first', 'last'] | None", seconds))
+
+
+def _preview(schedule: CronSchedule, after: str | None, count: int, json: bool) -> None:
+    zone = schedule.timezone
     # No Redis is asked here, so its clock is not known; nothing is decided by this one.
     now = datetime.now(UTC)  # noqa: TID251
     start = now if after is None else _instant(after, zone)

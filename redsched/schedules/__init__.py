@@ -6,7 +6,7 @@ integer milliseconds since the epoch (UTC).
 
 import reprlib
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from redsched.errors import InvalidScheduleError
@@ -14,6 +14,7 @@ from redsched.schedules.base import MAX_MS, Schedule
 from redsched.schedules.combine import MAX_MEMBERS, AnyOf
 from redsched.schedules.cron import CronSchedule
 from redsched.schedules.date import DateSchedule
+from redsched.schedules.dialect import SecondsOrder
 from redsched.schedules.interval import IntervalSchedule
 from redsched.zones import parse_timezone
 
@@ -24,6 +25,7 @@ __all__ = [
     "DateSchedule",
     "IntervalSchedule",
     "Schedule",
+    "SecondsOrder",
     "parse_timezone",
     "schedule_from_wire",
 ]
@@ -36,8 +38,8 @@ _WIRE_FIELDS: dict[str, tuple[Callable[..., Schedule], tuple[str, ...]]] = {
         ("interval_ms", "start_ms", "end_ms", "timezone", "jitter_ms", "anchor_ms", "seed"),
     ),
     "cron": (
-        CronSchedule,
-        ("expression", "timezone", "dst_gap", "dst_fold", "start_ms", "end_ms", "jitter_ms", "seed"),
+        partial(CronSchedule, is_stored=True),
+        ("expression", "timezone", "dst_gap", "dst_fold", "start_ms", "end_ms", "jitter_ms", "seed", "seconds"),
     ),
 }
 

@@ -3,18 +3,20 @@
 `expression.py` knows which local times match, `zones.py` at which instants a local time counts; here the two meet.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from redsched.errors import InvalidScheduleError
 from redsched.schedules.base import BasedSchedule, check_bounds, check_int
+from redsched.schedules.dialect import SecondsOrder
 from redsched.schedules.expression import Expression, parse_expression
+from redsched.schedules.suspicious import refuse_suspicious
 from redsched.zones import FIRST_YEAR, LAST_YEAR, Fold, Gap, Piece, parse_timezone, pieces, year_of
 
 __all__ = ["CronSchedule"]
 
-# As far as croniter looks for a next match.
+# No calendar makes a schedule wait for longer.
 _SEARCH_YEARS = 50
 
 # Counting costs a list of days for each year (0.3 ms, then cached). Beyond this span the number is not worth it.
@@ -105,8 +107,8 @@ class _Matches:
 
 
 @lru_cache(maxsize=4096)
-def _matches(expression: str, key: str, gap: Gap, fold: Fold) -> _Matches:
-    return _Matches(parse_expression(expression), key, gap, fold)
+def _matches(expression: str, seconds: SecondsOrder, key: str, gap: Gap, fold: Fold) -> _Matches:
+    return _Matches(parse_expression(expression, seconds), key, gap, fold)
 
 
 @lru_cache(maxsize=65_536)
@@ -118,7 +120,12 @@ def _next_instant(matches: _Matches, after_s: int) -> int | None:
 class CronSchedule(BasedSchedule):
     """Fires when the wall clock of `timezone` matches the expression, from start_ms up to and including end_ms.
 
-    The dialect, croniter's, is described in `expression.py`: five fields, or six with the second as the last one.
+    The dialect is described in `dialect.py`: five fields, or six of which one is the second. The day of the month and
+    the weekday must both match where one of the two fields begins with a star (`*`, `*/2`), else either is enough:
+    Debian cron's rule.
+
+    seconds: where the second is among six fields: "last", or "first" as Quartz, Spring and node-cron write it. If it is
+    not given it is the last, and an expression that was probably written with the second first is refused.
 
     When the clocks change, a *fixed-time* schedule (neither its minute nor its hour field starts with `*`; a seconds
     field does not count) follows Debian cron's rule, or what is set here:
@@ -144,9 +151,12 @@ class CronSchedule(BasedSchedule):
     end_ms: int | None = None
     jitter_ms: int = 0
     seed: str = ""
+    seconds: SecondsOrder | None = None
+    is_stored: InitVar[bool] = False
+    """It was accepted before: what is merely suspicious is not refused (again)."""
     _instants: _Matches = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, is_stored: bool) -> None:
         given = self.expression
         if not isinstance(given, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidScheduleError(
@@ -156,9 +166,11 @@ class CronSchedule(BasedSchedule):
         for name, value, allowed in (
             ("dst_gap", self.dst_gap, ("shift", "skip")),
             ("dst_fold", self.dst_fold, ("first", "last", "both")),
+            ("seconds", self.seconds, ("first", "last", None)),
         ):
             if value not in allowed:
-                raise InvalidScheduleError(f"{name}={value!r}: must be one of {', '.join(allowed)}.", field=name)
+                words = ", ".join(filter(None, allowed))
+                raise InvalidScheduleError(f"{name}={value!r}: must be one of {words}.", field=name)
         check_int("start_ms", self.start_ms, none=True)
         check_int("end_ms", self.end_ms, none=True)
         check_int("jitter_ms", self.jitter_ms, least=0)
@@ -166,7 +178,13 @@ class CronSchedule(BasedSchedule):
         parse_timezone(self.timezone, "UTC")
         # One spelling for what is equal, and for the caches.
         object.__setattr__(self, "expression", " ".join(self.expression.split()))
-        object.__setattr__(self, "_instants", _matches(self.expression, self.timezone, self.dst_gap, self.dst_fold))
+        if not is_stored:
+            refuse_suspicious(self.expression, self.seconds)
+        # Of five fields none is the second: one spelling for what is equal.
+        order: SecondsOrder = "first" if self.seconds == "first" and self.expression.count(" ") == 5 else "last"
+        object.__setattr__(self, "seconds", order)
+        made = _matches(self.expression, order, self.timezone, self.dst_gap, self.dst_fold)
+        object.__setattr__(self, "_instants", made)
 
     def _next_base(self, after_ms: int) -> int | None:
         if self.start_ms is not None:
@@ -190,15 +208,18 @@ class CronSchedule(BasedSchedule):
     def with_seed(self, seed: str) -> "CronSchedule":
         """The same with its jitter drawn for `seed`; itself where nothing jitters, so that equal schedules are
         shared."""
-        return replace(self, seed=seed) if self.jitter_ms and seed != self.seed else self
+        return replace(self, seed=seed, is_stored=True) if self.jitter_ms and seed != self.seed else self
 
     def describe(self) -> str:
         """For example "cron 0 8 * * * (Europe/Berlin)"."""
-        return f"cron {self.expression} ({self.timezone}){self._suffix()}"
+        order = ", second first" if self.seconds == "first" else ""
+        return f"cron {self.expression} ({self.timezone}{order}){self._suffix()}"
 
     def to_wire(self) -> list[Any]:
-        """["cron", expression, timezone, dst_gap, dst_fold, start_ms, end_ms, jitter_ms, seed], without an empty
-        seed."""
+        """["cron", expression, timezone, dst_gap, dst_fold, start_ms, end_ms, jitter_ms, seed, seconds], without
+        seconds if they are the last, and then without an empty seed."""
         wire: list[Any] = ["cron", self.expression, self.timezone, self.dst_gap, self.dst_fold]
         wire += [self.start_ms, self.end_ms, self.jitter_ms]
+        if self.seconds == "first":
+            return [*wire, self.seed, self.seconds]
         return [*wire, self.seed] if self.seed else wire

@@ -1,37 +1,38 @@
 """The text of a cron expression, read into the values that each field allows.
 
-The dialect is croniter's: minute, hour, day of month, month, day of week, and, as a sixth and LAST field, second.
-Lists, ranges (they may wrap: `22-2`, `sat-mon`), steps, names; 0 and 7 are Sunday; `L` (last day), `15W` (nearest
-weekday), `fri#2` (second Friday), `L5` (last Friday), `?` like `*` in the two day fields. Case does not matter.
+Minute, hour, day of month, month, day of week, and, as a sixth field, second: the last one, or the first one where
+`seconds="first"` says so. Lists, ranges (they may wrap: `22-2`, `sat-mon`), steps, names; 0 and 7 are Sunday; `L` (last
+day), `L-3` (three days before it), `15W` (nearest weekday), `LW` (last weekday), `fri#2` (second Friday), `friL`, `5L`
+or `L5` (last Friday), `?` like `*` in the two day fields. Case does not matter.
 
-It is read here and not by croniter (7.0), which takes some of it otherwise than cron does: `8-8` as every hour, the
-step of `23-5/2` as going on with 2 instead of 1, a day beside `2#1` as absent. And a refusal should name the field and
-the reason.
+What is stored must stay readable, so what is merely suspicious is not refused here but in `suspicious.py`.
 """
 
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from redsched.errors import InvalidScheduleError
+from redsched.schedules.foreign import refuse_foreign, refused
 
 __all__ = [
     "DAY",
     "FIELDS",
     "HOUR",
-    "LAST_DAY",
     "MINUTE",
     "MONTH",
     "NICKNAMES",
     "SECOND",
     "WEEKDAY",
     "Field",
+    "SecondsOrder",
     "Values",
-    "as_text",
+    "begins_with_star",
     "read",
     "refused",
     "split",
 ]
+
+SecondsOrder = Literal["first", "last"]
 
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -49,7 +50,8 @@ _MONTHS = {name: n for n, name in enumerate(_MONTH_NAMES, start=1)}
 _WEEKDAYS = {name: n for n, name in enumerate(_WEEKDAY_NAMES)}
 
 
-_WEEKDAY_ALLOWED = "0-7 (0 and 7 are Sunday) or sun-sat, fri#2 (the second Friday), L5 (the last)"
+_DAY_ALLOWED = "1-31, L (the last day), L-3 (three days before it), 15W (the weekday nearest to the 15th) or LW"
+_WEEKDAY_ALLOWED = "0-7 (0 and 7 are Sunday) or sun-sat, fri#2 (the second Friday), 5L or friL (the last Friday)"
 
 
 class Field(NamedTuple):
@@ -65,7 +67,7 @@ class Field(NamedTuple):
 FIELDS = (
     Field("minute", 0, 59, {}, "0-59"),
     Field("hour", 0, 23, {}, "0-23"),
-    Field("day of month", 1, 31, {}, "1-31, L (the last day) or 15W (the weekday nearest to the 15th)"),
+    Field("day of month", 1, 31, {}, _DAY_ALLOWED),
     Field("month", 1, 12, _MONTHS, "1-12 or jan-dec"),
     Field("day of week", 0, 6, _WEEKDAYS, _WEEKDAY_ALLOWED),
     Field("second", 0, 59, {}, "0-59"),
@@ -74,11 +76,10 @@ MINUTE, HOUR, DAY, MONTH, WEEKDAY, SECOND = range(6)
 
 _ITEM = re.compile(r"(?P<low>[a-z0-9]+|\*)(?:-(?P<high>[a-z0-9]+))?(?:/(?P<step>[a-z0-9]+))?", re.ASCII)
 _NTH = re.compile(r"(?P<days>[a-z0-9]+(?:-[a-z0-9]+)?)#(?P<nth>[a-z0-9]+)", re.ASCII)
-_LAST = re.compile(r"l(?P<day>[0-7])", re.ASCII)
+_LAST_WEEKDAY = re.compile(r"l(?P<after>[0-7])|(?P<before>[0-7]|[a-z]{3})l", re.ASCII)
+_LAST_DAY = re.compile(r"l(?:-(\d+))?", re.ASCII)
 _NEAREST = re.compile(r"(?:(\d+)w|w(\d+))", re.ASCII)
-
-LAST_DAY = 0
-"""Stands for `L` among the days of a month."""
+_NEAREST_LAST = re.compile(r"l(?:-(\d+))?w|wl", re.ASCII)
 
 
 class _RefusedError(Exception):
@@ -92,10 +93,9 @@ class _RefusedError(Exception):
 class Values:
     """What one field allows."""
 
-    restricted: bool = True
-    plain: set[int] = field(default_factory=set[int])
+    plain: set[int] = field(default_factory=set[int])  # days of 0 and less count back from the last of the month
     nth: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])  # (weekday, 1-5; 0 for the last)
-    nearest: set[int] = field(default_factory=set[int])
+    nearest: set[int] = field(default_factory=set[int])  # days as in `plain`
 
 
 def _int(digits: str) -> int:
@@ -109,7 +109,8 @@ def _number(text: str, spec: Field) -> int:
     if text in spec.names:
         return spec.names[text]
     if not text.isdecimal():
-        raise _RefusedError(f"{text!r} is neither a number nor a name")
+        hint = " (Jenkins' H is not known: give a fixed value, and jitter=)" if text == "h" else ""
+        raise _RefusedError(f"{text!r} is neither a number nor a name{hint}")
     number = _int(text)
     highest = 7 if spec.name == "day of week" else spec.high
     if not spec.low <= number <= highest:
@@ -142,38 +143,67 @@ def _range(low_text: str, high_text: str | None, step_text: str | None, spec: Fi
     return {(value - spec.low) % size + spec.low for value in range(low, high + 1, step)}
 
 
+def _before_last(digits: str | None) -> int:
+    """The day that `L` or `L-3` is, counted back from the last: 0, -3."""
+    back = _int(digits) if digits else 0
+    if back > 30:
+        raise _RefusedError(f"L-{back} is out of range, a month has at most 31 days")
+    return -back
+
+
+def _read_day(item: str, spec: Field, found: Values) -> bool:
+    """Read what only the day of the month has. Returns whether the item was that."""
+    if match := _LAST_DAY.fullmatch(item):
+        found.plain.add(_before_last(match[1]))
+    elif match := _NEAREST_LAST.fullmatch(item):
+        found.nearest.add(_before_last(match[1]))
+    elif match := _NEAREST.fullmatch(item):
+        found.nearest.add(_number(match[1] or match[2], spec))
+    else:
+        return False
+    return True
+
+
+def _read_weekday(item: str, spec: Field, found: Values) -> bool:
+    """Read what only the day of the week has. Returns whether the item was that."""
+    if item == "l":
+        raise _RefusedError("L needs its day here: 5L is the last Friday")
+    if match := _LAST_WEEKDAY.fullmatch(item):
+        found.nth.add((_number(match["after"] or match["before"], spec) % 7, 0))
+    elif match := _NTH.fullmatch(item):
+        if match["nth"] not in ("1", "2", "3", "4", "5"):
+            raise _RefusedError(f"#{match['nth']} is out of range, a month has a weekday 1 to 5 times")
+        low, _, high = match["days"].partition("-")
+        found.nth |= {(day, int(match["nth"])) for day in _range(low, high or None, None, spec)}
+    else:
+        return False
+    return True
+
+
 def _read_field(text: str, spec: Field) -> Values:
     found = Values()
+    special = {"day of month": _read_day, "day of week": _read_weekday}.get(spec.name)
     for item in text.split(","):
-        if item == "*" or (item == "?" and spec.name in ("day of month", "day of week")):
-            found.restricted = False
+        if item == "*" or (item == "?" and special is not None):
             found.plain |= set(range(spec.low, spec.high + 1))
-        elif spec.name == "day of month" and item == "l":
-            found.plain.add(LAST_DAY)
-        elif spec.name == "day of month" and (match := _NEAREST.fullmatch(item)):
-            found.nearest.add(_number(match[1] or match[2], spec))
-        elif spec.name == "day of week" and (match := _LAST.fullmatch(item)):
-            found.nth.add((int(match["day"]) % 7, 0))
-        elif spec.name == "day of week" and (match := _NTH.fullmatch(item)):
-            if match["nth"] not in ("1", "2", "3", "4", "5"):
-                raise _RefusedError(f"#{match['nth']} is out of range, a month has a weekday 1 to 5 times")
-            low, _, high = match["days"].partition("-")
-            found.nth |= {(day, int(match["nth"])) for day in _range(low, high or None, None, spec)}
+        elif special is not None and special(item, spec, found):
+            continue
         elif match := _ITEM.fullmatch(item):
             found.plain |= _range(match["low"], match["high"], match["step"], spec)
         elif not item:
             raise _RefusedError("a value is missing beside a comma")
         elif item.startswith("-"):
             raise _RefusedError(f"{item!r}: negative numbers do not exist here")
+        elif "~" in item:
+            raise _RefusedError(f"{item!r}: a random value (~) is not known; give a fixed one, and jitter=")
         else:
             raise _RefusedError(f"{item!r} is not understood")
     return found
 
 
-def as_text(values: set[int], spec: Field) -> str:
-    """Those values of a field as croniter takes them: plain numbers, in a list."""
-    full = set(range(spec.low, spec.high + 1))
-    return "*" if values >= full else ",".join("l" if value < spec.low else str(value) for value in sorted(values))
+def begins_with_star(part: str) -> bool:
+    """What Debian cron goes by: `*`, `*/2` and `*,5` do, `1-31` does not. `?` is another word for `*`."""
+    return part.startswith(("*", "?"))
 
 
 def read(text: str, parts: list[str]) -> list[Values]:
@@ -186,22 +216,13 @@ def read(text: str, parts: list[str]) -> list[Values]:
             raise refused(
                 text, f"the {spec.name} field ({part!r}) is wrong: {problem}; allowed: {spec.allowed}."
             ) from None
-    for one, other in ((DAY, WEEKDAY), (WEEKDAY, DAY)):
-        # `1-31` beside `*/2` is no restriction to OR with, as in croniter (and in cron, which goes by the star).
-        if "*" in parts[other] and found[one].plain >= set(range(FIELDS[one].low, FIELDS[one].high + 1)):
-            found[one].restricted = False
     return found if len(found) > SECOND else [*found, Values(plain={0})]
 
 
-def split(text: str) -> list[str]:
-    """The fields, five or six, in lower case; of a nickname, those it stands for."""
+def split(text: str, seconds: SecondsOrder = "last") -> list[str]:
+    """The fields, five or six, in lower case and with the second as the last; of a nickname, those it stands for."""
+    refuse_foreign(text)
     lowered = text.lower()
-    if lowered == "@reboot":
-        raise refused(
-            text,
-            "jobs outlive the processes that run them, so there is no reboot to fire at; call the function when your "
-            "service starts, or schedule it once for now.",
-        )
     if lowered.startswith("@"):
         if lowered not in NICKNAMES:
             raise refused(text, f"this name is not known; the names are {', '.join(sorted(NICKNAMES))}.")
@@ -213,10 +234,4 @@ def split(text: str) -> list[str]:
             f"it has {len(fields)} fields; give 5 (minute, hour, day of month, month, day of week), or 6 with "
             f"the second as the last.",
         )
-    return fields
-
-
-def refused(text: str, problem: str) -> InvalidScheduleError:
-    """The error for an expression, ready to be raised."""
-    shown = text if len(text) <= 200 else f"{text[:200]}…"
-    return InvalidScheduleError(f"expression={shown!r}: {problem}", field="expression")
+    return [*fields[1:], fields[0]] if len(fields) > SECOND and seconds == "first" else fields

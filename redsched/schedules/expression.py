@@ -1,35 +1,28 @@
 """A cron expression, apart from zones and instants: which local times match it?
 
 A local time here is a number of seconds, as a wall clock shows it, counted as if it were UTC (see `redsched.zones`).
-`croniter` computes the next match, on such naive times, where it has no DST to handle, from plain lists of numbers,
-where it has no dialect to read (`dialect.py` did).
 
-What it cannot do cheaply, the latest match and the number of matches in a span, comes from the same numbers, as a list
-of the matching days of a year. That also makes croniter rare: the next match is remembered by the match before it, so
-that all jobs of an expression, whatever their zone and whenever they ask, share one call for each match.
+The matching days of a year are one list for each rule of days, whatever the number of jobs that have it; the times of a
+day are the same on each of them. The next match, the latest one and the number within a span are places in these lists.
 """
 
 from bisect import bisect_left, bisect_right
 from calendar import monthrange
-from copy import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Any
-
-from croniter import CroniterBadDateError, croniter
 
 from redsched.schedules.dialect import (
     DAY,
-    FIELDS,
     HOUR,
-    LAST_DAY,
     MINUTE,
     MONTH,
     SECOND,
     WEEKDAY,
+    SecondsOrder,
     Values,
-    as_text,
+    begins_with_star,
     read,
     refused,
     split,
@@ -41,6 +34,8 @@ __all__ = ["Expression", "parse_expression"]
 # The longest wait that the calendar can cause is 40 years (a fifth Monday in February, across 2100).
 _SEARCH_YEARS = 50
 
+_LAST_YEAR = 9999  # of datetime
+
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
@@ -49,30 +44,41 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class _DayRule:
-    """The days of one alternative: all conditions hold. A day ORed with a weekday is two alternatives."""
+    """Which days match. A number of 0 or less counts back from the last day of the month."""
 
     months: frozenset[int]
-    days: frozenset[int] | None = None  # LAST_DAY for L
-    weekdays: frozenset[int] | None = None  # 0 is Sunday
-    nth: frozenset[tuple[int, int]] | None = None
-    nearest: int | None = None
+    days: frozenset[int]
+    nearest: frozenset[int]
+    weekdays: frozenset[int]  # 0 is Sunday
+    nth: frozenset[tuple[int, int]]
+    both: bool
+    """The day of the month and the weekday must match (one of the fields begins with a star); else either is enough."""
+
+    @property
+    def is_daily(self) -> bool:
+        every_day, every_weekday = len(self.days & _ALL_DAYS) == 31, len(self.weekdays) == 7
+        return len(self.months) == 12 and ((every_day and every_weekday) if self.both else (every_day or every_weekday))
 
     def matches(self, day: date, month_length: int) -> bool:
         number = day.day
         weekday = day.isoweekday() % 7
-        if self.days is not None and number not in self.days:
-            return number == month_length and LAST_DAY in self.days
-        if self.weekdays is not None and weekday not in self.weekdays:
-            return False
-        if self.nth is not None and (weekday, (number + 6) // 7) not in self.nth:
-            return number + 7 > month_length and (weekday, 0) in self.nth
-        return self.nearest is None or number == _nearest_weekday(day.year, day.month, self.nearest, month_length)
+        on_day = number in self.days or number - month_length in self.days
+        if not on_day and self.nearest:
+            on_day = any(number == _nearest_weekday(day, each, month_length) for each in self.nearest)
+        if on_day is not self.both:
+            return on_day
+        if weekday in self.weekdays or (weekday, (number + 6) // 7) in self.nth:
+            return True
+        return number + 7 > month_length and (weekday, 0) in self.nth
 
 
-def _nearest_weekday(year: int, month: int, day: int, month_length: int) -> int:
+_ALL_DAYS = frozenset(range(1, 32))
+
+
+def _nearest_weekday(month: date, number: int, month_length: int) -> int:
     """The weekday nearest to a day, without leaving the month."""
-    day = min(day, month_length)
-    weekday = date(year, month, day).isoweekday()
+    day = min(number, month_length) if number > 0 else max(1, month_length + number)
+    weekday = month.replace(day=day).isoweekday()
     if weekday == 6:
         return day - 1 if day > 1 else day + 2
     if weekday == 7:
@@ -81,18 +87,17 @@ def _nearest_weekday(year: int, month: int, day: int, month_length: int) -> int:
 
 
 @lru_cache(maxsize=2048)
-def _days_of_year(rules: tuple[_DayRule, ...], year: int) -> tuple[int, ...]:
+def _days_of_year(rule: _DayRule, year: int) -> Sequence[int]:
     """The matching days of a year, as days since the epoch, in order."""
+    if rule.is_daily:
+        first = date(year, 1, 1).toordinal() - _EPOCH_ORDINAL
+        return range(first, date(year, 12, 31).toordinal() - _EPOCH_ORDINAL + 1)
     found: list[int] = []
-    for month in range(1, 13):
-        due = [rule for rule in rules if month in rule.months]
-        if not due:
-            continue
+    for month in sorted(rule.months):
         length = monthrange(year, month)[1]
         first = date(year, month, 1).toordinal() - _EPOCH_ORDINAL
         for number in range(1, length + 1):
-            day = date(year, month, number)
-            if any(rule.matches(day, length) for rule in due):
+            if rule.matches(date(year, month, number), length):
                 found.append(first + number - 1)
     return tuple(found)
 
@@ -103,26 +108,44 @@ def _days_of_year(rules: tuple[_DayRule, ...], year: int) -> tuple[int, ...]:
 class Expression:
     """A parsed expression. All methods take and give local times in seconds. Made once each: `parse_expression`."""
 
-    __slots__ = ("_croniters", "_hours", "_minutes", "_rules", "_seconds", "is_fixed_time", "text")
+    __slots__ = ("_hours", "_minutes", "_rule", "_seconds", "is_fixed_time", "text")
 
-    def __init__(self, text: str, is_fixed_time: bool, times: tuple[Values, ...], rules: dict[_DayRule, Any]) -> None:
+    def __init__(self, text: str, is_fixed_time: bool, times: tuple[Values, ...], rule: _DayRule) -> None:
         self.text = text
         self.is_fixed_time = is_fixed_time
         """Neither the minute nor the hour field starts with `*`: the DST settings apply. Seconds do not count."""
         self._minutes, self._hours, self._seconds = (sorted(each.plain) for each in times)
-        self._rules = tuple(rules)
-        self._croniters = tuple(rules.values())
+        self._rule = rule
+
+    @property
+    def fires(self) -> bool:
+        """Whether there is any day that matches."""
+        return any(_days_of_year(self._rule, year) for year in range(2000, 2000 + _SEARCH_YEARS))
 
     def next(self, at_s: int) -> int | None:
         """The first match at or after at_s; None when there is none within 50 years."""
-        before = self.last(at_s - 1)
-        return _next_match(self, at_s - 1 if before is None else before)
+        day, rest = divmod(at_s, DAY_S)
+        year = year_of(at_s)
+        days = _days_of_year(self._rule, year)
+        index = bisect_left(days, day)
+        if index < len(days) and days[index] == day:
+            time = self._first_time(rest)
+            if time is not None:
+                return day * DAY_S + time
+            index += 1
+        earliest = (self._hours[0] * 60 + self._minutes[0]) * 60 + self._seconds[0]
+        if index < len(days):
+            return days[index] * DAY_S + earliest
+        for later in range(year + 1, min(year + 1 + _SEARCH_YEARS, _LAST_YEAR + 1)):
+            if days := _days_of_year(self._rule, later):
+                return days[0] * DAY_S + earliest
+        return None
 
     def last(self, at_s: int) -> int | None:
         """The latest match at or before at_s; None when there is none within 50 years."""
         day, rest = divmod(at_s, DAY_S)
         year = year_of(at_s)
-        days = _days_of_year(self._rules, year)
+        days = _days_of_year(self._rule, year)
         index = bisect_right(days, day) - 1
         if index >= 0 and days[index] == day:
             time = self._last_time(rest)
@@ -133,7 +156,7 @@ class Expression:
         if index >= 0:
             return days[index] * DAY_S + latest
         for earlier in range(year - 1, max(year - 1 - _SEARCH_YEARS, 0), -1):
-            if days := _days_of_year(self._rules, earlier):
+            if days := _days_of_year(self._rule, earlier):
                 return days[-1] * DAY_S + latest
         return None
 
@@ -144,7 +167,7 @@ class Expression:
         first_day, last_day = low_s // DAY_S, high_s // DAY_S
         number = 0
         for year in range(year_of(low_s), year_of(high_s) + 1):
-            days = _days_of_year(self._rules, year)
+            days = _days_of_year(self._rule, year)
             number += bisect_left(days, last_day) - bisect_left(days, first_day) if days else 0
         number *= len(self._hours) * len(self._minutes) * len(self._seconds)
         if self._has_day(first_day):
@@ -154,9 +177,22 @@ class Expression:
         return number
 
     def _has_day(self, day: int) -> bool:
-        days = _days_of_year(self._rules, year_of(day * DAY_S))
+        days = _days_of_year(self._rule, year_of(day * DAY_S))
         index = bisect_left(days, day)
         return index < len(days) and days[index] == day
+
+    def _first_time(self, second: int) -> int | None:
+        """The earliest time of day at or after that second of the day."""
+        minutes, rest = divmod(second, 60)
+        hour, minute = divmod(minutes, 60)
+        if hour in self._hours:
+            if minute in self._minutes and (s := _at_least(self._seconds, rest)) is not None:
+                return (hour * 60 + minute) * 60 + s
+            if (m := _at_least(self._minutes, minute + 1)) is not None:
+                return (hour * 60 + m) * 60 + self._seconds[0]
+        if (h := _at_least(self._hours, hour + 1)) is not None:
+            return (h * 60 + self._minutes[0]) * 60 + self._seconds[0]
+        return None
 
     def _last_time(self, second: int) -> int | None:
         """The latest time of day at or before that second of the day."""
@@ -188,63 +224,32 @@ def _at_most(values: list[int], limit: int) -> int | None:
     return values[index - 1] if index else None
 
 
-@lru_cache(maxsize=65_536)
-def _next_match(expression: Expression, after_s: int) -> int | None:
-    """The first match strictly after; the one place that calls croniter (60-380 µs)."""
-    return min(
-        (at for each in expression._croniters if (at := _call_croniter(each, after_s)) is not None),
-        default=None,
-    )
-
-
-def _call_croniter(template: Any, after_s: int) -> int | None:
-    # A croniter keeps its place, so each call works on a copy: a thread may ask at the same time.
-    try:
-        return int(copy(template).get_next(float, start_time=float(after_s)))
-    except (CroniterBadDateError, ValueError, OverflowError):
-        return None  # no match within 50 years, or beyond the year 9999
+def _at_least(values: list[int], limit: int) -> int | None:
+    index = bisect_left(values, limit)
+    return values[index] if index < len(values) else None
 
 
 @lru_cache(maxsize=4096)
-def parse_expression(text: str) -> Expression:
-    """The expression of that text. Raises InvalidScheduleError, naming the field and the reason."""
-    parts = split(text)
-    values = read(text, parts)
-    times = values[MINUTE], values[HOUR], values[SECOND]
-    minute, hour, second = (
-        as_text(each.plain, FIELDS[at]) for each, at in zip(times, (MINUTE, HOUR, SECOND), strict=True)
-    )
-    month = as_text(values[MONTH].plain, FIELDS[MONTH])
-    rules: dict[_DayRule, Any] = {}
-    for rule, day, weekday in _alternatives(values):
-        plain = f"{minute} {hour} {day} {month} {weekday}" + (f" {second}" if len(parts) > SECOND else "")
-        template = croniter(plain, 0.0, max_years_between_matches=_SEARCH_YEARS)
-        # One that never fires ("30 February") is left out: looking for it through 50 years is not cheap.
-        if _call_croniter(template, 0) is not None:
-            rules[rule] = template
-    if not rules:
-        raise refused(text, "it never fires: no year has such a day; check the day of month against the month.")
-    is_fixed_time = not parts[MINUTE].startswith("*") and not parts[HOUR].startswith("*")
-    return Expression(text, is_fixed_time, times, rules)
+def parse_expression(text: str, seconds: SecondsOrder = "last") -> Expression:
+    """The expression of that text, with its seconds first or last if it has some.
 
-
-def _alternatives(values: list[Values]) -> list[tuple[_DayRule, str, str]]:
-    """The day rules whose union the expression is, each with croniter's text for its day and its weekday.
-
-    A restricted day of month and a restricted day of week are ORed, as in croniter; restricted is all but `*` and `?`,
-    so `*/2` is (Vixie cron would AND that).
+    Raises:
+        InvalidScheduleError: it is broken, or never fires; the message names the field and the reason.
     """
-    day, weekday, months = values[DAY], values[WEEKDAY], frozenset(values[MONTH].plain)
-    found: list[tuple[_DayRule, str, str]] = []
-    if day.restricted:
-        if day.plain:
-            found.append((_DayRule(months, days=frozenset(day.plain)), as_text(day.plain, FIELDS[DAY]), "*"))
-        found += [(_DayRule(months, nearest=number), f"{number}w", "*") for number in sorted(day.nearest)]
-    if weekday.restricted:
-        if weekday.plain:
-            text = as_text(weekday.plain, FIELDS[WEEKDAY])
-            found.append((_DayRule(months, weekdays=frozenset(weekday.plain)), "*", text))
-        if weekday.nth:
-            text = ",".join(f"{number}#{nth}" if nth else f"l{number}" for number, nth in sorted(weekday.nth))
-            found.append((_DayRule(months, nth=frozenset(weekday.nth)), "*", text))
-    return found or [(_DayRule(months), "*", "*")]
+    parts = split(text, seconds)
+    values = read(text, parts)
+    day, weekday = values[DAY], values[WEEKDAY]
+    rule = _DayRule(
+        frozenset(values[MONTH].plain),
+        frozenset(day.plain),
+        frozenset(day.nearest),
+        frozenset(weekday.plain),
+        frozenset(weekday.nth),
+        # Debian cron's rule, which goes by how the field is written: `*/2` begins with a star, `1-31` does not.
+        both=begins_with_star(parts[DAY]) or begins_with_star(parts[WEEKDAY]),
+    )
+    is_fixed_time = not parts[MINUTE].startswith("*") and not parts[HOUR].startswith("*")
+    found = Expression(text, is_fixed_time, (values[MINUTE], values[HOUR], values[SECOND]), rule)
+    if not found.fires:
+        raise refused(text, "it never fires: no year has such a day; check the day of month against the month.")
+    return found

@@ -184,3 +184,15 @@ async def test_a_worker_that_fell_silent_is_not_counted(
 )
 def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
     assert output.lasting(seconds) == text
+
+
+async def test_an_expression_with_the_second_first_is_previewed_where_that_is_said(shell: Shell) -> None:
+    arguments = ["next", "--cron", "30 15 8 * * *", "--count", "1", "--after", "2026-03-27T12:00"]
+    (only,) = await shell.json(*arguments, "--seconds", "first")
+    assert only["at"] == "2026-03-28T08:15:30+00:00"
+    refused = await shell(*arguments)
+    assert refused.exit_code == 2 and 'seconds="first"' in refused.output
+    wrong = await shell(*arguments, "--seconds", "middle")
+    assert wrong.exit_code == 2 and "first, last" in wrong.output
+    alone = await shell("next", "--seconds", "first")
+    assert alone.exit_code == 2 and "--cron" in alone.output

@@ -75,11 +75,9 @@ def matcher(expression: str) -> Callable[[int], bool]:
         date = EPOCH + timedelta(days=day)
         on_day = date.day in days
         on_weekday = date.isoweekday() in weekdays or (date.isoweekday() == 7 and 0 in weekdays)
-        # As croniter and cron have it, all days (`0-6`) beside a field with a star (`*/2`) are nothing to OR with.
-        all_days = len(days) == 31 and "*" in weekday_text
-        all_weekdays = {weekday % 7 for weekday in weekdays} == set(range(7)) and "*" in day_text
-        both = day_text != "*" and weekday_text != "*" and not all_days and not all_weekdays
-        return date.month in months and ((on_day or on_weekday) if both else (on_day and on_weekday))
+        # Debian cron, entry.c and cron.c: a field begins with a star, or it does not.
+        star = day_text.startswith("*") or weekday_text.startswith("*")
+        return date.month in months and ((on_day and on_weekday) if star else (on_day or on_weekday))
 
     def matches(local: int) -> bool:
         day, rest = divmod(local, DAY)
