@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import anyio
 
 from redsched.codec import unpack_foreign as _unpack
-from redsched.errors import StoreError, StoreReplyError
+from redsched.errors import InvalidConfigError, RecordVersionError, StoreError, StoreReplyError
 from redsched.ids import job_of, parse_run_id, run_id_of
 from redsched.model import Event, Reason
 from redsched.schedules import MAX_MS
@@ -143,9 +143,10 @@ async def pump(store: Store, since: Mapping[int, str], deliver: Callable[[Event]
     async def read(number: int, last: str) -> None:
         shard = store.shards[number]
         while True:
+            block_ms = 10_000 if store.agreed else 1000
             try:
                 reply = await shard.link.command(
-                    "XREAD", "COUNT", COUNT, "BLOCK", 10_000, "STREAMS", shard.keys.events, last,
+                    "XREAD", "COUNT", COUNT, "BLOCK", block_ms, "STREAMS", shard.keys.events, last,
                     hold=f"{name}:{number}", timeout=20,
                 )  # fmt: skip
             except StoreReplyError as error:
@@ -161,6 +162,19 @@ async def pump(store: Store, since: Mapping[int, str], deliver: Callable[[Event]
                 for event in _decode_entries(entries):
                     deliver(event)
                 last = entries[-1][0].decode()
+            if number == 0 and not store.agreed:
+                await look_for_shards()
+
+    async def look_for_shards() -> None:
+        """Nothing was stored when the reading began; whoever stores first says how many shards there are."""
+        before = len(store.shards)
+        try:
+            await store.learn()
+        except (StoreError, InvalidConfigError, RecordVersionError) as error:
+            log.warning("cannot follow the events: %s", error)
+            return
+        for number in range(before, len(store.shards)):
+            group.start_soon(read, number, "0-0")
 
     async with anyio.create_task_group() as group:
         for number, last in since.items():

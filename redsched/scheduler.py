@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
@@ -15,7 +16,7 @@ from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
 from redsched.config import SchedulerConfig
 from redsched.doctor import Finding, examine
 from redsched.embedded import EmbeddedServer, resolve
-from redsched.errors import InvalidConfigError, SchedulerStateError
+from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
 from redsched.events import history
 from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.feed import EventFeed, Listener
@@ -79,8 +80,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
             `{"type": "threadpool" or "processpool", "max_workers": …}`, a `CustomTaskExecutor`, or None for one that
             only other processes have.
         lease: seconds after which a run whose worker gave no sign of life is given to another.
-        shards: into how many hash tags the jobs are spread; None = 1, in a cluster 8. Every process of a prefix must
-            name the same number.
+        shards: into how many hash tags the jobs are spread. The first process of a prefix says it; None = as it is
+            stored, and where nothing is, 1, in a cluster 8. Another number than what is stored is refused.
         max_catch_up: with coalesce=False, how many overdue fires of one job are run at most.
         shutdown_grace: seconds that runs have to finish when the scheduler is shut down.
         task_packages: modules and packages that a worker imports when it starts, for the functions in them that are
@@ -96,7 +97,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         retry_for: seconds for which a call is sent again while Redis does not answer.
         connection_pool_size: how many connections this process opens at most; a worker holds three for each shard.
         health_check_interval: seconds after which an unused connection is tried before it is used; 0 = not.
-        lock_prefix: names the key of the leases. Every process of a prefix must name the same.
+        lock_prefix: names the key of the leases. The first process of a prefix says it; None = as it is stored.
         redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
         payload_security: keys with which jobs and results are signed, or encrypted: see `PayloadSecurity`.
         durability_replicas: how many replicas must have a job that is scheduled with durability="replicated".
@@ -228,14 +229,27 @@ class BackgroundTaskScheduler(ScheduleMethods):
         """This process' worker, if it has one."""
         return self._worker
 
-    async def store(self) -> Store:
-        """The store; starts the embedded server if the URL asks for one."""
+    async def _open(self) -> Store:
+        """The store, without a word to Redis; starts the embedded server if the URL asks for one."""
         if self._store is None:
             async with self._opening:
                 if self._store is None:
                     url, self._embedded = await asyncio.to_thread(resolve, self.redis_url)
                     self._store = Store(url, self.prefix, **self._store_settings)
         return self._store
+
+    async def store(self) -> Store:
+        """The store, which knows how the jobs of the prefix are stored; starts the embedded server if the URL asks for
+        one.
+
+        Raises:
+            InvalidConfigError: this scheduler names another number of shards, or lock_prefix, than is stored.
+            StoreError: Redis does not tell.
+        """
+        store = await self._open()
+        if not store.agreed:
+            await store.learn()
+        return store
 
     async def start(self, *, worker: bool = True) -> None:
         """Connect, store the declared jobs, and run a worker in this process.
@@ -254,7 +268,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         try:
             if worker and not self.registry.is_loaded:
                 await asyncio.to_thread(self.registry.load)  # before the declared jobs: these modules declare some
-            await store.agree()
+            if worker:
+                await store.agree()  # one that only follows leaves it to those that store jobs
             for shard in store.shards:
                 await shard.travel()  # asks for the time: says early and clearly if Redis is not there
             for where, policy in (await queries.read_eviction_policy(store)).items():
@@ -530,8 +545,12 @@ class BackgroundTaskScheduler(ScheduleMethods):
         Raises:
             StoreUnavailableError: no answer from Redis.
             StoreAccessError: it does not let this user in.
+            InvalidConfigError: the jobs are stored with another number of shards than this scheduler names.
         """
-        return await examine(await self.store())
+        store = await self._open()
+        with contextlib.suppress(StoreError):  # what is wrong with the server is what it is asked for
+            await store.learn()
+        return await examine(store)
 
     async def reseal_jobs(self) -> int:
         """Seal all jobs with the first key that are not yet: after a rotation of keys, or when a fleet begins to use

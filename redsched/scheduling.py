@@ -56,7 +56,7 @@ def _drafts(scheduler: BackgroundTaskScheduler, store: Store, specs: Sequence[Jo
 
 async def schedule(scheduler: BackgroundTaskScheduler, spec: JobSpec) -> JobHandle:
     """One job: as `schedule_many`, without what several need."""
-    store = await scheduler.store()
+    store = await scheduler._open()
     [draft], owner = _drafts(scheduler, store, [spec])
     definition = draft.definition
     await store.agree()
@@ -71,7 +71,7 @@ async def schedule(scheduler: BackgroundTaskScheduler, spec: JobSpec) -> JobHand
 
 async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobSpec]) -> list[JobHandle]:
     """See `BackgroundTaskScheduler.schedule_many`."""
-    store = await scheduler.store()
+    store = await scheduler._open()
     drafts, owner = _drafts(scheduler, store, specs)
     ids = [draft.definition.id for draft in drafts]
     if len(drafts) > 1 and len(set(ids)) < len(ids):

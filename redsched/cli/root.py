@@ -59,7 +59,7 @@ def _root(
             envvar="REDSCHED_SHARDS",
             min=1,
             max=1024,
-            help="The number of shards, if the schedulers of this prefix name one.",
+            help="The number of shards. It is read from Redis; another one than is stored there is refused.",
         ),
     ] = None,
     version: Annotated[

@@ -188,6 +188,7 @@ async def clear(store: Store) -> int:
                 jobs += key.startswith((shard.keys.tag + "job:").encode())
                 doomed.append(key)
         await shard.link.command("HDEL", shard.keys.clock, *CLEARED)
+        store.forget_agreement()
         for start in range(0, len(doomed), 500):
             await shard.link.command("UNLINK", *doomed[start : start + 500])
     return jobs

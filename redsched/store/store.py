@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from redsched.errors import InvalidConfigError, RecordVersionError
+from redsched.errors import InvalidConfigError, RecordVersionError, StoreError
 from redsched.options import check_queue
 from redsched.sealing import PayloadSecurity, Sealer
 from redsched.store.cluster import Cluster
@@ -34,6 +34,10 @@ def _connect(url: ServerUrl, **settings: Any) -> Link | Cluster:
             return Link(url, **settings)
 
 
+def _possible(shards: int) -> bool:
+    return 1 <= shards <= 1024
+
+
 class Store:
     """Made without I/O. `redis_url` is one of `redsched.store.urls.URL_FORMS`, but not an embedded one."""
 
@@ -58,9 +62,7 @@ class Store:
                 f"job_store_prefix is {prefix!r}; it must be printable text without braces", field="job_store_prefix"
             )
         url = parse_url(redis_url, options)
-        if shards is None:
-            shards = CLUSTER_SHARDS if url.kind == "cluster" else 1
-        if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= 1024:
+        if shards is not None and (isinstance(shards, bool) or not isinstance(shards, int) or not _possible(shards)):
             raise InvalidConfigError(f"shards is {shards!r}; it must be an int from 1 to 1024", field="shards")
         self.prefix = prefix
         if lock_prefix is not None:
@@ -69,17 +71,27 @@ class Store:
         self.wire = _connect(url, max_connections=max_connections, health_check_interval=health_check_interval)
         """The server, or the cluster."""
         self.limits = limits or Limits()
-        self.lock_prefix = lock_prefix
         self._durability = (durability_replicas, durability_timeout_ms)
+        self._named = {
+            name: value for name, value in (("shards", shards), ("lock_prefix", lock_prefix)) if value is not None
+        }
+        """What the application says; the rest is learned from Redis."""
+        self._retry_for = retry_for
         self._agreed = False
-        self.shards = [
-            Shard(self.wire.at(f"{{{prefix}:{number}}}"), prefix, number, self.limits, lock_prefix)
-            for number in range(shards)
-        ]
+        self.shards: list[Shard] = []
+        self._divide(shards or (CLUSTER_SHARDS if url.kind == "cluster" else 1), lock_prefix)
         self.link = self.shards[0].link
         """The way to the first shard: for what is asked once."""
+
+    def _divide(self, shards: int, lock_prefix: str | None) -> None:
+        """Know that the jobs are in so many shards."""
+        self.lock_prefix = lock_prefix
+        self.shards = [
+            Shard(self.wire.at(f"{{{self.prefix}:{number}}}"), self.prefix, number, self.limits, lock_prefix)
+            for number in range(shards)
+        ]
         for shard in self.shards:
-            shard.resend = Resend(retry_for)
+            shard.resend = Resend(self._retry_for)
 
     def promise(self, levels: Collection[str | None]) -> Promise:
         """What is to be true of jobs with these levels of `durability` before their caller is told of them."""
@@ -99,6 +111,46 @@ class Store:
                 field="connection_pool_size",
             )
 
+    @property
+    def agreed(self) -> bool:
+        """Whether it is known from Redis how the jobs are stored; False: nothing was, when it was asked."""
+        return self._agreed
+
+    async def learn(self) -> None:
+        """Find out how the jobs of the prefix are stored: into how many shards, and with which lock_prefix. Takes over
+        what the application does not name; asks until something is stored, and then no more.
+
+        Raises:
+            InvalidConfigError: the application names others: it would not find what is stored.
+            RecordVersionError: the keys are laid out as a newer redsched does.
+            StoreError: Redis does not tell.
+        """
+        if self._agreed:
+            return
+        key, resend = self.shards[0].keys.clock, self.shards[0].resend
+        values = await self.link.repeated("HMGET", key, "layout", "shards", "lock_prefix", resend=resend)
+        layout, shards, lock_prefix = (None if value is None else value.decode(errors="replace") for value in values)
+        if layout is not None and (not layout.isdecimal() or int(layout) > LAYOUT_VERSION):
+            raise RecordVersionError(
+                f"the keys of the prefix {self.prefix!r} have the layout {layout}; this redsched knows up to "
+                f"{LAYOUT_VERSION}. Upgrade this process."
+            )
+        for name, theirs in (("shards", shards), ("lock_prefix", lock_prefix)):
+            mine = str(self._named.get(name, theirs))
+            if theirs is not None and mine != theirs:
+                raise InvalidConfigError(
+                    f"{name} is {mine!r}, but the jobs of the prefix {self.prefix!r} are stored with {theirs!r}: name "
+                    "the same or none. To change it, clear_all_jobs() first.",
+                    field=name,
+                )
+        if shards is not None:
+            if not shards.isdecimal() or not _possible(int(shards)):
+                raise StoreError(f"the field shards of {key} is {shards!r}; it must be a number from 1 to 1024")
+            learned = int(shards), (lock_prefix or None if lock_prefix is not None else self.lock_prefix)
+            if learned != (len(self.shards), self.lock_prefix):
+                self._divide(*learned)
+        self._agreed = None not in (layout, shards, lock_prefix)
+
     async def agree(self) -> None:
         """See that all processes of the prefix have the same shards and lock_prefix; the first one says which.
 
@@ -106,26 +158,18 @@ class Store:
             InvalidConfigError: this one has others: it would not find what they stored.
             RecordVersionError: its keys are laid out as a newer redsched does.
         """
+        await self.learn()
         if self._agreed:
             return
-        link, key = self.link, self.shards[0].keys.clock
-        await link.command("HSETNX", key, "layout", LAYOUT_VERSION)
-        layout = (await link.command("HGET", key, "layout")).decode(errors="replace")
-        if not layout.isdigit() or int(layout) > LAYOUT_VERSION:
-            raise RecordVersionError(
-                f"the keys of the prefix {self.prefix!r} have the layout {layout}; this redsched knows up to "
-                f"{LAYOUT_VERSION}. Upgrade this process."
-            )
-        for name, mine in (("shards", str(len(self.shards))), ("lock_prefix", self.lock_prefix or "")):
-            await link.command("HSETNX", key, name, mine)
-            theirs = (await link.command("HGET", key, name)).decode()
-            if theirs != mine:
-                raise InvalidConfigError(
-                    f"{name} is {mine!r}, but the jobs of the prefix {self.prefix!r} are stored with {theirs!r}: every "
-                    "process of a prefix needs the same. To change it, clear_all_jobs() first.",
-                    field=name,
-                )
-        self._agreed = True
+        key, resend = self.shards[0].keys.clock, self.shards[0].resend
+        mine = {"layout": LAYOUT_VERSION, "shards": len(self.shards), "lock_prefix": self.lock_prefix or ""}
+        for name, value in mine.items():
+            await self.link.repeated("HSETNX", key, name, value, resend=resend)
+        await self.learn()
+
+    def forget_agreement(self) -> None:
+        """What was agreed on is no longer stored: the next that stores a job says it again."""
+        self._agreed = False
 
     def shard(self, job_id: str) -> Shard:
         """Where a job of this id lives, and its runs."""

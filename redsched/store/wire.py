@@ -61,7 +61,19 @@ class Wire(ABC):
         resend: Resend | None = None,
     ) -> Any:
         """Call a script, and send it again where its reply is missing and `resend` allows it."""
-        command = ("EVALSHA", script.sha, len(script.keys), *arguments)
+        return await self._resent(("EVALSHA", script.sha, len(script.keys), *arguments), hold, resend, script)
+
+    async def repeated(self, *command: Any, resend: Resend) -> Any:
+        """Send a command that may be carried out twice, again where its reply is missing.
+
+        Raises:
+            StoreError: one of its kinds.
+        """
+        return await self._resent(command, None, resend, None)
+
+    async def _resent(
+        self, command: Sequence[Any], hold: str | None, resend: Resend | None, script: Script | None
+    ) -> Any:
         started = time.monotonic()
         pause = 0.01
         say_at = started + 0.1  # a connection that was only cut is not worth a word
@@ -70,6 +82,8 @@ class Wire(ABC):
                 try:
                     reply = await self.command(*command, hold=hold)
                 except redis_errors.NoScriptError:
+                    if script is None:
+                        raise
                     # A new or flushed server. EVAL stores it as well.
                     reply = await self.command("EVAL", script.source, *command[2:], hold=hold)
                 if pause > 0.1:  # it was told that there was no answer

@@ -188,9 +188,13 @@ async def test_the_lock_prefix_names_the_key_of_the_leases(server: LocalServer) 
         await the_kit.scheduler.schedule_immediate_task("look", look)
         assert await the_kit.run_due() == 1
         assert seen == [f"{{{the_kit.scheduler.prefix}:0}}:mario_pizzeria_locks:leases"]
-        other = BackgroundTaskScheduler(made.store.url, the_kit.scheduler.prefix)
-        with pytest.raises(InvalidConfigError, match="lock_prefix is ''"):
+        other = BackgroundTaskScheduler(made.store.url, the_kit.scheduler.prefix, lock_prefix="others")
+        with pytest.raises(InvalidConfigError, match="lock_prefix is 'others', but the jobs"):
             await other.schedule_immediate_task("give", give)
+        await other.shutdown()
+        other = BackgroundTaskScheduler(made.store.url, the_kit.scheduler.prefix)
+        await other.schedule_immediate_task("give", give)
+        assert (await other.store()).lock_prefix == "mario_pizzeria_locks"
         await other.shutdown()
 
 
@@ -257,7 +261,7 @@ async def test_a_setting_takes_effect(name: str) -> None:
     value, where = SETTINGS[name]
     assert value != getattr(SchedulerConfig(), name)
     scheduler = BackgroundTaskScheduler.from_config(SchedulerConfig(**{name: value}))
-    assert eval(where, {"scheduler": scheduler, "store": await scheduler.store()}) == value
+    assert eval(where, {"scheduler": scheduler, "store": await scheduler._open()}) == value
 
 
 def test_every_setting_is_tested() -> None:

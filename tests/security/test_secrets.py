@@ -234,7 +234,8 @@ async def test_no_error_log_or_repr_shows_a_password(url: str, caplog: pytest.Lo
     worker.cancel()
     await asyncio.wait({worker})
     shown = [str(caught.value), repr(caught.value), repr(scheduler), caplog.text, repr(scheduler.worker)]
-    store = await scheduler.store()
+    store = scheduler._store
+    assert store is not None
     shown += [repr(store), repr(store.link), store.link.where]
     for text in shown:
         assert "s3cret" not in text
