@@ -1,9 +1,11 @@
 -- clock: the scheduler's instant: Redis' TIME plus the travel offset, never going back.
 -- Needs   clock, prefix
--- Gives   now_us, now_ms, next_fence(), events_bytes (see event), close_clock()
+-- Gives   now_us, now_ms, whole(), next_fence(), events_bytes (see event), close_clock()
 -- Why     A failover to a replica whose clock is behind must not make a fire due twice, so the highest instant
 --         that any script has seen is kept and is the floor of the next one. Tokens start from the microseconds
 --         of that instant: even where a failover loses the stored counter, they go on growing.
+--         What is stored counts only where it can be true: whole numbers, an instant and a token that are not further
+--         ahead of Redis' TIME than a day. A writer who stores more moves no job, and gets no token twice.
 local call = redis.call
 
 -- While a cluster moves a slot, only what is still here can be touched. No key has this name, so here that is told,
@@ -13,17 +15,29 @@ if type(moving) == 'table' and string.find(moving.err, 'non local key', 1, true)
   return redis.error_reply('TRYAGAIN the slot of this shard is being moved')
 end
 
+-- A stored number, if it is a whole one that Lua and Redis hold exactly and that lies in the range; else nil.
+local function whole(text, least, most)
+  if type(text) ~= 'string' or #text > 16 or not string.find(text, '^%-?%d+$') then
+    return nil
+  end
+  local number = tonumber(text)
+  return number >= (least or 0) and number <= (most or 9007199254740991) and number or nil
+end
+
+local AHEAD_US = 86400000000
+local LONGEST_OFFSET_MS = 6300000000000 -- two centuries: now_us stays below 2^53
+
 local time = call('TIME')
 local saved = call('HMGET', clock, 'now_us', 'offset_ms', 'fence', 'events_bytes')
-local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2]) + (tonumber(saved[2]) or 0) * 1000
-if saved[1] and tonumber(saved[1]) > now_us then
-  now_us = tonumber(saved[1])
-end
+local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+now_us = math.max(1, now_us + (whole(saved[2], -LONGEST_OFFSET_MS, LONGEST_OFFSET_MS) or 0) * 1000)
+local latest_us = now_us + AHEAD_US
+now_us = math.max(now_us, whole(saved[1], 0, latest_us) or 0)
 local now_ms = math.floor(now_us / 1000)
-local last_fence = tonumber(saved[3]) or 0
+local last_fence = whole(saved[3], 0, latest_us) or 0
 local first_fence = math.max(last_fence + 1, now_us)
 local fence_used = false
-local events_bytes = tonumber(saved[4] or nil) or 0
+local events_bytes = whole(saved[4]) or 0
 
 -- The next fencing token: greater than every one before it on this shard.
 local function next_fence()
