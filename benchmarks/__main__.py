@@ -21,8 +21,9 @@ from typing import Any
 from benchmarks import scenarios
 from benchmarks.alone import alone
 from benchmarks.bench import server
+from benchmarks.claims import claims, figures_of, put_between
 from benchmarks.compare import PEERS, Run, compare, in_a_loop, install_all
-from benchmarks.environments import HERE, InstallError, install, python_of
+from benchmarks.environments import HERE, InstallError, command_of, install
 from benchmarks.profiling import profile
 from benchmarks.report import as_json, as_markdown, as_text
 from benchmarks.setup import bench_server, ledger, machine
@@ -32,7 +33,7 @@ SHARE = 0.6
 docs/performance.md."""
 
 DOCS = HERE.parent / "docs"
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+README = HERE.parent / "README.md"
 
 PLOT_REQUIRES = ("matplotlib==3.10.3",)
 
@@ -64,15 +65,15 @@ def check_once() -> int:
 
 def plot(results: Path, picture: Path) -> str:
     """Draw, here or in an environment of its own. Returns what came of it."""
-    python = sys.executable
+    python = [sys.executable]
     if importlib.util.find_spec("matplotlib") is None:
         try:
             install("plot", PLOT_REQUIRES)
         except InstallError as error:
             return f"no plot: matplotlib {error}"
-        python = python_of("plot")
+        python = command_of("plot")
     done = subprocess.run(
-        [python, HERE / "plot.py", results, picture], capture_output=True, text=True, check=False, timeout=120
+        [*python, HERE / "plot.py", results, picture], capture_output=True, text=True, check=False, timeout=120
     )
     return f"no plot: {done.stderr.strip()[-300:]}" if done.returncode else str(picture)
 
@@ -88,20 +89,22 @@ def measure(options: argparse.Namespace) -> int:
         url = f"redis://127.0.0.1:{port}/0"
         run = Run(port, options.quick, lambda text: print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True))
         where = machine(url)
+        complete = False
         try:
             peers = install_all(run, names)
             run.began = time.monotonic()
             jobs = 20_000 if options.quick else 100_000
             compare(run, peers, lambda: in_a_loop(scenarios.bare_script(url, jobs, 100)))
             alone(run)
+            complete = True
         finally:  # also if it is stopped: what was measured until then
-            report(run, where, options)
+            report(run, where, options, complete=complete)
     print(f"{time.monotonic() - began:.0f} s")
     return 0
 
 
-def report(run: Run, where: dict[str, Any], options: argparse.Namespace) -> None:
-    """Tables, bars, plot and JSON."""
+def report(run: Run, where: dict[str, Any], options: argparse.Namespace, *, complete: bool) -> None:
+    """Tables, bars, plot and JSON; with --docs the page and README too, unless the run was stopped."""
     text = as_markdown(run, where)
     print("\n" + text + as_text(run))
     results = options.json or options.out / "results.json"
@@ -109,11 +112,16 @@ def report(run: Run, where: dict[str, Any], options: argparse.Namespace) -> None
     results.write_text(json.dumps(as_json(run, where), indent=1, ensure_ascii=False) + "\n")
     (options.out / "results.md").write_text(text)
     print(f"\n{results}, {options.out / 'results.md'}, {plot(results, options.out / 'results.png')}")
-    if options.docs:
+    if options.docs and complete:
         page, picture = DOCS / "performance.md", DOCS / "performance.png"
-        head, _, rest = page.read_text().partition(BEGIN)
-        page.write_text(f"{head}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
-        print(f"{page}, {plot(results, picture)}")
+        page.write_text(put_between(page.read_text(), text))
+        write_claims()
+        print(f"{page}, {README}, {plot(results, picture)}")
+
+
+def write_claims() -> None:
+    """README's figures, from the page's."""
+    README.write_text(put_between(README.read_text(), claims(figures_of((DOCS / "performance.md").read_text()))))
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -127,9 +135,21 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true", help="only where the time goes in worker and Redis")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, not into the folder")
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=HERE / "out", help="for tables, plot and JSON")
-    parser.add_argument("--docs", action="store_true", help="put tables and plot into docs/performance.md and .png")
+    parser.add_argument(
+        "--docs",
+        action="store_true",
+        help="put tables and plot into docs/performance.md and .png, and README's figures with them",
+    )
+    parser.add_argument(
+        "--claims", action="store_true", help="only README's figures, from docs/performance.md as it is"
+    )
     parser.add_argument("--peers", metavar="NAMES", help="only these, with commas between; '' = redsched alone")
     options = parser.parse_args()
+    if options.docs and (options.quick or options.peers is not None):
+        parser.error("--docs must measure all: without --quick and --peers")
+    if options.claims:
+        write_claims()
+        return 0
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:

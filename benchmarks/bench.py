@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import redis
 
-from benchmarks.environments import HERE, folder_of, python_of
+from benchmarks.environments import HERE, command_of, folder_of
 
 __all__ = ["Bench", "Peer", "PeerError", "rss_of", "server"]
 
@@ -46,6 +46,8 @@ class Peer:
     """None: it runs in this process' own environment."""
     concurrency: int = 100
     """With which of 10, 32 and 100 it ran the most jobs a second, measured."""
+    least: tuple[int, int] = (3, 11)
+    """The oldest Python that it takes."""
     delayed: bool = True
     """Whether a job can be given its time."""
     worker_first: bool = True
@@ -136,6 +138,7 @@ class Bench:
         self.peer = peer
         self.redis = redis.Redis(port=port)
         self.limit_s = limit_s
+        self.process_s = 0.0
         self._deadline = time.monotonic() + limit_s
         self._url = f"redis://127.0.0.1:{port}/0"
         self._workers: list[subprocess.Popen[bytes]] = []
@@ -165,8 +168,8 @@ class Bench:
     def _command(self, *words: object) -> list[str]:
         if self.peer.program.endswith(".mjs"):
             return ["node", self.peer.program, *map(str, words)]
-        own = sys.executable if not self.peer.requires else python_of(_environment(self.peer))
-        return [own, self.peer.program, *map(str, words)]
+        own = command_of(_environment(self.peer)) if self.peer.requires else [sys.executable]
+        return [*own, self.peer.program, *map(str, words)]
 
     def _variables(self, more: dict[str, Any]) -> dict[str, str]:
         given = {
@@ -189,11 +192,13 @@ class Bench:
         return left
 
     def produce(self, mode: str, count: int, *more: object, **variables: object) -> float:
-        """Let it add jobs. Returns the seconds that the adding took, without the start of the process.
+        """Let it add jobs. Returns the seconds that the adding took, without the start of the process; `process_s` is
+        then with it, and with its end.
 
         Raises:
             PeerError: it failed, or the limit is over.
         """
+        started = time.perf_counter()
         try:
             done = subprocess.run(
                 self._command("produce", mode, count, *more), cwd=PEERS, env=self._variables(variables),
@@ -201,6 +206,7 @@ class Bench:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise PeerError(f"adding {count} jobs ({mode}) did not end within {self.limit_s:.0f} s") from None
+        self.process_s = time.perf_counter() - started
         if done.returncode:
             raise PeerError(f"cannot add jobs: {_last(done.stderr)}")
         return float(json.loads(done.stdout.strip().splitlines()[-1])["seconds"])

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.bench import Bench, Peer, PeerError
 from benchmarks.environments import InstallError, install
 
-__all__ = ["OURS", "PEERS", "Figures", "Run", "compare", "immediate", "in_a_loop", "spread"]
+__all__ = ["OURS", "PEERS", "PRODUCER", "Figures", "Run", "compare", "immediate", "in_a_loop", "spread"]
 
 Figures = dict[str, float]
 
@@ -27,6 +27,10 @@ PEERS = (
         "taskiq", "taskiq_peer.py", 8000, ("taskiq==0.13.0", "taskiq-redis==1.2.4", "uvloop", "hiredis"), 10,
         delayed=False,
     ),
+    Peer("ArdiQ", "ardiq_peer.py", 20_000, ("ardiq==1.2.0", "uvloop"), 100, (3, 12)),
+    Peer("Threadmill", "threadmill_peer.py", 6000, ("threadmill[redis]==0.8.4", "uvloop"), 10, (3, 14)),
+    Peer("dramatiq", "dramatiq_peer.py", 8000, ("dramatiq[redis]==2.2.1", "hiredis"), 10),
+    Peer("huey", "huey_peer.py", 8000, ("huey[redis]==3.5.4", "hiredis"), 1),
     Peer("docket", "docket_peer.py", 3000, ("pydocket==0.27.0", "uvloop", "hiredis")),
     Peer("Celery", "celery_peer.py", 2500, ("celery[redis]==5.7.0", "hiredis"), 10),
     Peer("RQ", "rq_peer.py", 800, ("rq==3.0.0", "hiredis"), 1),
@@ -41,6 +45,10 @@ PEERS = (
 RATE_HOLDS = "at_rate"
 """A figure for our own use: how many jobs with a time it adds a second."""
 
+
+PRODUCER = "bulk producer, process start to exit, jobs/s"
+PRODUCED = 50_000
+"""The same number for all: the start of the process counts, and is shared by so many."""
 
 ADDING_S = 20.0
 """A queue that needs longer to add 100,000 jobs is not measured with so many pending."""
@@ -156,6 +164,12 @@ def one_by_one(bench: Bench, jobs: int) -> Figures:
     return {"one by one, awaited, jobs/s": (jobs - 1) / bench.produce("single", jobs)}
 
 
+def producer(bench: Bench, jobs: int) -> Figures:
+    """A process that adds jobs in bulk and ends: its start and end count."""
+    bench.produce("bulk", jobs)
+    return {PRODUCER: jobs / bench.process_s}
+
+
 def memory(bench: Bench, jobs: int) -> Figures:
     """Redis memory of a job that waits for its time (where there is no such thing: for a worker)."""
     mode = ["at", now_ms() + 3_600_000, 0] if bench.peer.delayed else ["bulk"]
@@ -237,7 +251,7 @@ def install_all(run: Run, names: set[str] | None) -> list[Peer]:
         try:
             if peer.requires:
                 run.say(f"environment of {peer.name} …")
-                run.versions[peer.name] = install(peer.program.rpartition("_peer")[0], peer.requires)
+                run.versions[peer.name] = install(peer.program.rpartition("_peer")[0], peer.requires, peer.least)
             able.append(peer)
         except InstallError as error:
             run.fail(peer.name, "install", str(error))
@@ -258,6 +272,8 @@ def compare(run: Run, peers: list[Peer], raw: Callable[[], Figures]) -> None:
     delayed = [peer for peer in peers if peer.delayed]
     run.scenario("immediate", peers, lambda bench: immediate(bench, jobs(bench)), rounds, raw)
     run.scenario("one by one", peers, lambda bench: one_by_one(bench, max(100, min(2000, jobs(bench) // 4))), rounds)
+    if not run.quick:
+        run.scenario("bulk producer", peers, lambda bench: producer(bench, PRODUCED), 2)
     run.scenario("memory", peers, lambda bench: memory(bench, max(200, min(20_000, jobs(bench)))))
     able = [peer for peer in delayed if "memory" not in run.failures.get(peer.name, ())]
     run.scenario("storm", able, lambda bench: storm(bench, jobs(bench), rate(bench)), 1 if run.quick else 2)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.compare import OURS, PEERS, Figures
+from benchmarks.compare import OURS, PEERS, PRODUCER, Figures
 
-__all__ = ["Goal", "best", "goals"]
+__all__ = ["PYTHON_QUEUES", "Goal", "best", "goals"]
+
+PYTHON_QUEUES = tuple(peer.name for peer in PEERS if peer.python and peer.queue and peer is not OURS)
 
 Results = dict[str, Figures]
 
@@ -39,7 +41,6 @@ def best(results: Results, figure: str, names: Iterable[str]) -> tuple[str, floa
 def goals(results: Results) -> list[Goal]:
     """The goals that this run has figures for."""
     ours = results.get(OURS.name, {})
-    python_queues = [peer.name for peer in PEERS if peer.python and peer.queue and peer is not OURS]
     found: list[Goal] = []
 
     def at_least(what: str, bound: float, value: float | None, beside: str = "", unit: str = "×") -> None:
@@ -57,16 +58,17 @@ def goals(results: Results) -> list[Goal]:
             at_least(what, bound, 1 / ratio if any(word in figure for word in SMALLER) else ratio, other[0])
 
     for what, figure in (("immediate", "immediate, jobs/s"), ("storm", "all due at one instant, jobs/s")):
-        against(f"{what}, against the best Python queue", figure, 16, python_queues)
+        against(f"{what}, against the best Python queue", figure, 16, PYTHON_QUEUES)
         against(f"{what}, against BullMQ on Node", figure, 1, ["BullMQ (Node)"])
         raw = results.get("script alone", {}).get("bare script, batch 100, jobs/s")
         if raw and figure in ours:
             at_least(f"{what}, against the script alone", 0.5, ours[figure] / raw)
     against("storm, against APScheduler 3 (one process)", "all due at one instant, jobs/s", 1, ["APScheduler 3"])
-    against("bulk adding, against the best Python queue", "bulk adding, jobs/s", 8, python_queues)
-    against("one by one, against the best Python queue", "one by one, awaited, jobs/s", 1, python_queues)
+    against("bulk adding, against the best Python queue", "bulk adding, jobs/s", 8, PYTHON_QUEUES)
+    against("bulk producer, process start to exit, against the best Python queue", PRODUCER, 1, PYTHON_QUEUES)
+    against("one by one, against the best Python queue", "one by one, awaited, jobs/s", 1, PYTHON_QUEUES)
     at_most("worker CPU a no-op job, us", 25, ours.get("worker CPU a job, us"))
-    against("worker CPU a job: the best Python queue's against ours", "worker CPU a job, us", 15, python_queues)
+    against("worker CPU a job: the best Python queue's against ours", "worker CPU a job, us", 15, PYTHON_QUEUES)
     for part, bound in (("p50", 1), ("p99", 3)):
         figure = f"lateness at 300/s, {part} ms"
         at_most(figure, bound, ours.get(figure))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.compare import OURS, PEERS, RATE_HOLDS, Run
+from benchmarks.compare import OURS, PEERS, PRODUCER, RATE_HOLDS, Run
 from benchmarks.goals import goals
 
 __all__ = ["PLOTTED", "as_json", "as_markdown", "as_text"]
 
 COLUMNS = (
     "immediate, jobs/s", "all due at one instant, jobs/s", "lateness at 300/s, p50 ms", "lateness at 300/s, p99 ms",
-    "bulk adding, jobs/s", "one by one, awaited, jobs/s", "worker CPU a job, us", "memory of a pending job, bytes",
-    "immediate with 100,000 pending, jobs/s", "lateness at 3,000/s, p99 ms",
+    "bulk adding, jobs/s", PRODUCER, "one by one, awaited, jobs/s", "worker CPU a job, us",
+    "memory of a pending job, bytes", "immediate with 100,000 pending, jobs/s", "lateness at 3,000/s, p99 ms",
 )  # fmt: skip
 PLOTTED = ("immediate, jobs/s", "all due at one instant, jobs/s", "bulk adding, jobs/s", "worker CPU a job, us")
 NOT_ITS_OWN = {
@@ -75,7 +76,10 @@ def _version(run: Run, name: str) -> str:
         "BullMQ (Node)": "bullmq",
     }
     versions = {each.lower(): version for each, version in run.versions[name].items()}
-    return versions.get(package.get(name, name).lower(), "?")
+    own = ".".join(platform.python_version_tuple()[:2])
+    python = versions.get("python", own)
+    other = "" if python.startswith(f"{own}.") or python == own else f" (Python {python})"
+    return versions.get(package.get(name, name).lower(), "?") + other
 
 
 def as_text(run: Run) -> str:

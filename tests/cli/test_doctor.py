@@ -59,7 +59,6 @@ def test_a_server_that_is_set_up_well_has_no_error(good: LocalServer) -> None:
             "noeviction",
         ),
         (("--maxmemory-policy", "allkeys-lru"), "eviction", "warning", "if maxmemory were set", "noeviction"),
-        (("--maxmemory", "800kb"), "memory", "error", "of 1", "raise maxmemory"),
         ((), "persistence", "error", "a restart loses every job", "appendonly yes"),
         (("--save", "3600 1"), "persistence", "warning", "snapshots only (3600 1)", "appendonly yes"),
         (("--appendonly", "yes", "--appendfsync", "no"), "persistence", "warning", "appendfsync no", "everysec"),
@@ -75,6 +74,16 @@ def test_what_is_wrong_is_said_with_what_to_change(
     assert says in found[check]["message"]
     assert advice in found[check]["advice"]
     assert code == (5 if any(each["level"] == "error" for each in found.values()) else 0)
+
+
+def test_memory_that_is_nearly_used_up_is_an_error() -> None:
+    with LocalServer() as server:
+        client = server.client()
+        used = int(client.info("memory")["used_memory"])  # of an empty server: each release needs another amount
+        client.config_set("maxmemory", used)
+        _, found = asked(server.url)
+    assert found["memory"]["level"] == "error"
+    assert "raise maxmemory" in found["memory"]["advice"]
 
 
 def test_a_clock_that_stepped_back_and_time_travel_are_told(good: LocalServer) -> None:

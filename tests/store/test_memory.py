@@ -13,6 +13,8 @@ from tests.servers import LocalServer
 
 JOBS = 10_000
 MAX_BYTES = 450
+MAX_BYTES_OF_REDIS_8 = 500
+"""The same keys and fields take a tenth more there (measured with 8.0)."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,8 @@ async def test_a_pending_one_shot_job_with_two_small_arguments_takes_450_bytes_a
         each = (used() - before) / JOBS
         assert client.zcount(keys.due("default"), now_ms, "+inf") == JOBS + 1
         print(f"{each:.0f} bytes a job")
-        assert each <= MAX_BYTES
+        version = int(client.info("server")["redis_version"].partition(".")[0])
+        assert each <= (MAX_BYTES_OF_REDIS_8 if version >= 8 else MAX_BYTES)
     finally:
         await scheduler.shutdown()
         client.close()
