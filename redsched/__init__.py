@@ -1,52 +1,62 @@
-"""redsched: a Redis-native job scheduler. This module is the public API; everything else is private."""
+"""redsched: a Redis-native job scheduler. This module is the public API; everything else is private.
 
-from redsched.background import BackgroundTask
-from redsched.circuit import CircuitBreakerPolicy
-from redsched.config import RedisJobStoreConfig, SchedulerConfig
-from redsched.declare import schedule_task
-from redsched.doctor import Finding
-from redsched.errors import (
-    CircuitOpenError,
-    ConflictingIdError,
-    DurabilityError,
-    EncodingError,
-    InvalidConfigError,
-    InvalidInputError,
-    InvalidScheduleError,
-    JobLookupError,
-    PayloadTooLargeError,
-    RecordVersionError,
-    RedschedError,
-    ResultTimeoutError,
-    RunCancelledError,
-    RunLostError,
-    SchedulerStateError,
-    StoreAccessError,
-    StoreError,
-    StoreFullError,
-    StoreReadOnlyError,
-    StoreReplyError,
-    StoreUnavailableError,
-    TaskFailedError,
-    TaskTimeoutError,
-    UnknownKeyError,
-    UnknownTaskError,
-    UntrustedRecordError,
-)
-from redsched.executors import CustomTaskExecutor
-from redsched.handle import JobHandle
-from redsched.handlers import TaskFailureHandler
-from redsched.metrics import MetricsCollector, TaskMetrics
-from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
-from redsched.policies import RetryPolicy
-from redsched.reactive import ReactiveTaskProcessor
-from redsched.running import current_scheduler
-from redsched.scheduler import BackgroundTaskScheduler
-from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
-from redsched.sealing import PayloadSecurity
-from redsched.spec import JobSpec
-from redsched.streams import RedisStream, StreamEvent
-from redsched.worker.runs import current_run
+Its names are imported when they are first used: a process pays for what it needs, and for no more.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redsched.background import BackgroundTask
+    from redsched.circuit import CircuitBreakerPolicy
+    from redsched.config import RedisJobStoreConfig, SchedulerConfig
+    from redsched.declare import schedule_task
+    from redsched.doctor import Finding
+    from redsched.errors import (
+        CircuitOpenError,
+        ConflictingIdError,
+        DurabilityError,
+        EncodingError,
+        InvalidConfigError,
+        InvalidInputError,
+        InvalidScheduleError,
+        JobLookupError,
+        PayloadTooLargeError,
+        RecordVersionError,
+        RedschedError,
+        ResultTimeoutError,
+        RunCancelledError,
+        RunLostError,
+        SchedulerStateError,
+        StoreAccessError,
+        StoreError,
+        StoreFullError,
+        StoreReadOnlyError,
+        StoreReplyError,
+        StoreUnavailableError,
+        TaskFailedError,
+        TaskTimeoutError,
+        UnknownKeyError,
+        UnknownTaskError,
+        UntrustedRecordError,
+    )
+    from redsched.executors import CustomTaskExecutor
+    from redsched.handle import JobHandle
+    from redsched.handlers import TaskFailureHandler
+    from redsched.metrics import MetricsCollector, TaskMetrics
+    from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
+    from redsched.policies import RetryPolicy
+    from redsched.reactive import ReactiveTaskProcessor
+    from redsched.running import current_scheduler
+    from redsched.scheduler import BackgroundTaskScheduler
+    from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
+    from redsched.sealing import PayloadSecurity
+    from redsched.spec import JobSpec
+    from redsched.streams import RedisStream, StreamEvent
+    from redsched.worker.runs import current_run
 
 __version__ = "0.1.0"
 
@@ -112,3 +122,95 @@ __all__ = [
     "current_scheduler",
     "schedule_task",
 ]
+
+_NAMES = {
+    "redsched.background": ("BackgroundTask",),
+    "redsched.circuit": ("CircuitBreakerPolicy",),
+    "redsched.config": (
+        "RedisJobStoreConfig",
+        "SchedulerConfig",
+    ),
+    "redsched.declare": ("schedule_task",),
+    "redsched.doctor": ("Finding",),
+    "redsched.errors": (
+        "CircuitOpenError",
+        "ConflictingIdError",
+        "DurabilityError",
+        "EncodingError",
+        "InvalidConfigError",
+        "InvalidInputError",
+        "InvalidScheduleError",
+        "JobLookupError",
+        "PayloadTooLargeError",
+        "RecordVersionError",
+        "RedschedError",
+        "ResultTimeoutError",
+        "RunCancelledError",
+        "RunLostError",
+        "SchedulerStateError",
+        "StoreAccessError",
+        "StoreError",
+        "StoreFullError",
+        "StoreReadOnlyError",
+        "StoreReplyError",
+        "StoreUnavailableError",
+        "TaskFailedError",
+        "TaskTimeoutError",
+        "UnknownKeyError",
+        "UnknownTaskError",
+        "UntrustedRecordError",
+    ),
+    "redsched.executors": ("CustomTaskExecutor",),
+    "redsched.handle": ("JobHandle",),
+    "redsched.handlers": ("TaskFailureHandler",),
+    "redsched.metrics": (
+        "MetricsCollector",
+        "TaskMetrics",
+    ),
+    "redsched.model": (
+        "Delivery",
+        "Event",
+        "JobView",
+        "Outcome",
+        "Reason",
+        "RunContext",
+        "State",
+        "TaskExecutionResult",
+    ),
+    "redsched.policies": ("RetryPolicy",),
+    "redsched.reactive": ("ReactiveTaskProcessor",),
+    "redsched.running": ("current_scheduler",),
+    "redsched.scheduler": ("BackgroundTaskScheduler",),
+    "redsched.schedules": (
+        "AnyOf",
+        "CronSchedule",
+        "DateSchedule",
+        "IntervalSchedule",
+        "Schedule",
+    ),
+    "redsched.sealing": ("PayloadSecurity",),
+    "redsched.spec": ("JobSpec",),
+    "redsched.streams": (
+        "RedisStream",
+        "StreamEvent",
+    ),
+    "redsched.worker.runs": ("current_run",),
+}
+"""Module -> the public names that it has."""
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(import_module(home), name)
+    elif not name.startswith("_") and find_spec(f"redsched.{name}") is not None:
+        return import_module(f"redsched.{name}")  # `import redsched` is enough for `redsched.errors`
+    else:
+        raise AttributeError(f"module 'redsched' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,6 @@ __all__ = ["job_of", "new_id", "parse_run_id", "run_id_of"]
 
 _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # sorted as ASCII sorts it
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
-_TRIPLES = [pair + c for pair in _PAIRS for c in _ALPHABET]
 _random = random.SystemRandom()
 # Seeded from the system once, then cheap: an id must be unique, not secret. A forked child reseeds.
 _generator = random.Random(_random.getrandbits(128))
@@ -49,7 +48,10 @@ def new_id() -> str:
             digits = _ALPHABET[digit] + digits
         _last = (now_ms, digits)
     bits = _generator.getrandbits(54)
-    return f"{_last[1]}{_TRIPLES[bits & 262143]}{_TRIPLES[(bits >> 18) & 262143]}{_TRIPLES[bits >> 36]}"
+    return (
+        f"{_last[1]}{_PAIRS[bits & 4095]}{_PAIRS[(bits >> 12) & 4095]}{_PAIRS[(bits >> 24) & 4095]}"
+        f"{_PAIRS[(bits >> 36) & 4095]}{_ALPHABET[bits >> 48]}"
+    )
 
 
 def run_id_of(job_id: str, fire_ms: int) -> str:

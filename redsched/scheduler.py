@@ -8,14 +8,11 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from redsched import declare, jobs, running, scheduling
 from redsched.background import ServiceProvider
 from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
-from redsched.config import SchedulerConfig
-from redsched.doctor import Finding, examine
-from redsched.embedded import EmbeddedServer, resolve
 from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
 from redsched.events import history
 from redsched.executors import CustomTaskExecutor, check_executors
@@ -37,7 +34,6 @@ from redsched.schedule_methods import ScheduleMethods
 from redsched.schedules import Schedule
 from redsched.sealing import PayloadSecurity
 from redsched.spec import JobSpec, check_options
-from redsched.standard import standard
 from redsched.store import queries
 from redsched.store.clock import from_ms
 from redsched.store.store import Store
@@ -47,8 +43,13 @@ from redsched.task_types import AnyTask, T
 from redsched.tasks import Task, TaskRegistry, default_registry
 from redsched.worker.executors import Executors
 from redsched.worker.tally import Tally
-from redsched.worker.worker import Worker
 from redsched.zones import parse_timezone
+
+if TYPE_CHECKING:  # what few processes need is imported where it is used
+    from redsched.config import SchedulerConfig
+    from redsched.doctor import Finding
+    from redsched.embedded import EmbeddedServer
+    from redsched.worker.worker import Worker
 
 __all__ = ["BackgroundTaskScheduler"]
 
@@ -213,6 +214,20 @@ class BackgroundTaskScheduler(ScheduleMethods):
         """
         return cls(**config.settings())
 
+    def observer(self, *, retry_for: float = 10.0) -> BackgroundTaskScheduler:
+        """Another scheduler of the same jobs, with the same Redis, prefix and keys, that runs and declares nothing: to
+        look at them and change them, as the command line does.
+
+        Args:
+            retry_for: seconds for which a call is sent again while Redis does not answer.
+        """
+        settings = self._store_settings
+        return BackgroundTaskScheduler(
+            self.redis_url, self.prefix, timezone=self.timezone, declared_tasks=False, retry_for=retry_for,
+            shards=settings["shards"], lock_prefix=settings["lock_prefix"], redis_options=settings["options"],
+            payload_security=settings["security"], max_payload_bytes=self.max_payload_bytes,
+        )  # fmt: skip
+
     def __repr__(self) -> str:
         state = "running" if self.running else "not running"
         return f"<BackgroundTaskScheduler {self.prefix!r} {self.id} {state}>"
@@ -234,6 +249,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         if self._store is None:
             async with self._opening:
                 if self._store is None:
+                    from redsched.embedded import resolve
+
                     url, self._embedded = await asyncio.to_thread(resolve, self.redis_url)
                     self._store = Store(url, self.prefix, **self._store_settings)
         return self._store
@@ -337,6 +354,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         if self._store is None:
             raise SchedulerStateError("the store is not open yet: await scheduler.store() first")
         self._store.check_pool()
+        from redsched.worker.worker import Worker
+
         return Worker(self._store, self.registry, worker_id=self.id, **self._worker_settings)
 
     async def shutdown(self, wait: bool = True, *, grace: float | None = None) -> None:
@@ -539,6 +558,10 @@ class BackgroundTaskScheduler(ScheduleMethods):
         """Give dead runs another life, with all their attempts. Returns the ids of those that were dead."""
         return await jobs.requeue(await self.store(), run_ids)
 
+    async def find_prefixes(self) -> list[str]:
+        """The prefixes under which this Redis has jobs, as far as a look at some of its keys tells."""
+        return await queries.find_prefixes(await self._open())
+
     async def examine_server(self) -> list[Finding]:
         """See whether the server is set up so that the promises hold: `redsched doctor` as a call. Changes nothing.
 
@@ -550,6 +573,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         store = await self._open()
         with contextlib.suppress(StoreError):  # what is wrong with the server is what it is asked for
             await store.learn()
+        from redsched.doctor import examine
+
         return await examine(store)
 
     async def reseal_jobs(self) -> int:
@@ -641,6 +666,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
 
     async def collect_metrics(self) -> TaskMetrics:
         """The standard set, with what Redis knows of the queues, as it is now. It is what Prometheus gets."""
+        from redsched.standard import standard
+
         return await standard(self)
 
     async def get_results(self, job_id: str | None = None, *, limit: int = 100) -> list[TaskExecutionResult[Any]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -64,6 +66,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT, cwd=folder)
     (made,) = folder.glob("*.whl")
     return made
+
+
+def test_the_sdist_holds_all_that_its_readme_names(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "build", "--sdist", "--outdir", tmp_path, ROOT, cwd=tmp_path)
+    (made,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(made) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (root,) = (tmp_path / "unpacked").iterdir()
+    pages = [root / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+    for page in [*pages, *(root / "docs").rglob("*.md")]:
+        text = page.read_text()
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name} links to {link}"
+    scripts = re.findall(r"^sh (\S+\.sh)", (root / "README.md").read_text(), re.MULTILINE)
+    assert len(scripts) == 3
+    for script in scripts:
+        text = (root / script).read_text()
+        for named in re.findall(r"\.ci/[\w/.-]+\w", text):
+            assert (root / named).exists(), f"{script} uses {named}"
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ def main() -> None:
             raise
         sys.stderr.write("the command line needs typer and rich: install redsched[cli]\n")
         sys.exit(ExitCode.USAGE)
-    from redsched.cli import service
+    app = root.build(root.named(sys.argv[1:]))
+    if "redsched.cli.service" in sys.modules:
+        from redsched.cli import service
 
-    service.own_process()
-    root.build()(prog_name="redsched")
+        service.own_process()
+    app(prog_name="redsched")

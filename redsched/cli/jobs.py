@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 import typer
 
-from redsched import BackgroundTaskScheduler, Event, JobLookupError, JobView, State
+from redsched import BackgroundTaskScheduler, Event, JobLookupError, JobView, State, StoreError
 from redsched.cli import changes, output
 from redsched.cli.events import line
 from redsched.cli.serving import Fleet, read_fleet
@@ -16,6 +17,7 @@ __all__ = ["app", "described"]
 
 TABLE_SHOWS = 100
 EVENTS_SHOWN = 10
+PREFIXES_SHOWN = 20
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs, pause, resume, run, cancel, remove and requeue them.")
 
@@ -37,6 +39,13 @@ def _note(job: JobView, unserved: str | None) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def _named(prefixes: list[str]) -> str:
+    if not prefixes:
+        return "this Redis has no prefix of redsched: is it the right one?"
+    more = f" and {len(prefixes) - PREFIXES_SHOWN} more" if len(prefixes) > PREFIXES_SHOWN else ""
+    return f"--prefix may be {', '.join(map(repr, prefixes[:PREFIXES_SHOWN]))}{more}"
+
+
 @app.command("list")
 def list_jobs(
     ctx: typer.Context,
@@ -56,8 +65,16 @@ def list_jobs(
     With --json: a list of objects with the fields of JobView, and `unserved`: why no live worker can run it, or null.
     """
 
+    others: list[str] = []
+
     async def read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, list[JobView]]:
-        return await read_fleet(scheduler), await scheduler.get_jobs(tag=tag, queue=queue, state=state)
+        found = await scheduler.get_jobs(tag=tag, queue=queue, state=state)
+        if not found and not json:
+            with contextlib.suppress(StoreError):  # a user may be allowed to see its own prefix only
+                prefixes = await scheduler.find_prefixes()
+                if scheduler.prefix not in prefixes:
+                    others[:] = [f"nothing is stored under the prefix {scheduler.prefix!r}", _named(prefixes)]
+        return await read_fleet(scheduler), found
 
     fleet, found = run(place(ctx, url, prefix), read)
     most = limit if limit is not None else 0 if json else TABLE_SHOWS
@@ -67,6 +84,8 @@ def list_jobs(
         return
     if not found:
         output.say("no job matches" if tag or queue or state else "there are no jobs")
+        if others:
+            output.say("; ".join(others))
         return
     output.print_table(
         ["ID", "NAME", "TASK", "QUEUE", "STATE", "NEXT RUN", "SCHEDULE", "NOTE"],

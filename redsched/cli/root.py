@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from redsched import RedschedError, __version__
-from redsched.chaos import cli as chaos
-from redsched.cli import doctor, events, jobs, output, upcoming, worker, workers
+from redsched import __version__
 from redsched.cli.exits import ExitCode, exit_code_of
 from redsched.cli.session import DEFAULT_PREFIX, DEFAULT_URL, Place
-from redsched.demo import cli as demo
+from redsched.errors import RedschedError
 
-__all__ = ["build"]
+__all__ = ["build", "named"]
 
 
 class _Root(TyperGroup):
     """The group of all commands. What redsched raises ends as one message on stderr and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line. `--app` may stand anywhere: it says where Redis is for every command."""
+        for at, word in enumerate(args):
+            if word == "--":
+                break
+            if word == "--app" or word.startswith("--app="):
+                count = 1 if "=" in word else 2
+                args = [*args[at : at + count], *args[:at], *args[at + count :]]
+                break
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Carry out the command."""
         try:
             return super().invoke(ctx)
         except RedschedError as error:
-            output.say(f"redsched: {error}")
+            typer.echo(f"redsched: {error}", err=True)
             raise typer.Exit(exit_code_of(error)) from None
 
 
@@ -62,13 +73,24 @@ def _root(
             help="The number of shards. It is read from Redis; another one than is stored there is refused.",
         ),
     ] = None,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            envvar="REDSCHED_APP",
+            metavar="MODULE:SCHEDULER",
+            help="A BackgroundTaskScheduler of the application, whose URL, prefix and keys are used, such as "
+            "shop.app:scheduler. It may stand after the command as well.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Run the workers of redsched, and look at, change and follow its jobs."""
     del version
-    ctx.obj = Place(url, prefix, shards, _from_command_line(ctx, "url", url), _from_command_line(ctx, "prefix", prefix))
+    given = _from_command_line(ctx, "url", url), _from_command_line(ctx, "prefix", prefix)
+    ctx.obj = Place(url, prefix, shards, *given, app)
 
 
 def _from_command_line(ctx: typer.Context, name: str, value: str) -> str | None:
@@ -81,8 +103,74 @@ def _exit_codes() -> str:
     return "\n\n".join(["Exit codes:", *(f"{code.value}  {code.meaning}" for code in ExitCode)])
 
 
-def build() -> typer.Typer:
-    """The command line, complete."""
+def _worker(app: typer.Typer) -> None:
+    from redsched.cli import worker
+
+    app.command("worker")(worker.worker)
+
+
+def _jobs(app: typer.Typer) -> None:
+    from redsched.cli import jobs
+
+    app.add_typer(jobs.app, name="jobs")
+
+
+def _events(app: typer.Typer) -> None:
+    from redsched.cli import events
+
+    app.command("events")(events.events)
+
+
+def _next(app: typer.Typer) -> None:
+    from redsched.cli import upcoming
+
+    app.command("next")(upcoming.upcoming)
+
+
+def _workers(app: typer.Typer) -> None:
+    from redsched.cli import workers
+
+    app.command("workers")(workers.workers)
+
+
+def _doctor(app: typer.Typer) -> None:
+    from redsched.cli import doctor
+
+    app.command("doctor")(doctor.doctor)
+
+
+def _demo(app: typer.Typer) -> None:
+    from redsched.demo import cli
+
+    cli.register(app)
+
+
+def _chaos(app: typer.Typer) -> None:
+    from redsched.chaos import cli
+
+    cli.register(app)
+
+
+COMMANDS: Mapping[str, Callable[[typer.Typer], None]] = {
+    "worker": _worker, "jobs": _jobs, "events": _events, "next": _next, "workers": _workers, "doctor": _doctor,
+    "demo": _demo, "chaos": _chaos,
+}  # fmt: skip
+"""Each command, and what adds it: its modules are imported only where it is named."""
+
+
+def named(arguments: Sequence[str]) -> Collection[str]:
+    """The commands that a command line may mean: those that it has as a word; all, where it asks for help first."""
+    if [*arguments] == ["--version"]:
+        return ("workers",)  # typer wants one
+    found = [word for word in arguments if word in COMMANDS]
+    before = arguments[: arguments.index(found[0])] if found else arguments
+    if not found or {"-h", "--help"} & {*before} or "_REDSCHED_COMPLETE" in os.environ:
+        return COMMANDS
+    return found
+
+
+def build(commands: Collection[str] = tuple(COMMANDS)) -> typer.Typer:
+    """The command line, with some of its commands or all."""
     app = typer.Typer(
         cls=_Root,
         no_args_is_help=True,
@@ -94,12 +182,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    app.command("worker")(worker.worker)
-    app.add_typer(jobs.app, name="jobs")
-    app.command("events")(events.events)
-    app.command("next")(upcoming.upcoming)
-    app.command("workers")(workers.workers)
-    app.command("doctor")(doctor.doctor)
-    demo.register(app)
-    chaos.register(app)
+    for name, add in COMMANDS.items():
+        if name in commands:
+            add(app)
     return app

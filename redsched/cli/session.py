@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from redsched import BackgroundTaskScheduler
+from redsched.cli.target import load
 
 __all__ = ["JsonFlag", "Place", "Prefix", "Url", "place", "run"]
 
@@ -48,14 +49,17 @@ class Place:
     url_given: str | None = None
     """The URL, if it was given on the command line, and not by the environment or by default."""
     prefix_given: str | None = None
+    app: str | None = None
+    """The application's scheduler, as module:attribute: its URL, prefix and keys count where none are given."""
 
 
 def place(ctx: typer.Context, url: str | None = None, prefix: str | None = None) -> Place:
     """Where jobs are, by the options after the command, or by those before it."""
     outer = ctx.obj if isinstance(ctx.obj, Place) else Place()
     return Place(
-        url or outer.url, prefix or outer.prefix, outer.shards, url or outer.url_given, prefix or outer.prefix_given
-    )
+        url or outer.url, prefix or outer.prefix, outer.shards, url or outer.url_given, prefix or outer.prefix_given,
+        outer.app,
+    )  # fmt: skip
 
 
 def run(
@@ -76,9 +80,15 @@ def run(
     """
 
     async def session() -> T:
-        scheduler = BackgroundTaskScheduler(
-            where.url, where.prefix, shards=where.shards, declared_tasks=False, retry_for=patience
-        )
+        if where.app is None:
+            scheduler = BackgroundTaskScheduler(
+                where.url, where.prefix, shards=where.shards, declared_tasks=False, retry_for=patience
+            )
+        else:
+            application = await load(where.app)
+            if where.url_given or where.prefix_given:
+                application.configure(redis_url=where.url_given, job_store_prefix=where.prefix_given)
+            scheduler = application.observer(retry_for=patience)
         try:
             return await work(scheduler)
         finally:

@@ -10,6 +10,7 @@ import typer
 from redsched.cli import service, supervisor
 from redsched.cli.service import Settings
 from redsched.cli.session import Prefix, Url, place
+from redsched.errors import InvalidConfigError
 
 __all__ = ["worker"]
 
@@ -33,12 +34,13 @@ class LogLevel(StrEnum):
 def worker(
     ctx: typer.Context,
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="MODULE:SCHEDULER",
-            help="A BackgroundTaskScheduler of a module, or a function of it that returns one.",
+            show_default=False,
+            help="A BackgroundTaskScheduler of a module, or a function of it that returns one. Default: that of --app.",
         ),
-    ],
+    ] = None,
     queue: Annotated[
         list[str] | None,
         typer.Option("--queue", "-q", help="A queue to serve; several, the preferred first. Default: the scheduler's."),
@@ -75,6 +77,9 @@ def worker(
     REDSCHED_PREFIX do not count here). If it is not there, the worker waits for it. The log goes to stderr.
     """
     where = place(ctx, url, prefix)
+    target = target or where.app
+    if target is None:
+        raise InvalidConfigError("name the scheduler: redsched worker shop.app:scheduler", field="target")
     settings = Settings(
         target=target,
         url=where.url_given,

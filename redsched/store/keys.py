@@ -15,7 +15,7 @@ from redsched.ids import job_of
 LAYOUT_VERSION = 1
 """Grows when older processes could not work beside newer ones on the same keys: see docs/upgrading.md."""
 
-__all__ = ["KEY_TABLE", "KINDS", "LAYOUT_VERSION", "Keys", "Kind", "shard_of"]
+__all__ = ["EVERY_CLOCK", "KEY_TABLE", "KINDS", "LAYOUT_VERSION", "Keys", "Kind", "prefix_of", "shard_of"]
 
 KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("clock", "HASH", "now_us: highest instant seen; offset_ms: time travel; fence: last token; layout, shards, …"),
@@ -118,6 +118,15 @@ class Keys:
         """A pattern for SCAN: all keys of the shard, or all of one kind (`job:`)."""
         escaped = self.tag.replace("[", "\\[").replace("*", "\\*").replace("?", "\\?")
         return f"{escaped}{kind}*"
+
+
+EVERY_CLOCK = "{*:0}:clock"
+"""A pattern for SCAN: the clocks of the first shards, one for each prefix."""
+
+
+def prefix_of(clock: str) -> str:
+    """The prefix of the clock of a first shard."""
+    return clock[1 : -len(EVERY_CLOCK) + 2]
 
 
 def shard_of(job_id: str, shards: int) -> int:

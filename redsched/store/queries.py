@@ -10,6 +10,7 @@ from typing import Any, cast
 from redsched.codec import unpack_foreign
 from redsched.errors import EncodingError, StoreAccessError
 from redsched.schedules import MAX_MS
+from redsched.store.keys import EVERY_CLOCK, prefix_of
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
@@ -20,12 +21,17 @@ __all__ = [
     "StoredJob",
     "changed",
     "find_ids",
+    "find_prefixes",
     "read_dead",
     "read_eviction_policy",
     "read_jobs",
     "read_workers",
     "scan",
 ]
+
+
+PREFIX_STEPS = 100
+"""Of a thousand keys each."""
 
 
 @dataclass(slots=True)
@@ -107,6 +113,20 @@ async def _walk(shard: Shard, command: str, *which: str) -> AsyncIterator[bytes]
             yield name
         if int(cursor) == 0:
             return
+
+
+async def find_prefixes(store: Store) -> list[str]:
+    """The prefixes that a bounded number of steps through the keys finds: of each the clock is there."""
+    found: set[str] = set()
+    cursor: Any = 0
+    for _ in range(PREFIX_STEPS):
+        cursor, keys = await store.link.command("SCAN", cursor, "MATCH", EVERY_CLOCK, "COUNT", 1000)
+        for key in keys:
+            with contextlib.suppress(UnicodeDecodeError):  # not ours
+                found.add(prefix_of(key.decode()))
+        if int(cursor) == 0:
+            break
+    return sorted(found)
 
 
 async def read_workers(store: Store) -> dict[str, dict[str, Any]]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redsched.errors import InvalidConfigError, RecordVersionError, StoreError
 from redsched.options import check_queue
 from redsched.sealing import PayloadSecurity, Sealer
-from redsched.store.cluster import Cluster
 from redsched.store.durability import Promise
 from redsched.store.keys import LAYOUT_VERSION, shard_of
 from redsched.store.link import Link
-from redsched.store.sentinel import SentinelLink
 from redsched.store.transitions import Limits, Shard
 from redsched.store.urls import ServerUrl, parse_url
 from redsched.store.wire import Resend
+
+if TYPE_CHECKING:  # a service has one server, or many
+    from redsched.store.cluster import Cluster
 
 __all__ = ["Store"]
 
@@ -27,8 +28,12 @@ high up, and are spread evenly whatever the prefix."""
 def _connect(url: ServerUrl, **settings: Any) -> Link | Cluster:
     match url.kind:
         case "cluster":
+            from redsched.store.cluster import Cluster
+
             return Cluster(url, **settings)
         case "sentinel":
+            from redsched.store.sentinel import SentinelLink
+
             return SentinelLink(url, **settings)
         case _:
             return Link(url, **settings)

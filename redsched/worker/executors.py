@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redsched.codec import unpack_payload, unpack_result
 from redsched.errors import InvalidConfigError, TaskFailedError
 from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.tasks import Task
-from redsched.worker.processes import ProcessPool, target_of
 from redsched.worker.runs import CurrentRun, Run
 from redsched.worker.threads import Threads
 from redsched.worker.told import pack_context
+
+if TYPE_CHECKING:  # few services have child processes
+    from redsched.worker.processes import ProcessPool
 
 __all__ = ["Executors", "Skipped"]
 
@@ -62,6 +64,8 @@ class _Processes:
 
     async def call(self, run: Run) -> Any:
         assert run.task is not None
+        from redsched.worker.processes import ProcessPool, target_of
+
         if self._pool is None:
             self._pool = ProcessPool(self._size)
         context = pack_context(CurrentRun(run).context, run.job.timezone)

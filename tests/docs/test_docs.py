@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from redsched.testing import fresh_prefix
 from tests.servers import ROOT
 
 PAGES = [
@@ -47,6 +48,46 @@ def test_the_readme_example_runs_as_it_stands(redsched_url: str, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert "start preparing order order-1" in done.stdout
     assert "Outcome.DONE" in done.stdout
+
+
+def test_the_readme_example_is_a_target_of_worker_and_of_jobs_list(redsched_url: str, tmp_path: Path) -> None:
+    """Both as printed: the jobs of the one are shown by the other, and run by a worker that only has the file."""
+    [example] = blocks(ROOT / "README.md")
+    prefix = fresh_prefix()
+    text = example.replace("redis://localhost:6379", redsched_url).replace("mario_pizzeria", prefix)
+    (tmp_path / "shop.py").write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "redsched.cli", *arguments],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "redsched.cli", "worker", "shop:scheduler"],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert worker.stderr is not None
+        for line in worker.stderr:
+            if "serves default" in line:
+                break
+        for arguments in (["--app", "shop:scheduler", "jobs", "list"], ["jobs", "list", "--app", "shop:scheduler"]):
+            listed = command(*arguments)
+            assert "daily_inventory_check" in listed.stdout, listed
+            assert "no live worker" not in listed.stdout
+        shown = command("--url", redsched_url, "--prefix", "nonsense", "jobs", "list")
+        assert "nothing is stored under the prefix 'nonsense'" in shown.stderr
+        assert prefix in shown.stderr
+        ran = subprocess.run(
+            [sys.executable, "shop.py"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert "Outcome.DONE" in ran.stdout, ran
+    finally:
+        worker.terminate()
+        worker.communicate(timeout=30)
 
 
 def test_the_quickstart_runs(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""What an import costs: a process pays for what it uses."""
+
+from __future__ import annotations
+
+import ast
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import redsched
+
+ROOT = Path(redsched.__file__).parents[1]
+ALLOWED_S = 0.05
+"""What `import redsched` may take beside `import redis.asyncio`, on a quiet machine."""
+
+
+def modules_after(code: str, *arguments: str) -> set[str]:
+    """The modules of a fresh process that has run this."""
+    program = f"{code}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def seconds_of(code: str) -> float:
+    """Processor time of an import in a fresh process: other processes of the machine count little."""
+    program = f"import time\nbegan = time.process_time()\n{code}\nprint(time.process_time() - began)"
+    return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+
+
+def test_an_import_costs_at_most_50_ms_more_than_that_of_redis() -> None:
+    ours, theirs = [], []
+    for _ in range(7):
+        theirs.append(seconds_of("import redis.asyncio"))
+        ours.append(seconds_of("import redsched"))
+    # Both in one run, one after the other: a loaded machine makes both slower.
+    assert min(ours) <= min(theirs) + ALLOWED_S, (statistics.median(ours), statistics.median(theirs))
+
+
+def test_an_import_loads_nothing_of_the_package_but_itself() -> None:
+    loaded = {name for name in modules_after("import redsched") if name.partition(".")[0] == "redsched"}
+    assert loaded == {"redsched"}
+
+
+FOR_FEW = [
+    "redsched.doctor", "redsched.embedded", "redsched.store.cluster", "redsched.store.sentinel", "redsched.reactive",
+    "redsched.streams", "redsched.standard", "redsched.config", "redsched.worker.worker", "redsched.worker.loop",
+    "redsched.worker.processes", "redsched.testing", "redsched.cli", "redsched.demo", "redsched.chaos", "typer", "rich",
+    "prometheus_client", "starlette", "pytest",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", FOR_FEW)
+def test_a_scheduler_that_only_schedules_does_not_load_what_few_need(module: str) -> None:
+    code = "from redsched import BackgroundTaskScheduler; BackgroundTaskScheduler('redis://localhost')"
+    assert module not in modules_after(code)
+
+
+def test_ids_need_no_large_table() -> None:
+    from redsched import ids
+
+    assert max(len(value) for value in vars(ids).values() if isinstance(value, list | tuple | dict)) <= 4096
+
+
+def test_every_public_name_is_imported_from_where_type_checkers_find_it() -> None:
+    tree = ast.parse(Path(redsched.__file__).read_text())
+    typed = {
+        alias.name: node.module
+        for block in tree.body if isinstance(block, ast.If)
+        for node in block.body if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }  # fmt: skip
+    assert typed == redsched._HOMES
+    assert {*typed, "__version__"} == {*redsched.__all__}
+    for name in redsched.__all__:
+        assert getattr(redsched, name) is not None
+        assert name in dir(redsched)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = redsched.nonsense
+
+
+def test_modules_are_there_without_an_import_of_their_own() -> None:
+    modules_after("import redsched\nassert redsched.errors.RedschedError and redsched.schedules.CronSchedule")
+
+
+@pytest.mark.parametrize(
+    ("command", "others"),
+    [
+        ("jobs", ("redsched.demo", "redsched.chaos", "redsched.cli.worker", "redsched.cli.service", "redsched.doctor")),
+        ("worker", ("redsched.demo", "redsched.chaos", "redsched.cli.jobs", "redsched.doctor")),
+        ("events", ("redsched.demo", "redsched.chaos", "redsched.cli.service", "redsched.cli.jobs")),
+        ("--version", ("redsched.demo", "redsched.chaos", "redsched.cli.service", "redsched.doctor")),
+    ],
+)
+def test_a_command_loads_its_own_modules_only(command: str, others: tuple[str, ...]) -> None:
+    code = "import sys\nfrom redsched.cli import root\nroot.build(root.named(sys.argv[1:]))"
+    loaded = modules_after(code, command)
+    assert [name for name in loaded if any(name == other or name.startswith(f"{other}.") for other in others)] == []
+
+
+def test_a_run_of_pytest_that_uses_no_fixture_loads_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import sys\n\ndef test_it():\n"
+        "    assert {m for m in sys.modules if m.startswith('redsched')} <= {'redsched', 'redsched.pytest_plugin'}\n"
+        "    assert 'redis' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "redsched.pytest_plugin", str(tmp_path)],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
