@@ -13,7 +13,7 @@
 --         how         str    cancel | remove
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job run live waiting tag due mail requests
+-- Derives job run live waiting tag due parked mail requests
 -- Reply   OK now_us ended more behind; ended = the ids that were there, more = 1: call again for the rest of the tag,
 --         behind = ids that are still there, as they leave fires behind: call again with their account
 -- Again   the first reply, kept until it is confirmed
@@ -27,6 +27,7 @@
 --- @include job
 --- @include dropped
 --- @include buried
+--- @include unpark
 if first_reply then
   return first_reply
 end
@@ -34,7 +35,8 @@ end
 -- Retries that wait are over; runs that go on are told to stop, or only not to be tried again.
 local function end_runs(id, queue)
   for _, run_id in ipairs(call('SMEMBERS', prefix .. 'waiting:' .. id)) do
-    local run = call('HMGET', run_key(run_id), 'queue', 'fire_ms', 'fires')
+    local run = call('HMGET', run_key(run_id), 'queue', 'fire_ms', 'fires', 'parked')
+    unpark(run_id, run_key(run_id), run[4])
     call('ZREM', due_key(queue), run_id)
     call('ZREM', due_key(run[1] or nil), run_id) -- its job may have changed queues
     local first, last, count = span_of(run[2], run[3])
@@ -59,7 +61,7 @@ local function cancel(id)
   local key = job_key(id)
   local job = call(
     'HMGET', key, 'record', 'queue', 'tags', 'fence', 'owner', 'state', 'periodic', 'next_ms', 'paused_ms', 'paused_from',
-    'fire_ms'
+    'fire_ms', 'parked'
   )
   if not job[1] then
     return false
@@ -69,7 +71,7 @@ local function cancel(id)
     fence = job[4] or nil, state = job[6] or nil, periodic = job[7] or nil, next_ms = job[8] or nil,
     paused_ms = job[9] or nil, paused_from = job[10] or nil, fire_ms = job[11] or nil,
   }
-  local score = call('ZSCORE', due_key(queue), id)
+  local score = due_at(id, queue, job[12])
   if leaves_behind(state) then
     local known = accounts[id]
     if not known or (known[1] and has_moved(state, score, known[1])) then
@@ -80,6 +82,7 @@ local function cancel(id)
   end
   local fire = drop_once(state, score)
   call('ZREM', due_key(queue), id)
+  unpark(id, key, job[12])
   if job[6] == 'dead' then
     call('ZREM', dead, id)
     uncount_dead(key)

@@ -11,20 +11,23 @@
 --         rows        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job run live waiting tag due idle wake
+-- Derives job run live waiting tag due parked parking idle wake mail worker workers
 -- Reply   OK now_us outcomes tally; an outcome is one of started skipped nothing postponed STALE for each row
 -- Again   a plan whose token was used already gives its first outcome
 -- Cost    O(rows * log N)
 --
 -- A row: 1 job id, 2 plan fence, 3 fires, 4 next_ms (0 = none), 5 after_ms (0 = none, -1 = not known),
 --        6 missed, 7 coalesced, 8 cut: each {first_ms, last_ms, count or false} or false,
---        9 the schedule's error or false, 10 postpone: {delay_ms, times, reason} or false,
+--        9 the schedule's error or false, 10 postpone: {delay_ms, times, reason, what it needs or false} or false,
 --        11 the reason of the error, where it is not schedule_error
 --- @include clock
 --- @include event
 --- @include wake
 --- @include job
 --- @include buried
+--- @include unpark
+--- @include fleet
+--- @include park
 --- @include bury
 --- @include over
 --- @include spoil
@@ -57,11 +60,16 @@ local function commit(row)
   local due = due_key(job.queue)
   call('HDEL', key, 'plan_fence', 'after_ms')
   if row[10] then
-    call('ZADD', due, now_ms + row[10][1], id)
+    local queue, delay_ms, need = job.queue or 'default', row[10][1], row[10][4]
     call('HSET', key, 'reason', row[10][3], 'postponed', row[10][2])
     event('postponed', id, row[10][3], job.next_ms, job.next_ms, 1)
-    wake(job.queue or 'default', now_ms + row[10][1])
-    hand_on(job.queue or 'default', worker) -- to one who perhaps can run it
+    if need and park(id, key, need, queue, job.next_ms) then
+      call('ZREM', due, id)
+    else
+      call('ZADD', due, now_ms + delay_ms, id)
+      wake(queue, now_ms + delay_ms)
+    end
+    hand_on(queue, worker) -- to one who perhaps can run it
     return 'postponed'
   end
   if job.postponed then

@@ -1,18 +1,22 @@
 -- leave: a worker goes in good order; another watches its queues at once.
 -- Flags   allow-oom
--- State   (none)
+-- State   (none) | scheduled -> scheduled, where no worker is left that looks at what is parked
 -- KEYS    clock       HASH   the instant
 --         workers     ZSET   worker id -> heartbeat, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         worker      str    id of the worker
 --         queues      bytes  msgpack list of its queues
 --         keep        int    1 = its local queue has jobs that only it can run: let the others end them
--- Derives idle wake worker mail due job
--- Reply   OK now_us
+-- Derives idle wake worker mail due parked parking job run
+-- Reply   OK now_us more; more = 1: call again, for what is still parked
 -- Again   changes nothing further
--- Cost    O(queues)
+-- Cost    O(queues + workers), 1,000 members of each place
 --- @include clock
 --- @include wake
+--- @include job
+--- @include unpark
+--- @include fleet
+--- @include places
 if keep == '0' then
   call('ZREM', workers, worker)
 else
@@ -22,5 +26,13 @@ call('DEL', prefix .. 'worker:' .. worker, prefix .. 'mail:' .. worker)
 for _, queue in ipairs(cmsgpack.unpack(queues)) do
   step_down(queue, worker)
 end
+local more = 0
+if not is_parking_served(worker) then
+  for _, place in ipairs(call('ZRANGE', parking, 0, -1)) do
+    if free_place(place) == FREED_MAX then
+      more = 1
+    end
+  end
+end
 close_clock()
-return { 'OK', now_us }
+return { 'OK', now_us, more }

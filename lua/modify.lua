@@ -14,7 +14,7 @@
 --         change      bytes  msgpack map: record, set (flat list), unset (list), tags, queue, when, kind, reason
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job due tag live waiting idle wake requests
+-- Derives job run due parked tag live waiting idle wake requests
 -- Reply   OK now_us record job; record = what was stored, for an event that may come when the job is gone, else false;
 --         job = what it is now, for it may run and end at once: as a row of inspect without id and record; false = it is gone
 --         | NOTFOUND | CHANGED | CLOCK now_us
@@ -30,6 +30,7 @@
 --- @include wake
 --- @include job
 --- @include dropped
+--- @include unpark
 if first_reply then
   return first_reply
 end
@@ -49,13 +50,14 @@ end
 local what = cmsgpack.unpack(change)
 local queue = what.queue or job.queue or 'default'
 local old_due = due_key(job.queue)
-local score = call('ZSCORE', old_due, id)
+local score = due_at(id, job.queue, job.parked)
 if what.cursor and has_moved(job, score, what.cursor) then
   return answer({ 'CHANGED' })
 end
+all_back_to_due(id, job)
 drop(id, what.dropped)
 call('HINCRBY', key, 'version', 1)
-call('HDEL', key, 'plan_fence', 'claim_fence', 'after_ms', 'reason', 'postponed', unpack(what.unset or {}))
+call('HDEL', key, 'plan_fence', 'claim_fence', 'after_ms', 'reason', 'postponed', 'needs', unpack(what.unset or {}))
 if what.record then
   call('HSET', key, 'record', what.record)
 end
@@ -79,6 +81,9 @@ else
 end
 
 local when = what.when
+if job.parked and not when then
+  wake(queue, tonumber(score))
+end
 if job.plan_fence and job.next_ms and score then
   -- A worker was planning it, and its plan will be refused: another need not wait for the end of its lease.
   score = job.next_ms

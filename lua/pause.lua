@@ -9,7 +9,7 @@
 --         id          str    job id
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job due requests
+-- Derives job due parked requests
 -- Reply   OK now_us | NOTFOUND | ENDING
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
@@ -17,6 +17,7 @@
 --- @include event
 --- @include once
 --- @include job
+--- @include unpark
 if first_reply then
   return first_reply
 end
@@ -26,6 +27,9 @@ if not job.record or job.state == 'dead' then
 end
 if job.state ~= 'paused' then
   local due = due_key(job.queue)
+  if job.parked then
+    back_to_due(id, job_key(id), job.parked, job.queue)
+  end
   local at = job.periodic and job.next_ms or call('ZSCORE', due, id)
   if not at then
     return answer({ 'ENDING' }) -- its last run has been claimed: nothing is left to pause

@@ -29,8 +29,10 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         record_max  int    bytes; a longer record is not sent
--- Derives job run live waiting tag due idle wake mail worker result
--- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally
+--         places      bytes  msgpack map of queue -> list of places (include/park) that the worker serves; '' = none
+-- Derives job run live waiting tag due parked parking idle wake mail worker result
+-- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally places; places = all that there are, with
+--         a heartbeat
 -- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally
 -- Cost    O((settled + claimed) * log N)
 --- @include clock
@@ -40,6 +42,9 @@
 --- @include buried
 --- @include bury
 --- @include over
+--- @include unpark
+--- @include fleet
+--- @include park
 --- @include finish
 --- @include settle
 --- @include renew
@@ -47,8 +52,10 @@
 --- @include spoil
 --- @include recover
 --- @include claim
+--- @include take
 --- @include replay
 --- @include sleep
+--- @include places
 --- @include reap
 local replay = replayed(sequence)
 if replay then
@@ -64,16 +71,20 @@ if held ~= '' then
   lost, stop = renew(cmsgpack.unpack(held))
 end
 recover(100)
+local listed = {}
 if heartbeat ~= '' then
   call('ZADD', workers, now_ms, worker)
-  call('HSET', prefix .. 'worker:' .. worker, 'info', heartbeat)
+  call('HSET', prefix .. 'worker:' .. worker, 'info', heartbeat, 'parks', 1)
   reap(tonumber(gone_ms))
+  listed = list_places()
 end
 
 local room = tonumber(capacity)
 local sleep_until_ms, more = now_ms + nap_ms, 0
 local lease_at = earliest_lease()
 for _, queue in ipairs(cmsgpack.unpack(queues)) do
+  local parked, stays = claim_parked(queue, room)
+  room, more = room - parked, math.max(more, stays)
   if room > 0 then
     room = room - claim(queue, room)
   end
@@ -95,4 +106,4 @@ end
 remember(refused)
 publish(worker, report(refused))
 close_clock()
-return { 'OK', now_us, sleep_until_ms, claims, plans, refused, lost, stop, more, tally() }
+return { 'OK', now_us, sleep_until_ms, claims, plans, refused, lost, stop, more, tally(), listed }

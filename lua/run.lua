@@ -9,7 +9,7 @@
 --         id          str    job id
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job run waiting due idle wake requests
+-- Derives job run waiting due parked idle wake requests
 -- Reply   OK now_us run_id | NOTFOUND
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
@@ -18,6 +18,7 @@
 --- @include once
 --- @include wake
 --- @include job
+--- @include unpark
 if first_reply then
   return first_reply
 end
@@ -28,6 +29,7 @@ end
 local due = due_key(job.queue)
 local run_id = id
 if not job.periodic and not job.fence and job.state ~= 'paused' then
+  unpark(id, job_key(id), job.parked)
   call('ZADD', due, now_ms, id) -- a one-shot job that waits: its only run comes forward
 else
   run_id = free_run_id(id, now_ms, tonumber(job.next_ms))

@@ -12,7 +12,7 @@
 --         jobs        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job due tag live waiting idle wake requests
+-- Derives job run due parked tag live waiting idle wake requests
 -- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: these would be replaced, and leave fires
 --         behind that only the client can count: nothing was stored, call again with their account
 -- Again   the first reply, kept until it is confirmed
@@ -31,6 +31,7 @@
 --- @include job
 --- @include dropped
 --- @include buried
+--- @include unpark
 if first_reply then
   return first_reply
 end
@@ -43,12 +44,14 @@ end
 
 -- What is needed of the old job to account for its fires.
 local function old_job(id)
-  local old = call('HMGET', job_key(id), 'periodic', 'state', 'next_ms', 'paused_ms', 'paused_from', 'queue', 'fence', 'fire_ms')
+  local old = call(
+    'HMGET', job_key(id), 'periodic', 'state', 'next_ms', 'paused_ms', 'paused_from', 'queue', 'fence', 'fire_ms', 'parked'
+  )
   local job = {
     periodic = old[1] or nil, state = old[2] or nil, next_ms = old[3] or nil, paused_ms = old[4] or nil,
     paused_from = old[5] or nil, fence = old[7] or nil, fire_ms = old[8] or nil,
   }
-  return job, call('ZSCORE', due_key(old[6] or nil), id)
+  return job, due_at(id, old[6] or nil, old[9])
 end
 
 local conflicts, behind = {}, {}
@@ -77,7 +80,7 @@ local due_rows, earliest, added = {}, {}, {}
 
 -- Make room for a new definition. What runs goes on, and its tokens stay valid.
 local function replace(id, key, account)
-  local old = call('HMGET', key, 'queue', 'tags', 'fence', 'state')
+  local old = call('HMGET', key, 'queue', 'tags', 'fence', 'state', 'parked', 'needs')
   local job, score = old_job(id)
   local fire = drop_once(job, score)
   if fire then
@@ -85,6 +88,10 @@ local function replace(id, key, account)
   end
   drop(id, account and account[2])
   call('ZREM', due_key(old[1] or nil), id)
+  unpark(id, key, old[5])
+  if old[6] then
+    runs_back_to_due(id, old[1] or nil)
+  end
   untag(id, old[2])
   if old[4] == 'dead' then
     call('ZREM', prefix .. 'dead', id)

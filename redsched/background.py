@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from redsched.learning import learned
 from redsched.signatures import signature_of
 
 __all__ = [
@@ -93,6 +94,7 @@ class BackgroundTask(ABC):
         super().__init_subclass__(**options)
         if "<locals>" not in cls.__qualname__ or cls.task_name is not None:
             defined[task_name_of(cls)] = cls
+            learned()
 
     @abstractmethod
     def execute(self, *args: Any, **kwargs: Any) -> Any:

@@ -253,9 +253,10 @@ class Record:
         if version != RECORD_VERSION:
             if version == SEALED_VERSION:
                 return cls._unpack_sealed(fields, job_id, sealer)
-            raise RecordVersionError(
+            why = (
                 f"the record has version {version!r}; this redsched reads up to {SEALED_VERSION}. Upgrade this process."
             )
+            raise RecordVersionError(why, version=version if type(version) is int else None)
         if len(fields) != 5:
             raise EncodingError(f"the stored record has {len(fields)} fields instead of 5")
         return cls._checked(fields[1], fields[2], fields[3], fields[4])

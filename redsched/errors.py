@@ -176,15 +176,21 @@ class JobLookupError(RedschedError, KeyError):
 
 
 class RecordVersionError(RedschedError):
-    """A record in Redis was written by a newer redsched than this one: upgrade this process.
+    """A record in Redis was written by a newer redsched than this one: upgrade this process. `version` is that of the
+    record, if it says so.
 
     >>> issubclass(RecordVersionError, RedschedError)
     True
     """
 
+    def __init__(self, message: str, *, version: int | None = None) -> None:
+        super().__init__(message)
+        self.version = version
+
 
 class UnknownKeyError(RedschedError):
-    """A record or result was sealed with a payload key that this process does not have: see `PayloadSecurity`.
+    """A record or result was sealed with a payload key that this process does not have: see `PayloadSecurity`. `key` is
+    the id of that key, in hexadecimal digits, if it is known.
 
     >>> async def look(handle: JobHandle) -> None:
     ...     try:
@@ -192,6 +198,10 @@ class UnknownKeyError(RedschedError):
     ...     except UnknownKeyError:
     ...         print("encrypted; ask a process that has the key")
     """
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class UntrustedRecordError(RedschedError):

@@ -32,8 +32,9 @@ STANDARD: Mapping[str, tuple[str, str]] = {
     "runs_capacity": ("gauge", "Runs that this worker holds at most."),
     "threads_abandoned": ("gauge", "Threads of this worker that execute a plain function whose run is over: it timed "
                           "out, or was cancelled; there are never more than twice `threads`."),
-    "queue_jobs": ("gauge", "Jobs and further attempts that wait in a queue, by state: due, or scheduled for later. "
-                   "Of the whole fleet: every worker tells the same, so take the max, not the sum."),
+    "queue_jobs": ("gauge", "Jobs and further attempts that wait in a queue, by state: due, scheduled for later, or "
+                   "parked until a worker can run them. Of the whole fleet: every worker tells the same, so take the "
+                   "max, not the sum."),
     "dead_runs": ("gauge", "Dead runs that are kept. Of the whole fleet: take the max, not the sum."),
 }  # fmt: skip
 """What `scheduler.metrics` has: name -> kind and meaning. With `redsched_` before them in Prometheus."""

@@ -84,6 +84,10 @@ class PayloadSecurity:
         """How this seals: the same for all that was sealed alike."""
         return (_ENCRYPTED if self.encrypt else _SIGNED) + self._first.id
 
+    def has(self, key: str) -> bool:
+        """Whether a key of that id (in hexadecimal digits) is among these."""
+        return any(key_id.hex() == key for key_id in self._keys)
+
     def seal(self, context: Sequence[bytes], secret: bytes) -> tuple[bytes, bytes]:
         """The seal of a context and a secret, and what is to be stored of the secret."""
         key = self._first
@@ -103,7 +107,9 @@ class PayloadSecurity:
         mode, key_id, rest = seal[:1], seal[1 : 1 + _KEY_ID], seal[1 + _KEY_ID :]
         key = self._keys.get(key_id)
         if key is None:
-            raise UnknownKeyError(f"it was sealed with the key {key_id.hex()}, which this process does not have")
+            raise UnknownKeyError(
+                f"it was sealed with the key {key_id.hex()}, which this process does not have", key=key_id.hex()
+            )
         if mode == _SIGNED:
             if hmac.compare_digest(rest, hmac.digest(key.signing, _joined([*context, stored]), "sha256")):
                 return stored

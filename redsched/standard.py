@@ -27,8 +27,10 @@ async def standard(scheduler: BackgroundTaskScheduler) -> TaskMetrics:
         metrics.set_gauge("threads_abandoned", worker.executors.abandoned_threads)
         metrics.increment("leases_lost_total", worker.lost - metrics.get_counter("leases_lost_total"))
     metrics.forget("queue_jobs")  # one that nobody serves any more
-    for queue, (due, later) in waiting.items():
+    for queue, (due, later, parked) in waiting.items():
         metrics.set_gauge("queue_jobs", due, queue=queue, state="due")
         metrics.set_gauge("queue_jobs", later, queue=queue, state="scheduled")
+        if parked:
+            metrics.set_gauge("queue_jobs", parked, queue=queue, state="parked")
     metrics.set_gauge("dead_runs", dead)
     return metrics

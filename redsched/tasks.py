@@ -27,6 +27,7 @@ from redsched.background import (
     task_name_of,
 )
 from redsched.errors import InvalidInputError
+from redsched.learning import learned
 from redsched.task_modules import import_task_modules
 from redsched.task_types import AnyTask
 
@@ -116,6 +117,8 @@ class TaskRegistry:
             self._uses[task.name] = 1
         if not isinstance(function, MethodType):
             self._names[function] = task.name
+        if not task.is_local and present is None:
+            learned()
         return task
 
     def release(self, task: Task) -> None:
@@ -131,6 +134,7 @@ class TaskRegistry:
         kind = kind or type(instance)
         self._instances[kind] = instance
         self._open.add(kind)
+        learned()
 
     def load(self) -> None:
         """Import the modules of `packages`, once. It takes as long as they take: call it in a thread.

@@ -12,7 +12,7 @@ from redsched.store.transitions import Shard
 
 __all__ = ["check"]
 
-SINGLE = {"clock", "events", "leases", "dead", "workers"}
+SINGLE = {"clock", "events", "leases", "dead", "workers", "parking"}
 WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result", "circuit"}
 Fields = dict[str, str]
 
@@ -22,11 +22,12 @@ class _Picture:
 
     def __init__(self) -> None:
         self.hashes: dict[str, dict[str, Fields]] = {"job": {}, "run": {}}
-        self.scores: dict[str, dict[str, dict[str, float]]] = {"due": {}, "live": {}}
+        self.scores: dict[str, dict[str, dict[str, float]]] = {"due": {}, "live": {}, "parked": {}}
         self.sets: dict[str, dict[str, set[str]]] = {"waiting": {}, "tag": {}}
         self.leases: dict[str, float] = {}
         self.dead: dict[str, float] = {}
         self.dead_bytes = 0
+        self.places: dict[str, float] = {}
         self.immortal: list[str] = []
         self.unknown: list[str] = []
 
@@ -41,6 +42,7 @@ async def _look(shard: Shard) -> _Picture:
     picture.leases = await _scores(shard, shard.keys.leases)
     picture.dead = await _scores(shard, shard.keys.dead)
     picture.dead_bytes = int(await shard.link.command("HGET", shard.keys.clock, "dead_bytes") or 0)
+    picture.places = await _scores(shard, shard.keys.parking)
     for key in sorted(await shard.link.command("KEYS", shard.keys.every())):
         name = key.decode().removeprefix(shard.keys.tag)
         kind, _, own = name.partition(":")
@@ -77,7 +79,8 @@ def _broken(at: _Picture) -> list[str]:
         if "record" not in job:
             wrong.append(f"job {job_id} has no record: {job}")
         is_due = job_id in due.get(job.get("queue", "default"), {})
-        if not (is_due or "fence" in job or "state" in job or live.get(job_id) or waiting.get(job_id)):
+        is_parked = job_id in at.scores["parked"].get(job.get("parked", ""), {})
+        if not (is_due or is_parked or "fence" in job or "state" in job or live.get(job_id) or waiting.get(job_id)):
             wrong.append(f"nothing will ever run or end job {job_id}: {job}")
         if is_due and "fence" in job and "next_ms" not in job:
             wrong.append(f"job {job_id} is due and running: {job}")
@@ -109,13 +112,15 @@ def _broken(at: _Picture) -> list[str]:
         wrong += [
             f"{member} is due in {queue}, but does not exist" for member in members if member not in (jobs | runs)
         ]
+    everywhere = {member for members in due.values() for member in members}
+    wrong += _wrongly_parked(at, everywhere)
+    everywhere |= {member for members in at.scores["parked"].values() for member in members}
     for job_id, members in live.items():
         wrong += [f"{run_id} is live without a lease" for run_id in members if run_id not in at.leases]
         wrong += [f"{run_id} is live without a token" for run_id in members if "fence" not in runs.get(run_id, {})]
         wrong += [f"{run_id} is in live:{job_id}" for run_id in members if _owner(run_id) != job_id]
-    everywhere = {member for members in due.values() for member in members}
     for members in waiting.values():
-        wrong += [f"{run_id} waits, but is not due" for run_id in members if run_id not in everywhere]
+        wrong += [f"{run_id} waits, but is not due, nor parked" for run_id in members if run_id not in everywhere]
         wrong += [f"{run_id} waits, but does not exist" for run_id in members if run_id not in runs]
     for tag, members in at.sets["tag"].items():
         wrong += [f"tag {tag} names {job_id}, which does not exist" for job_id in members if job_id not in jobs]
@@ -125,6 +130,30 @@ def _broken(at: _Picture) -> list[str]:
     counted = sum(int(fields.get("dead_bytes", 0)) for fields in (jobs | runs).values())
     if counted != at.dead_bytes:
         wrong.append(f"the dead take {counted} bytes; {at.dead_bytes} are counted")
+    return wrong
+
+
+def _wrongly_parked(at: _Picture, due: set[str]) -> list[str]:
+    """What is parked though it is not there, or runs, or is not to run; and where nobody would look for it."""
+    wrong: list[str] = []
+    all_of = at.hashes["job"] | at.hashes["run"]
+    for place, members in at.scores["parked"].items():
+        if place not in at.places:
+            wrong.append(f"the place {place} is not listed")
+        for member in members:
+            fields = all_of.get(member)
+            if fields is None:
+                wrong.append(f"{member} is parked, but does not exist")
+                continue
+            if fields.get("parked") != place:
+                wrong.append(f"{member} is parked in {place}, but does not say so: {fields}")
+            if "state" in fields or ("fence" in fields and "next_ms" not in fields):
+                wrong.append(f"{member} is parked, and paused, dead or running: {fields}")
+            if member in due:
+                wrong.append(f"{member} is parked and due")
+    for member, fields in all_of.items():
+        if "parked" in fields and member not in at.scores["parked"].get(fields["parked"], {}):
+            wrong.append(f"{member} says that it is parked, but is not: {fields}")
     return wrong
 
 

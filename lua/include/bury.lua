@@ -28,7 +28,7 @@ local function bury(run_id, own, reason, err, traceback)
     key = job_key(run_id)
     bytes = bytes + #(call('HGET', key, 'record') or '')
   end
-  call('HDEL', key, 'fence', 'owner', 'cancel', 'leave', 'begun')
+  call('HDEL', key, 'fence', 'owner', 'cancel', 'leave', 'begun', 'parked')
   call('HSET', key, 'state', 'dead', 'reason', reason, 'error', err or '', 'dead_ms', now_ms)
   if traceback then
     call('HSET', key, 'traceback', traceback)

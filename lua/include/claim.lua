@@ -1,6 +1,7 @@
--- claim: due runs, each under a lease and with a fencing token of its own.
--- Needs   job, event, recover (is_full), worker, leases, lease_ms, readable, spoil (for claim)
--- Gives   claim(queue, limit) -> how many; rows are collected in `claims` and `plans`
+-- claim: a due run, under a lease and with a fencing token of its own.
+-- Needs   job, event, recover (is_full), unpark, park, worker, leases, lease_ms, readable
+-- Gives   claim_member(), start_run(), has_no_place(); rows are collected in `claims` and `plans`; served: the places
+--         (see park) that this worker serves
 -- State   scheduled -> running
 --
 -- A claims row: run id, fence, attempt, fire_ms, record (or its length: see readable), queue, fires of its batch or false,
@@ -10,7 +11,7 @@
 --               and record stand in `claims` themselves. A list of lists takes Redis longer.
 -- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
 --               how often it was postponed before
-local claims, plans = {}, {}
+local claims, plans, served = {}, {}, {}
 local claimed_ids, lease_args = {}, {}
 local lease_until = string.format('%.0f', now_ms + lease_ms) -- Redis would format the number anew for each run
 
@@ -25,6 +26,19 @@ local function start_run(run_id, own, fence, fields)
   call('HSET', run_key(run_id), 'fence', fence, 'owner', worker, unpack(fields))
   call('ZADD', prefix .. 'live:' .. own, lease_until, run_id)
   hold(run_id)
+end
+
+-- A job that needed what other workers have, needs it again: to its place with what is due, without a claim in vain.
+-- That is known for as long as its place is listed.
+local REASONS = { task = 'unknown_task', executor = 'unknown_executor' }
+local function send_on(member, key, need, queue, at_ms)
+  local place = place_of(need, queue)
+  if served[place] or not call('ZSCORE', parking, place) then
+    return false
+  end
+  park_at(member, key, place, at_ms)
+  call('HSET', key, 'reason', REASONS[string.match(need, '^%l+')] or 'unreadable')
+  return true
 end
 
 -- Whether another instance of a periodic job may run. A run that found no free place is promised the next one: newer
@@ -95,14 +109,19 @@ local function fires_of(run)
 end
 
 -- A further attempt of a run that has its own hash (a retry, a recovered or a requeued run).
-local function claim_waiting(run_id, own, queue, due, remove)
+local function claim_waiting(run_id, own, due_ms, queue, due, remove)
   local run = to_table(call('HGETALL', run_key(run_id)))
-  local job = call('HMGET', job_key(own), 'record', 'max_instances', 'fence', 'blocked')
+  local job = call('HMGET', job_key(own), 'record', 'max_instances', 'fence', 'blocked', 'needs')
   local record = run.record or job[1]
+  unpark(run_id, run_key(run_id), run.parked)
   if not record or not run.fire_ms then
     call('DEL', run_key(run_id))
     call('SREM', prefix .. 'waiting:' .. own, run_id)
     event('cancelled', own, 'removed', run.fire_ms, run.fire_ms, 1)
+    remove[#remove + 1] = run_id
+    return
+  end
+  if job[5] and send_on(run_id, run_key(run_id), job[5], queue, due_ms) then
     remove[#remove + 1] = run_id
     return
   end
@@ -158,7 +177,7 @@ end
 local function claim_member(id, due_ms, queue, due, remove)
   local own = job_of(id)
   if own then
-    return claim_waiting(id, own, queue, due, remove)
+    return claim_waiting(id, own, due_ms, queue, due, remove)
   end
   local key = job_key(id)
   local fields = call('HGETALL', key)
@@ -173,7 +192,8 @@ local function claim_member(id, due_ms, queue, due, remove)
     return
   end
   local job = to_table(fields)
-  if not job.record then
+  unpark(id, key, job.parked)
+  if not job.record or (job.needs and send_on(id, key, job.needs, queue, job.next_ms or due_ms)) then
     remove[#remove + 1] = id
   elseif job.periodic then
     claim_periodic(id, job, queue, due, remove)
@@ -188,27 +208,4 @@ local function claim_member(id, due_ms, queue, due, remove)
       claim_own(id, job, due_ms, queue)
     end
   end
-end
-
-local function claim(queue, limit)
-  local due = due_key(queue)
-  local members = call('ZRANGE', due, '-inf', now_ms, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
-  local remove, at = {}, 1
-  local function claim_on()
-    while at < #members and not is_enough() do
-      claim_member(members[at], members[at + 1], queue, due, remove)
-      at = at + 2
-    end
-    return true
-  end
-  repeat
-    local fine, problem = pcall(claim_on)
-    if not fine then
-      spoil(members[at], problem)
-      remove[#remove + 1] = members[at]
-      at = at + 2
-    end
-  until fine
-  in_chunks('ZREM', due, remove)
-  return (at - 1) / 2
 end

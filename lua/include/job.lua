@@ -80,8 +80,8 @@ end
 -- End a job whose last run has ended, if its schedule has no further fire.
 local function end_if_over(id)
   local key = job_key(id)
-  local job = call('HMGET', key, 'record', 'next_ms', 'state', 'fence', 'tags', 'queue')
-  if not job[1] or job[2] or job[3] or job[4] then
+  local job = call('HMGET', key, 'record', 'next_ms', 'state', 'fence', 'tags', 'queue', 'parked')
+  if not job[1] or job[2] or job[3] or job[4] or job[7] then
     return
   end
   if call('EXISTS', prefix .. 'live:' .. id, prefix .. 'waiting:' .. id) > 0 then

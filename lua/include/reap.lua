@@ -1,5 +1,5 @@
 -- reap: workers that are gone, and dead runs that are too old, too many or too large.
--- Needs   job, buried, bury, event, workers, dead
+-- Needs   job, buried, bury, event, places, workers, dead
 -- Gives   reap(gone_ms), forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
 -- State   scheduled -> dead, for jobs that only a process could run that is gone
 
@@ -51,6 +51,7 @@ end
 local function reap(gone_ms)
   for _, id in ipairs(call('ZRANGE', workers, '-inf', now_ms - gone_ms, 'BYSCORE', 'LIMIT', 0, 10)) do
     local queue = 'local:' .. id
+    free_local(queue)
     local stranded = call('ZRANGE', due_key(queue), 0, 99)
     for _, run_id in ipairs(stranded) do
       local own = job_of(run_id)

@@ -1,5 +1,5 @@
 -- replay: a poll whose reply was lost is sent again, and must give the same runs, not others.
--- Needs   job, claim, readable, worker, prefix
+-- Needs   job, claim, readable, unpark, worker, prefix
 -- Gives   replayed(sequence), remember(refused), note_following(rows), report(refused)
 -- Why     Of the last poll only ids and tokens are kept (of plain claims just the ids, which are in the events too); the records are read again from the runs themselves. A
 --         run whose lease expired before the resend has been given to another, and is left out. A copy of an older
@@ -31,7 +31,7 @@ local function replayed(wanted)
   local saved_poll = call('HMGET', worker_key, 'sequence', 'last', 'claimed')
   if saved_poll[1] ~= wanted then
     if saved_poll[1] and tonumber(saved_poll[1]) > tonumber(wanted) then
-      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0, {} }
+      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0, {}, {} }
     end
     return nil
   end
@@ -65,7 +65,7 @@ local function replayed(wanted)
     end
   end
   close_clock()
-  return { 'OK', now_us, now_ms, claims, plans, last[3], {}, {}, 1, {} }
+  return { 'OK', now_us, now_ms, claims, plans, last[3], {}, {}, 1, {}, call('ZRANGE', parking, 0, -1) }
 end
 
 -- The fire after the next one of periodic jobs, found by their worker while it ran them: flat rows of four.

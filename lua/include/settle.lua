@@ -1,10 +1,11 @@
 -- settle: what a worker finished, if its fencing token is still the run's.
--- Needs   job, over, bury, wake, event, finish, worker, leases, results, deaths (of poll)
+-- Needs   job, over, bury, wake, event, finish, park, worker, leases, results, deaths (of poll)
 -- Gives   settle() -> ids of the runs that were refused; declined: the queues of what was postponed
--- State   running -> (ended) | scheduled (retry, released, postponed) | dead
+-- State   running -> (ended) | scheduled (retry, released, postponed or parked) | dead
 --
 -- A row: 1 run id, 2 fence, 3 verb, 4 fire_ms, 5 attempt, 6 lateness_ms, 7 duration_ms, 8 task,
---        9 reason, 10 delay_ms, 11 error, shortened (see deaths of poll), 12 remaining fires of its batch, 13 postponements
+--        9 reason, 10 delay_ms, 11 error, shortened (see deaths of poll), 12 remaining fires of its batch, 13 postponements,
+--        14 what it needs that its worker does not have (see park), if it was postponed for that
 -- Verbs: done missed cancelled (ended); dead; retry; released; postponed.
 -- The worker builds the rows so that they are the events' rows too: the stream takes them as they came.
 
@@ -16,8 +17,8 @@ local function bury_settled(run_id, own, row)
   bury(run_id, own, row[9], cause[1], cause[2])
 end
 
--- Another attempt of the run becomes due at `at_ms`.
-local function put_back(run_id, own, job, at_ms, attempt)
+-- The run is not running any more, and waits.
+local function let_go(run_id, own, attempt)
   local key = own and run_key(run_id) or job_key(run_id)
   call('HDEL', key, 'fence', 'owner')
   if attempt then
@@ -27,6 +28,11 @@ local function put_back(run_id, own, job, at_ms, attempt)
     call('ZREM', prefix .. 'live:' .. own, run_id)
     call('SADD', prefix .. 'waiting:' .. own, run_id)
   end
+end
+
+-- Another attempt of the run becomes due at `at_ms`.
+local function put_back(run_id, own, job, at_ms, attempt)
+  let_go(run_id, own, attempt)
   call('ZADD', due_key(job.queue), at_ms, run_id)
   wake(job.queue or 'default', at_ms)
 end
@@ -57,11 +63,11 @@ local function go_on(row, own, key, job)
 end
 
 -- Put a periodic job's fire back as if it had not been claimed, if no later fire was claimed since; so that the
--- fires which pass meanwhile coalesce, instead of piling up as runs. Says whether it did.
-local function unclaim(row, own, run_id, delay_ms)
+-- fires which pass meanwhile coalesce, instead of piling up as runs. Returns the job's queue, nil if it did not.
+local function unclaim(row, own, run_id)
   local job = call('HMGET', job_key(own), 'claim_fence', 'record', 'next_ms', 'queue', 'runs_left', 'state')
   if tonumber(job[1]) ~= row[2] or not job[3] or job[6] or row[12] then
-    return false
+    return nil
   end
   call('HSET', job_key(own), 'next_ms', row[4])
   call('HDEL', job_key(own), 'after_ms', 'claim_fence', 'plan_fence')
@@ -70,9 +76,25 @@ local function unclaim(row, own, run_id, delay_ms)
   end
   call('DEL', run_key(run_id))
   call('ZREM', prefix .. 'live:' .. own, run_id)
-  call('ZADD', due_key(job[4] or nil), now_ms + delay_ms, own)
-  wake(job[4] or 'default', now_ms + delay_ms)
-  return true
+  call('ZREM', due_key(job[4] or nil), own)
+  return job[4] or 'default'
+end
+
+-- It could not run here: it is parked for others, or due again after the delay.
+local function postpone(row, own, run_id, key, job)
+  local member, queue = run_id, job.queue or 'default'
+  local its_queue = own and unclaim(row, own, run_id)
+  if its_queue then
+    member, key, queue = own, job_key(own), its_queue
+  else
+    let_go(run_id, own, nil)
+  end
+  call('HSET', key, 'reason', row[9], 'postponed', row[13])
+  declined[queue] = true
+  if not (row[14] and park(member, key, row[14], queue, row[4])) then
+    call('ZADD', due_key(queue), now_ms + row[10], member)
+    wake(queue, now_ms + row[10])
+  end
 end
 
 local function settle()
@@ -124,14 +146,7 @@ local function settle()
             call('HSET', key, 'begun', 1) -- it was in time: that it starts again late is not its fault
           end
         elseif verb == 'postponed' then
-          local holder = key
-          if own and unclaim(row, own, run_id, row[10]) then
-            holder = job_key(own)
-          else
-            put_back(run_id, own, job, now_ms + row[10], nil)
-          end
-          call('HSET', holder, 'reason', row[9], 'postponed', row[13])
-          declined[job.queue or 'default'] = true
+          postpone(row, own, run_id, key, job)
         elseif verb == 'dead' and (own or not is_anew(job)) then
           call('HSET', key, 'attempt', row[5])
           bury_settled(run_id, own, row)

@@ -30,6 +30,8 @@ class WorkerView:
     tasks: tuple[str, ...]
     packages: tuple[str, ...] = ()
     """An older worker imports any task of these packages."""
+    executors: tuple[str, ...] = ()
+    """Empty for a worker of a version that does not say."""
 
     def serves(self, queue: str) -> bool:
         """Whether it claims jobs of that queue."""
@@ -38,6 +40,10 @@ class WorkerView:
     def knows(self, task: str) -> bool:
         """Whether it can run that task."""
         return task in self.tasks or any(task.startswith(f"{package}.") for package in self.packages)
+
+    def has(self, executor: str) -> bool:
+        """Whether it has that executor."""
+        return executor in self.executors or not self.executors
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,8 @@ class Fleet:
             return f"no live worker serves the queue {job.queue!r}"
         if not any(worker.knows(job.task) for worker in serving):
             return f"no live worker knows the task {job.task!r}"
+        if not any(worker.knows(job.task) and worker.has(job.executor) for worker in serving):
+            return f"no live worker that knows the task has the executor {job.executor!r}"
         return None
 
 
@@ -87,4 +95,5 @@ def _view(worker_id: str, info: Mapping[str, Any], now: datetime) -> WorkerView:
         live=now - seen < SILENT_AFTER,
         tasks=tuple(info.get("tasks", ())),
         packages=tuple(info.get("packages", ())),
+        executors=tuple(info.get("executors", ())),
     )

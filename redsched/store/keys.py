@@ -20,6 +20,12 @@ __all__ = ["EVERY_CLOCK", "KEY_TABLE", "KINDS", "LAYOUT_VERSION", "Keys", "Kind"
 KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("clock", "HASH", "now_us: highest instant seen; offset_ms: time travel; fence: last token; layout, shards, …"),
     ("due:<queue>", "ZSET", "job id or run id -> when it is due, ms since the epoch"),
+    (
+        "parked:<place>",
+        "ZSET",
+        "job id or run id -> when it was due, ms; place: `task:<name> <queue>`, what it waits for",
+    ),
+    ("parking", "ZSET", "the places -> when a worker last claimed in vain what is parked there, ms"),
     ("job:<id>", "HASH", "record, version, schedule state; a one-shot job's only run is kept in it as well"),
     ("run:<run id>", "HASH", "a run of a periodic job: fence, owner, attempt, fires; run id = <job id>@<fire ms>"),
     ("leases", "ZSET", "run id -> when its lease expires, ms"),
@@ -57,7 +63,7 @@ KINDS = {
 class Keys:
     """The key names of one shard."""
 
-    __slots__ = ("clock", "dead", "events", "leases", "shard", "tag", "workers")
+    __slots__ = ("clock", "dead", "events", "leases", "parking", "shard", "tag", "workers")
 
     def __init__(self, prefix: str, shard: int = 0, lock_prefix: str | None = None) -> None:
         self.shard = shard
@@ -67,9 +73,13 @@ class Keys:
         self.leases = f"{self.tag}{lock_prefix}:leases" if lock_prefix else f"{self.tag}leases"
         self.dead = f"{self.tag}dead"
         self.workers = f"{self.tag}workers"
+        self.parking = f"{self.tag}parking"
 
     def due(self, queue: str) -> str:
         return f"{self.tag}due:{queue}"
+
+    def parked(self, place: str) -> str:
+        return f"{self.tag}parked:{place}"
 
     def job(self, job_id: str) -> str:
         return f"{self.tag}job:{job_id}"
@@ -92,6 +102,9 @@ class Keys:
     def wake(self, queue: str) -> str:
         return f"{self.tag}wake:{queue}"
 
+    def wake_place(self, place: str) -> str:
+        return self.wake(f"parked:{place}")
+
     def mail(self, worker_id: str) -> str:
         return f"{self.tag}mail:{worker_id}"
 
@@ -112,6 +125,7 @@ class Keys:
             ("RPUSH", self.wake("default"), "a"), ("BLPOP", self.mail("a"), 1), ("PEXPIRE", self.mail("a"), 1),
             ("SET", self.result("a"), "b"), ("GETRANGE", self.result("a"), 0, 1), ("XADD", self.events, "*", "a", "b"),
             ("XREAD", "STREAMS", self.events, 0), ("XREVRANGE", self.events, "+", "-"), ("SCAN", 0),
+            ("ZADD", self.parking, 1, "a"), ("ZADD", self.parked("a"), 1, "a"),
         ]  # fmt: skip
 
     def every(self, kind: str = "") -> str:

@@ -64,12 +64,15 @@ async def _trouble(shard: Shard, key: bytes) -> str | None:
 
 async def _idle_job(shard: Shard, key: bytes, job_id: str, name: str) -> str | None:
     ask = shard.link.command
-    record, queue, fence, state = await ask("HMGET", key, "record", "queue", "fence", "state")
+    record, queue, fence, state, parked = await ask("HMGET", key, "record", "queue", "fence", "state", "parked")
     if record is None:
         return f"{name}: without a record"
     if fence is not None or state is not None:
         return None
     if await ask("ZSCORE", shard.keys.due((queue or b"default").decode(errors="replace")), job_id) is not None:
+        return None
+    place = (parked or b"").decode(errors="surrogateescape")
+    if parked is not None and await ask("ZSCORE", shard.keys.parked(place), job_id) is not None:
         return None
     if await ask("EXISTS", shard.keys.live(job_id), shard.keys.waiting(job_id)):
         return None

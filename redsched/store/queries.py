@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -165,7 +166,7 @@ async def read_eviction_policy(store: Store) -> dict[str, str]:
 
 def _sane(told: dict[str, Any]) -> dict[str, Any]:
     """What a worker tells of itself, with values of the kinds that are expected: anybody may have written it."""
-    for name in ("queues", "tasks", "packages"):
+    for name in ("queues", "tasks", "packages", "executors"):
         value = told.get(name)
         told[name] = [str(part) for part in value] if isinstance(value, list) else []
     for name in ("pid", "concurrency", "running", "lost", "refused", "seen_ms"):
@@ -173,16 +174,26 @@ def _sane(told: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-async def read_queues(store: Store, queues: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """How many jobs and attempts each of these queues has that are due, and that are scheduled for later."""
-    found: dict[str, tuple[int, int]] = dict.fromkeys(queues, (0, 0))
+async def read_queues(store: Store, queues: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+    """How many jobs and attempts each of these queues has that are due, scheduled for later, and parked."""
+    found: dict[str, tuple[int, int, int]] = dict.fromkeys(queues, (0, 0, 0))
     for shard in store.shards:
         now_ms = await shard.travel()
-        for queue, (due, later) in found.items():
+        parked: Counter[str] = Counter()
+        for place, count in (await _parked(shard)).items():
+            parked[place.rpartition(" ")[2]] += count
+        for queue, (due, later, waiting) in found.items():
             total = await shard.link.command("ZCARD", shard.keys.due(queue))
             ready = await shard.link.command("ZCOUNT", shard.keys.due(queue), "-inf", now_ms)
-            found[queue] = (due + ready, later + total - ready)
+            found[queue] = (due + ready, later + total - ready, waiting + parked[queue])
     return found
+
+
+async def _parked(shard: Shard) -> dict[str, int]:
+    """How many jobs and attempts wait in each place (`lua/include/park.lua`)."""
+    names = await shard.link.command("ZRANGE", shard.keys.parking, 0, -1)
+    places = [name.decode(errors="surrogateescape") for name in names]
+    return {place: await shard.link.command("ZCARD", shard.keys.parked(place)) for place in places}
 
 
 async def count_dead(store: Store) -> int:

@@ -24,6 +24,8 @@ class PollRequest:
     following: list[Any] = field(default_factory=list[Any])
     held: list[Any] = field(default_factory=list[Any])
     heartbeat: Mapping[str, Any] | None = None
+    places: bytes = b""
+    """Packed: queue -> places of it (`lua/include/park.lua`) that the worker serves."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class PollReply:
     """1: due runs were left."""
     tally: list[Any]
     """What else happened: kind and reason, how often; flat."""
+    places: list[bytes]
+    """All places where something is parked, if the request had a heartbeat."""
 
 
 def claimed_rows(claims: Sequence[Any]) -> list[Sequence[Any]]:

@@ -214,6 +214,7 @@ class Shard:
             events_max=limits.events_max,
             events_max_bytes=limits.events_max_bytes,
             record_max=limits.record_max,
+            places=request.places,
         )
         return PollReply(reply[1], reply[2], claimed_rows(reply[3]), *reply[4:])
 
@@ -305,7 +306,9 @@ class Shard:
 
     async def leave(self, worker: str, queues: bytes, *, keep: bool) -> None:
         """Say that a worker goes. Not sent again: if Redis is away, the heartbeat ends by itself."""
-        await self._call("leave", None, Resend(0.0), worker=worker, queues=queues, keep=int(keep))
+        more = 1
+        while more:
+            _, _, more = await self._call("leave", None, Resend(0.0), worker=worker, queues=queues, keep=int(keep))
 
     async def progress(self, worker: str, run_id: str, fence: int, value: Any) -> bool:
         """Keep what a task tells of itself. Returns False if the worker no longer holds the run."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redsched.codec import unpack_payload, unpack_result
 from redsched.errors import InvalidConfigError, TaskFailedError
 from redsched.executors import CustomTaskExecutor, check_executors
+from redsched.learning import learned
 from redsched.tasks import Task
 from redsched.worker.runs import CurrentRun, Run
 from redsched.worker.threads import Threads
@@ -145,9 +146,14 @@ class Executors:
             kind = value.get("type", "threadpool")
             size = value.get("max_workers", self._sizes[kind])
             self._by_name[name] = _Threads(size) if kind == "threadpool" else _Processes(size)
+        learned()
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
+
+    def here(self) -> list[str]:
+        """The names of those that this process has."""
+        return sorted(self._by_name)
 
     @property
     def threads(self) -> list[Threads]:

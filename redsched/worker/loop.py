@@ -34,6 +34,7 @@ from redsched.store.wire import Resend
 from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
 from redsched.worker.executors import Skipped
 from redsched.worker.outcomes import Outcomes
+from redsched.worker.places import Places
 from redsched.worker.planning import plan_row
 from redsched.worker.runs import Run
 from redsched.worker.tracebacks import traceback_of
@@ -41,6 +42,7 @@ from redsched.worker.troubles import (
     FOR_OTHERS,
     clean,
     log_error,
+    need_of,
     no_executor,
     no_key,
     postponement_ms,
@@ -77,6 +79,7 @@ class ShardLoop:
         # Grows over the lives of this worker: Redis takes a lower number for a copy of an old poll.
         self._sequence = int(time.monotonic() * 1_000_000)
         self._following: list[Any] = []
+        self.places = Places(worker)
         self._wake = asyncio.Event()
         self.outcomes = Outcomes(self._wake.set, worker.store.sealer)
         self._idle = asyncio.Event()
@@ -92,6 +95,9 @@ class ShardLoop:
         while True:
             self._wake.clear()
             reply = await self.turn()
+            if self.places.take_new():
+                await self._listen_anew()
+                continue
             if self.worker.stopping and not self.held and not self.outcomes.are_there:
                 return
             if reply.more and self.worker.room > 0 and not self.worker.stopping:
@@ -110,6 +116,8 @@ class ShardLoop:
             reply = await self.shard.poll(self.worker.id, self.worker.packed_queues, request, resend=FOREVER)
         finally:
             self.worker.reserved -= request.capacity
+        if request.heartbeat is not None:
+            self.places.replace(reply.places)
         self.worker.tally.settled(request.settled, reply.refused)
         if reply.tally:
             self.worker.tally.moved(reply.tally)
@@ -146,6 +154,7 @@ class ShardLoop:
         if lately is not None:
             worker.duration_ms = (worker.duration_ms + lately) / 2
         request.following, self._following = self._following, []
+        request.places = self.places.packed()
         if self.held and now >= self._renew_at:
             request.held = [part for run in self.held.values() for part in (run.id, run.fence)]
             self._renew_at = now + self.shard.limits.lease_ms / 3000
@@ -187,27 +196,52 @@ class ShardLoop:
         """Take the next turn now."""
         self._wake.set()
 
+    def announce(self) -> None:
+        """Send a heartbeat with the next turn: it says what this worker can run, and brings what is parked."""
+        self._heartbeat_at = 0.0
+
+    def look_again(self) -> None:
+        """This process has learned something."""
+        self.places.look_again()
+        if self.places.is_new:
+            self.announce()
+            self.wake()
+
     # -- listening ----------------------------------------------------------------------------------------------
 
     async def listen_for_work(self) -> None:
         """Take wake tokens while this worker is idle: a full one must not take a token that wakes another, and one
         that polls anyway needs none."""
-        keys = [self.shard.keys.wake(queue) for queue in self.worker.queues]
         while True:
             await self._idle.wait()
+            keys = [self.shard.keys.wake(queue) for queue in self.worker.queues]
+            keys += map(self.shard.keys.wake_place, self.places.served)
             if await self._blocking_pop(keys, "wake", self.shard.limits.nap_ms / 1000) is not None:
                 self.wake()
 
+    async def _listen_anew(self) -> None:
+        """Let `listen_for_work` begin again, for tokens of other names: by one for this worker alone."""
+        key = self.shard.keys.wake(self.worker.queues[-1])
+        try:
+            await self.shard.link.command("RPUSH", key, "1")
+            await self.shard.link.command("PEXPIRE", key, 60_000)
+        except StoreError as error:
+            self.worker.say_once("listen", "cannot listen: %s", error, every=10.0)
+
     async def listen_for_mail(self) -> None:
-        """Take messages to this worker: a run was cancelled, the clock moved."""
+        """Take messages to this worker: a run was cancelled, the clock moved, something is parked."""
         keys = [self.shard.keys.mail(self.worker.id)]
         while True:
             message = await self._blocking_pop(keys, "mail", 3 * self.shard.limits.nap_ms / 1000)
             if message is None:
                 continue
-            word, _, run_id = message.partition(" ")
-            if word == "cancel":
-                self._stop(run_id, "cancelled")
+            word, _, what = message.partition(" ")
+            if word == "parked":
+                self.places.add(what)
+                if not self.places.is_new:
+                    continue
+            elif word == "cancel":
+                self._stop(what, "cancelled")
             self.wake()
 
     async def _blocking_pop(self, keys: list[str], name: str, seconds: float) -> str | None:
@@ -221,7 +255,7 @@ class ShardLoop:
             # A token may have been lost with the connection: look.
             self.wake()
             return None
-        return None if reply is None else reply[1].decode(errors="replace")
+        return None if reply is None else reply[1].decode(errors="surrogateescape")
 
     # -- claims -------------------------------------------------------------------------------------------------
 
@@ -259,10 +293,11 @@ class ShardLoop:
         run.task = self.worker.registry.find(run.job.record.task)
         if run.task is None:
             why = f"worker {self.worker.id} knows no task {run.job.record.task!r}"
-            self._postpone(run, Reason.UNKNOWN_TASK, why)
+            self._postpone(run, Reason.UNKNOWN_TASK, why, need=f"task:{run.job.record.task}")
             return False
         if run.job.options.executor not in self.worker.executors:
-            self._postpone(run, Reason.UNKNOWN_EXECUTOR, no_executor(self.worker.id, run.job))
+            need = f"executor:{run.job.options.executor}"
+            self._postpone(run, Reason.UNKNOWN_EXECUTOR, no_executor(self.worker.id, run.job), need=need)
             return False
         return True
 
@@ -281,7 +316,8 @@ class ShardLoop:
             fire_ms = row[3] if len(row) > 3 else 0
             run.fire_ms = fire_ms if isinstance(fire_ms, int) and 0 <= fire_ms <= MAX_MS else 0
             if isinstance(error, FOR_OTHERS):
-                self._postpone(run, Reason.UNREADABLE, str(error))
+                run.queue = row[5].decode()
+                self._postpone(run, Reason.UNREADABLE, str(error), need=need_of(error))
             else:
                 self._forget(run)
                 text = text_of(error)
@@ -455,9 +491,13 @@ class ShardLoop:
                 self.worker.registry.release(run.task)
         self.outcomes.settle(run, outcome, reason, late_ms=late_ms, delay_ms=delay_ms, error=error, remaining=remaining)
 
-    def _postpone(self, run: Run, reason: Reason, why: str, *, delay_ms: int | None = None) -> None:
-        """Put it off without using an attempt. For what others can do: later each time, so that nobody spins."""
+    def _postpone(
+        self, run: Run, reason: Reason, why: str, *, delay_ms: int | None = None, need: str | None = None
+    ) -> None:
+        """Put it off without using an attempt: until a worker has what it needs, or else later each time."""
         self._forget(run)
+        if need:
+            self.places.refuse(f"{need} {run.queue}")
         self.worker.say_once(f"{reason}:{run.job.record.task}", "%s; its runs are put off (%s)", why, reason)
         self.outcomes.settle(
             run,
@@ -466,6 +506,7 @@ class ShardLoop:
             delay_ms=postponement_ms(run.postponed) if delay_ms is None else delay_ms,
             error=clean(why),
             postponed=run.postponed + 1,
+            need=need,
         )
 
     def _forget(self, run: Run) -> None:

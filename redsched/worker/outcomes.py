@@ -42,14 +42,14 @@ class Outcomes:
 
     def settle(
         self, run: Run, outcome: Outcome, reason: Reason | None = None, *, late_ms: int = 0, delay_ms: int = 0,
-        error: str | None = None, remaining: list[int] | None = None, postponed: int = 0,
+        error: str | None = None, remaining: list[int] | None = None, postponed: int = 0, need: str | None = None,
     ) -> None:  # fmt: skip
         """A fire of a run has its outcome."""
         duration_ms = round((time.monotonic() - run.started) * 1000) if run.started else 0
         row = (
             run.id, run.fence, outcome.value, run.fire_ms, run.attempt, late_ms, duration_ms, run.job.record.task,
             reason.value if reason else False, delay_ms, shortened(error) if error else False, remaining or False,
-            postponed,
+            postponed, *((need,) if need else ()),
         )  # fmt: skip
         if run.plain and outcome is Outcome.DONE:
             self._ended.append(row)

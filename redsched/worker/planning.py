@@ -10,7 +10,16 @@ from redsched.model import Reason
 from redsched.plan import plan
 from redsched.schedules import MAX_MS
 from redsched.store.clock import StoreClock
-from redsched.worker.troubles import FOR_OTHERS, clean, no_executor, no_key, postponement_ms, reason_of, text_of
+from redsched.worker.troubles import (
+    FOR_OTHERS,
+    clean,
+    need_of,
+    no_executor,
+    no_key,
+    postponement_ms,
+    reason_of,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from redsched.worker.worker import Worker
@@ -32,7 +41,7 @@ def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[An
             raise no_key(job)
     except FOR_OTHERS as error:
         worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
-        later = [postponement_ms(times), times + 1, Reason.UNREADABLE.value]
+        later = [postponement_ms(times), times + 1, Reason.UNREADABLE.value, need_of(error) or False]
         return [name, fence, [], 0, 0, False, False, False, False, later], None
     except Exception as error:
         return [name, fence, [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
@@ -41,10 +50,15 @@ def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[An
             f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
             worker.id, job.record.task, name,
         )  # fmt: skip
-        postponed = [postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value]
+        postponed = [postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value, f"task:{job.record.task}"]
     elif job.options.executor not in worker.executors:
         worker.say_once(f"unknown_executor:{job.options.executor}", "%s", no_executor(worker.id, job))
-        postponed = [postponement_ms(times), times + 1, Reason.UNKNOWN_EXECUTOR.value]
+        postponed = [
+            postponement_ms(times),
+            times + 1,
+            Reason.UNKNOWN_EXECUTOR.value,
+            f"executor:{job.options.executor}",
+        ]
     made = plan(job, clock.now_ms(), running=running, max_catch_up=worker.max_catch_up)
     following = -1 if made.next_run_time is None else made.following or 0
     fires = list(made.fires)

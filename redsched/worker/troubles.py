@@ -9,7 +9,8 @@ from redsched.job import Job
 from redsched.model import Reason
 
 __all__ = [
-    "FOR_OTHERS", "clean", "log_error", "no_executor", "no_key", "postponement_ms", "reason_of", "shortened", "text_of",
+    "FOR_OTHERS", "clean", "log_error", "need_of", "no_executor", "no_key", "postponement_ms", "reason_of", "shortened",
+    "text_of",
 ]  # fmt: skip
 
 log = logging.getLogger("redsched.worker")
@@ -24,7 +25,15 @@ FOR_OTHERS = (RecordVersionError, UnknownKeyError)
 
 def no_key(job: Job) -> UnknownKeyError:
     """The error for a job that is encrypted."""
-    return UnknownKeyError(f"job {job.id!r} is encrypted, and this worker has no payload_security")
+    key = job.record.label[1:].hex()
+    return UnknownKeyError(f"job {job.id!r} is encrypted, and this worker has no payload_security", key=key)
+
+
+def need_of(error: Exception) -> str | None:
+    """What a worker must have that is to read it, as `redsched.worker.places` names it; None if it is not known."""
+    if isinstance(error, RecordVersionError):
+        return None if error.version is None else f"record:{error.version}"
+    return f"key:{error.key}" if isinstance(error, UnknownKeyError) and error.key else None
 
 
 def reason_of(error: Exception) -> Reason:

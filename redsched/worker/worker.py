@@ -6,6 +6,8 @@ another worker starts them at once.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import platform
@@ -18,6 +20,7 @@ import msgpack
 
 from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
 from redsched.handlers import Handlers
+from redsched.learning import unwatch, watch
 from redsched.options import check_queue
 from redsched.store.store import Store
 from redsched.tasks import TaskRegistry
@@ -132,6 +135,7 @@ class Worker:
             "refused": self.refused,
             "abandoned_threads": self.executors.abandoned_threads,
             "tasks": self.registry.names(),
+            "executors": self.executors.here(),
         }
 
     def say_once(self, key: str, message: str, *values: object, every: float = 300.0) -> None:
@@ -163,6 +167,13 @@ class Worker:
         self._serving = True
         self.stopping = self.giving_back = False
         stopped = self._stopped = anyio.Event()
+        here = asyncio.get_running_loop()
+
+        def learned() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                here.call_soon_threadsafe(self._look_again)
+
+        watch(learned)
         try:
             await self._load()
             self._prepare()
@@ -177,6 +188,7 @@ class Worker:
                         task_status.started()
                     listening.cancel_scope.cancel()
         finally:
+            unwatch(learned)
             for loop in self.loops:
                 for run in list(loop.held.values()):
                     run.stop("shutdown")
@@ -184,6 +196,11 @@ class Worker:
                 await self._leave()
             self._serving = False
             stopped.set()
+
+    def _look_again(self) -> None:
+        """This process can run more than before: take at once what is parked for that."""
+        for loop in self.loops:
+            loop.look_again()
 
     async def _leave(self) -> None:
         await self.executors.close(kill=True)
@@ -237,10 +254,14 @@ class Worker:
         if not self.loops:
             self._prepare()
         started = self.started
+        for loop in self.loops:
+            loop.announce()
         while True:
             before = self.started
             for loop in self.loops:
                 await loop.turn()
+                if loop.places.take_new():
+                    await loop.turn()
                 await self.slots.idle()
                 await loop.flush()
                 await self.handlers.drain(STUBBORN_S)

@@ -40,14 +40,14 @@ class Fleet:
         self._log = (Path(self._folder.name) / "log").open("ab")
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def add(self, count: int = 1, *, hours_wrong: float = 0) -> list[subprocess.Popen[bytes]]:
-        """Start workers; they are ready when this returns."""
+    def add(self, count: int = 1, *, hours_wrong: float = 0, ignorant: bool = False) -> list[subprocess.Popen[bytes]]:
+        """Start workers; they are ready when this returns. An ignorant one knows no task."""
         started = []
         for _ in range(count):
             ready = Path(self._folder.name) / f"ready-{len(self.workers)}"
             worker = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.worker_main", self.url, self.prefix, str(self.ledger), str(ready),
-                 *self._settings, str(hours_wrong)],
+                 *self._settings, str(hours_wrong), str(int(ignorant))],
                 cwd=ROOT,
                 stderr=self._log,
             )  # fmt: skip

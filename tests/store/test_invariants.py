@@ -35,6 +35,9 @@ async def some_of_each(raw: Raw) -> None:
         results=["dies", b"result", 60_000],
         capacity=0,
     )
+    await raw.shard.schedule([row("unknown")])
+    unknown = await worker.one()
+    await worker.poll([*unknown.settled("postponed"), "task:task"], capacity=0)
     await raw.shard.schedule([row("due", delay=HOUR), row("paused", delay=None)])
     await raw.shard.run("each")
     await raw.shard.cancel(ids=["runs"])
@@ -59,6 +62,13 @@ async def test_a_shard_in_use_is_as_it_should_be(raw: Raw) -> None:
         (["DEL", "{}live:each"], "holds a token, but is not live"),
         (["DEL", "{}waiting:each"], "neither runs nor waits"),
         (["DEL", "{}due:default"], "waits, but is not due"),
+        (["DEL", "{}parked:task:task default"], "nothing will ever run or end job unknown"),
+        (["DEL", "{}parked:task:task default"], "unknown says that it is parked, but is not"),
+        (["DEL", "{}parking"], "the place task:task default is not listed"),
+        (["HDEL", "{}job:unknown", "parked"], "unknown is parked in task:task default, but does not say so"),
+        (["HSET", "{}job:unknown", "state", "paused"], "unknown is parked, and paused"),
+        (["ZADD", "{}due:default", 1, "unknown"], "unknown is parked and due"),
+        (["ZADD", "{}parked:task:task default", 1, "nobody"], "nobody is parked, but does not exist"),
         (["DEL", "{}dead"], "job dies is dead, but not among the dead"),
         (["DEL", "{}job:dies"], "dies is among the dead, but is not dead"),
         (["SADD", "{}tag:t", "nobody"], "tag t names nobody, which does not exist"),

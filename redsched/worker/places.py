@@ -1,0 +1,121 @@
+"""The places of a shard (`lua/include/park.lua`) where runs wait for a worker that has what they need.
+
+What is needed is named by kind: `task:<name>`, `executor:<name>`, `record:<version>`, `key:<id>`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgpack
+
+from redsched.codec import SEALED_VERSION
+from redsched.learning import lessons
+
+if TYPE_CHECKING:
+    from redsched.worker.worker import Worker
+
+__all__ = ["Places"]
+
+log = logging.getLogger("redsched.worker")
+
+
+class Places:
+    """Which places there are, and which of them this worker serves."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._served: dict[str, bool] = {}
+        self._lessons = lessons()
+        self.is_new = False
+        """One is served that was not before: what is parked there wants a poll."""
+
+    @property
+    def served(self) -> list[str]:
+        """Those that this worker looks at."""
+        return [place for place, served in self._served.items() if served]
+
+    def packed(self) -> bytes:
+        """Those by their queue, as `lua/poll.lua` takes them."""
+        if not self._served:
+            return b""
+        if self._lessons != lessons():
+            self.look_again()
+        by_queue: dict[str, list[str]] = {}
+        for place in self.served:
+            by_queue.setdefault(place.rpartition(" ")[2], []).append(place)
+        if not by_queue:
+            return b""
+        return msgpack.packb(by_queue, use_bin_type=False, unicode_errors="surrogateescape") or b""
+
+    def replace(self, places: Iterable[bytes]) -> None:
+        """Take what Redis lists."""
+        names = [place.decode("utf-8", "surrogateescape") for place in places]
+        known = self._served
+        # What a provider of services can give may change without a word: ask again for what is not served.
+        fixed = self._worker.registry.provider is None
+        self._served = {name: known[name] for name in names if known.get(name) or (fixed and name in known)}
+        for name in names:
+            self.add(name)
+
+    def add(self, place: str) -> None:
+        """There is one more."""
+        if place not in self._served:
+            self._set(place, served=self._serves(place))
+
+    def refuse(self, place: str) -> None:
+        """What seemed to be here is not: leave it to others until this process learns something."""
+        if self._served.get(place):
+            self._served[place] = False
+
+    def look_again(self) -> None:
+        """This process has learned something since."""
+        self._lessons = lessons()
+        for place in self._served:
+            self._set(place, served=self._serves(place))
+
+    def take_new(self) -> bool:
+        """Whether one is served that was not before, since the last question."""
+        is_new, self.is_new = self.is_new, False
+        return is_new
+
+    def _set(self, place: str, *, served: bool) -> None:
+        if served and not self._served.get(place):
+            self.is_new = True
+        self._served[place] = served
+
+    def _serves(self, place: str) -> bool:
+        need, _, queue = place.rpartition(" ")
+        return queue in self._worker.queues and _has(self._worker, need)
+
+
+def _has(worker: Worker, need: str) -> bool:
+    """Whether this worker has what a run needs."""
+    kind, _, name = need.partition(":")
+    match kind:
+        case "task":
+            return _knows(worker, name)
+        case "executor":
+            return name in worker.executors
+        case "record":
+            return name.isdecimal() and int(name) <= newest_record(worker)
+        case "key":
+            sealer = worker.store.sealer
+            return sealer is not None and sealer.security.has(name)
+        case _:
+            return False
+
+
+def newest_record(_worker: Worker) -> int:
+    """The newest version of a record that a worker can read."""
+    return SEALED_VERSION
+
+
+def _knows(worker: Worker, task: str) -> bool:
+    try:
+        return worker.registry.find(task) is not None
+    except (Exception, SystemExit):  # to find it may import a module of the application's
+        log.warning("the task %r cannot be looked for", task, exc_info=True)
+        return False

@@ -1,0 +1,278 @@
+"""A task that only some of the workers know: as fast as if all knew it, or parked at no cost until one comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from redsched import BackgroundTask, BackgroundTaskScheduler, CustomTaskExecutor, JobSpec, PayloadSecurity
+from redsched.testing import fresh_prefix
+from tests.faults import tasks
+from tests.faults.fleet import Fleet
+from tests.faults.local import Make, effect, ran, until
+from tests.invariants import check
+from tests.servers import LocalServer
+
+NEAR_S = 0.05
+SOON_S = 1.0
+"""Idle workers sleep up to ten seconds here: what nobody woke for is later by seconds."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with LocalServer() as made:
+        yield made
+
+
+@pytest.fixture
+async def fleets(server: LocalServer) -> AsyncIterator[dict[str, tuple[Fleet, BackgroundTaskScheduler]]]:
+    """Two of four workers each: in one all know the tasks, in the other one of four does."""
+    made: dict[str, tuple[Fleet, BackgroundTaskScheduler]] = {}
+    for kind in ("all", "some"):
+        fleet = Fleet(server.url, fresh_prefix())
+        fleet.add(3, ignorant=kind == "some")
+        fleet.add(1)
+        client = BackgroundTaskScheduler(fleet.url, fleet.prefix, declared_tasks=False)
+        await client.start(worker=False)
+        made[kind] = (fleet, client)
+    yield made
+    for fleet, client in made.values():
+        await client.shutdown(wait=False)
+        fleet.close()
+
+
+async def ended(client: BackgroundTaskScheduler, count: int) -> list[Any]:
+    async with asyncio.timeout(60):
+        while True:
+            events = await client.get_history(limit=10_000)
+            if sum(event.kind == "done" for event in events) >= count:
+                return events
+            await asyncio.sleep(0.1)
+
+
+def assert_near(late: dict[str, list[float]]) -> None:
+    """The 99th percentile, beside the worst of the others: a busy machine delays both."""
+    index = max(0, round(0.99 * len(late["some"])) - 1)
+    assert late["some"][index] <= late["all"][-1] + NEAR_S, late
+
+
+@pytest.mark.parametrize(("count", "every"), [(100, 0.15), (160, 0.05)], ids=["idle", "20 jobs/s"])
+async def test_a_task_that_one_worker_of_four_knows_starts_as_soon_as_one_that_all_know(
+    fleets: dict[str, tuple[Fleet, BackgroundTaskScheduler]], count: int, every: float
+) -> None:
+    for number in range(count):
+        for _, client in fleets.values():
+            await client.schedule_delayed_task("effect", tasks.effect, delay_seconds=0.1, job_id=f"job {number}")
+        await asyncio.sleep(every)
+    late: dict[str, list[float]] = {}
+    for kind, (fleet, client) in fleets.items():
+        events = await ended(client, count)
+        late[kind] = sorted(event.lateness for event in events if event.kind == "done")
+        in_vain = Counter(event.job_id for event in events if event.kind == "postponed")
+        assert max(in_vain.values(), default=0) <= (kind == "some"), in_vain
+        assert {event.attempt for event in events if event.kind == "done"} == {1}
+        assert set(fleet.count("done").values()) == {1}
+        await check(await client.store())
+    assert_near(late)
+
+
+async def test_a_periodic_task_that_one_worker_of_four_knows_starts_on_time_and_is_claimed_in_vain_once(
+    fleets: dict[str, tuple[Fleet, BackgroundTaskScheduler]],
+) -> None:
+    fires = 15
+    for _, client in fleets.values():
+        await client.schedule_interval("tick", tasks.effect, seconds=0.3, max_runs=fires, job_id="tick")
+    late: dict[str, list[float]] = {}
+    for kind, (_, client) in fleets.items():
+        events = await ended(client, fires)
+        late[kind] = sorted(event.lateness for event in events if event.kind == "done")
+        assert sum(event.kind == "postponed" for event in events) <= (kind == "some")
+    assert_near(late)
+
+
+async def test_where_the_only_worker_that_knows_is_killed_what_is_due_waits_for_the_next(server: LocalServer) -> None:
+    with Fleet(server.url, fresh_prefix(), lease=1.0) as fleet:
+        fleet.add(2, ignorant=True)
+        (knows,) = fleet.add(1)
+        client = BackgroundTaskScheduler(fleet.url, fleet.prefix, declared_tasks=False)
+        await client.start(worker=False)
+        await client.schedule_many([JobSpec("steady", tasks.steady, delay=0) for _ in range(200)])
+        await asyncio.to_thread(time.sleep, 0.2)
+        os.kill(knows.pid, signal.SIGKILL)
+        await client.schedule_many([JobSpec("effect", tasks.effect, delay=0) for _ in range(100)])
+        await asyncio.sleep(2)
+        fleet.add(2)
+        events = await ended(client, 300)
+        assert len(fleet.count("done")) == 300
+        assert max(Counter(event.job_id for event in events if event.kind == "postponed").values()) <= 2
+        await check(await client.store())
+        await client.shutdown()
+
+
+# -- in this process: who is told, and when ----------------------------------------------------------------------------
+
+
+async def waiting(client: BackgroundTaskScheduler, *ids: str) -> None:
+    """Wait until they are parked."""
+    shard = (await client.store()).shards[0]
+    async with asyncio.timeout(10):
+        while not all([await shard.link.command("HGET", shard.keys.job(job_id), "parked") for job_id in ids]):
+            await asyncio.sleep(0.02)
+
+
+async def started_soon(count: int = 1) -> None:
+    before = time.monotonic()
+    await until(lambda: len(ran) >= count)
+    assert time.monotonic() - before < SOON_S
+
+
+async def test_what_no_worker_knows_waits_visible_and_costs_nothing(server: LocalServer, make: Make) -> None:
+    fleet = [make(server.url) for _ in range(3)]
+    for scheduler in fleet:
+        await scheduler.start()
+    client = make(server.url)
+    await client.start(worker=False)
+    await client.schedule_many([JobSpec("job", effect, delay=0, args=[n], job_id=f"j{n}") for n in range(20)])
+    await waiting(client, *[f"j{n}" for n in range(20)])
+    await asyncio.sleep(0.5)
+    redis = server.client()
+    before = redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+    await asyncio.sleep(2)
+    polls = redis.info("commandstats")["cmdstat_evalsha"]["calls"] - before
+    assert polls <= 3, "one heartbeat each, at most"
+    view = await client.get_job("j0")
+    assert view is not None
+    assert (view.state, view.reason, view.running) == ("scheduled", "unknown_task", 0)
+    assert view.next_run_time is not None
+    assert Counter(e.kind for e in await client.get_history("j0")) == {"scheduled": 1, "claimed": 1, "postponed": 1}
+    redis.close()
+
+
+async def test_a_worker_that_comes_and_knows_it_starts_it_at_once(server: LocalServer, make: Make) -> None:
+    ignorant, client, knowing = make(server.url), make(server.url), make(server.url)
+    await ignorant.start()
+    await client.start(worker=False)
+    handle = await client.schedule_immediate_task("job", effect, args=[1])
+    await waiting(client, handle.id)
+    knowing.register(effect)
+    await knowing.start()
+    await started_soon()
+
+
+@pytest.mark.parametrize("how", ["register", "class", "bind", "executor"])
+async def test_a_live_worker_that_learns_it_starts_it_at_once(server: LocalServer, make: Make, how: str) -> None:
+    worker, client = make(server.url), make(server.url, executors={"special": None})
+    await worker.start()
+    await client.start(worker=False)
+    settings: dict[str, Any] = {"executor": "special"} if how == "executor" else {}
+    if how == "executor":
+        worker.register(effect)
+    task = Oven(1).bake if how == "bind" else effect
+    if how == "class":
+        client.register(effect, name="learned late")
+    handle = await client.schedule_immediate_task("job", task, args=[1], **settings)
+    await waiting(client, handle.id)
+    view = await client.get_job(handle.id)
+    assert view is not None
+    assert view.reason == ("unknown_executor" if how == "executor" else "unknown_task")
+    match how:
+        case "register":
+            worker.register(effect)
+        case "class":
+            define_late()
+        case "bind":
+            worker.bind(Oven(2))
+        case _:
+            worker.add_executor("special", CustomTaskExecutor())
+    await started_soon()
+
+
+def define_late() -> None:
+    """As where a module with a class-based task is imported."""
+
+    class Late(BackgroundTask):
+        """A task."""
+
+        task_name = "learned late"
+
+        async def execute(self, value: Any) -> None:
+            ran.append(value)
+
+
+class Oven:
+    """Has a method that is a task."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def bake(self, value: Any) -> None:
+        """Leaves a trace."""
+        ran.append((self.number, value))
+
+
+async def test_a_worker_with_the_key_starts_what_others_cannot_read(server: LocalServer, make: Make) -> None:
+    old, new = "k" * 32, "n" * 32
+    ignorant = make(server.url, payload_security=PayloadSecurity([old]))
+    knowing = make(server.url, payload_security=PayloadSecurity([new, old]))
+    await ignorant.start()
+    client = make(server.url, payload_security=PayloadSecurity([new]))
+    await client.start(worker=False)
+    handle = await client.schedule_immediate_task("job", effect, args=[1])
+    await waiting(client, handle.id)
+    knowing.register(effect)
+    await knowing.start()
+    await started_soon()
+
+
+async def test_a_job_of_another_queue_is_not_taken_by_one_that_knows_the_task(server: LocalServer, make: Make) -> None:
+    ignorant, client, knowing = make(server.url, queues=["a", "b"]), make(server.url), make(server.url, queues=["b"])
+    await ignorant.start()
+    await client.start(worker=False)
+    for queue in ("a", "b"):
+        await client.schedule_immediate_task("job", effect, args=[queue], queue=queue, job_id=queue)
+    await waiting(client, "a", "b")
+    knowing.register(effect)
+    await knowing.start()
+    await started_soon()
+    await asyncio.sleep(0.3)
+    assert ran == ["b"]
+
+
+async def test_many_parked_runs_are_shared_by_those_who_come(server: LocalServer, make: Make) -> None:
+    ignorant, client = make(server.url), make(server.url)
+    await ignorant.start()
+    await client.start(worker=False)
+    await client.schedule_many([JobSpec("job", effect, delay=0, args=[n], job_id=f"j{n}") for n in range(2000)])
+    await waiting(client, "j0", "j1999")
+    knowing = [make(server.url, concurrency=10) for _ in range(2)]
+    for scheduler in knowing:
+        scheduler.register(effect)
+        await scheduler.start()
+    await until(lambda: len(ran) >= 2000)
+    assert sorted(ran) == list(range(2000))
+    async with asyncio.timeout(5):
+        while await client.get_jobs():
+            await asyncio.sleep(0.05)
+    by = Counter(e.worker for e in await client.get_history(limit=5000) if e.kind == "done")
+    assert len(by) == 2, by
+    await check(await client.store())
+
+
+async def test_a_wait_beyond_misfire_grace_time_is_told_as_missed(server: LocalServer, make: Make) -> None:
+    ignorant, client, knowing = make(server.url), make(server.url), make(server.url)
+    await ignorant.start()
+    await client.start(worker=False)
+    handle = await client.schedule_immediate_task("job", effect, args=[1], misfire_grace_time=1)
+    await waiting(client, handle.id)
+    await asyncio.sleep(1.2)
+    knowing.register(effect)
+    await knowing.start()
+    assert (await handle.result(timeout=5)).reason == "misfire"
+    assert ran == []
