@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from redsched.background import BackgroundTask
+from redsched.binding import check_task
 from redsched.errors import InvalidInputError
 from redsched.keywords import DeclareOptions, WhenOptions, check_names
 from redsched.options import check_name
 from redsched.schedules import Schedule
-from redsched.spec import JobSpec, check_options, schedule_of
+from redsched.spec import JobSpec, check_arguments, check_options, schedule_of
 from redsched.tasks import default_registry
 from redsched.zones import parse_timezone
 
@@ -149,6 +150,7 @@ def schedule_task(
                 **when,
                 **job_options,
             )
+            check_task(task, *check_arguments(options.get("args", ()), options.get("kwargs", {})))
             (declared if scheduler is None else scheduler.declared).append(spec)
         elif when:
             raise InvalidInputError(f"{', '.join(sorted(when))} needs a schedule: cron= or interval=", field="cron")

@@ -13,6 +13,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from redsched.accounting import cursor_of, dropped
+from redsched.binding import check_task
 from redsched.codec import Record, pack_payload, unpack_payload
 from redsched.counting import accounts
 from redsched.errors import (
@@ -256,6 +257,22 @@ async def reschedule(
     return None if stored is None else view_of(stored, store.sealer)
 
 
+def _call(scheduler: BackgroundTaskScheduler, record: Record, changes: Mapping[str, Any]) -> tuple[str, bytes]:
+    """The task and the arguments after a change of them, checked against each other if this process knows the task."""
+    if not changes.keys() & {"task", "args", "kwargs"}:
+        return record.task, record.payload
+    args, kwargs = unpack_payload(record.payload)
+    args, kwargs = check_arguments(changes.get("args", args), changes.get("kwargs", kwargs))
+    registry = scheduler.registry
+    task = registry.register(changes["task"]) if "task" in changes else registry.known(record.task)
+    if task is not None:
+        check_task(task, args, kwargs)
+    payload = record.payload
+    if "args" in changes or "kwargs" in changes:
+        payload = pack_payload(args, kwargs, limit=scheduler.max_payload_bytes)
+    return record.task if task is None else task.name, payload
+
+
 async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mapping[str, Any]) -> JobView:
     """See `BackgroundTaskScheduler.modify_job`."""
     if not changes:
@@ -271,17 +288,9 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
             check_executor(options.executor, scheduler.executors)
         if changes.get("max_runs") is not None and job.schedule is None:
             raise InvalidInputError("max_runs is for periodic jobs; this one runs once", field="max_runs")
-        payload = job.record.payload
         if job.record.locked:
             raise UnknownKeyError(f"job {job_id!r} is {job.record.locked}, and this process has no keys to change it")
-        if "args" in changes or "kwargs" in changes:
-            limit = scheduler.max_payload_bytes
-            args, kwargs = unpack_payload(payload)
-            args, kwargs = check_arguments(changes.get("args", args), changes.get("kwargs", kwargs))
-            payload = pack_payload(args, kwargs, limit=limit)
-        task = job.record.task
-        if "task" in changes:
-            task = scheduler.registry.register(changes["task"]).name
+        task, payload = _call(scheduler, job.record, changes)
         schedule, when, behind = job.schedule, False, list[list[Any]]()
         if "next_run_time" in changes:
             explicit = changes["next_run_time"]

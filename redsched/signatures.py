@@ -10,11 +10,14 @@ from typing import Any
 __all__ = ["signature_of"]
 
 
-def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+def signature_of(function: Callable[..., Any], *, follow_wrapped: bool = True) -> inspect.Signature:
     """The parameters of a callable.
 
     Python 3.14 evaluates annotations when they are asked for, and then only: one that names what is imported for type
     checkers alone would raise NameError here. Such a name stays a name, as it does where annotations are strings.
+
+    Args:
+        follow_wrapped: of a decorated function, those of the function inside, where the decorator names it.
 
     Raises:
         TypeError: it is not callable.
@@ -23,5 +26,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
         import annotationlib
 
-        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
-    return inspect.signature(function)
+        return inspect.signature(
+            function, follow_wrapped=follow_wrapped, annotation_format=annotationlib.Format.FORWARDREF
+        )
+    return inspect.signature(function, follow_wrapped=follow_wrapped)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, Unpack, overload
 
 from redsched import origin
+from redsched.binding import check_task
 from redsched.codec import pack_payload
 from redsched.errors import InvalidInputError, InvalidScheduleError
 from redsched.job import Definition
@@ -174,6 +175,7 @@ class JobSpec(Generic[R]):
         check_executor(options.executor, executors)
         name = check_name(self.name)
         args, kwargs = check_arguments(given.get("args", ()), given.get("kwargs", {}))
+        check_task(task, args, kwargs)
         when = 0 if self._is_for_now else schedule_of(
             run_at=self.run_at, delay=self.delay, cron=self.cron, interval=self.interval, schedule=self.schedule,
             start=self.start, end=self.end, jitter=self.jitter, dst_gap=self.dst_gap, dst_fold=self.dst_fold,

@@ -48,6 +48,9 @@ class Task:
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Options of its jobs, where a call gives none."""
 
+    arity: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]], repr=False, compare=False)
+    """How many arguments it takes, once `check_task` asked: bulk adding is bound by such questions."""
+
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
@@ -161,6 +164,13 @@ class TaskRegistry:
         if task is not None and task.owner is not None and not task.is_local:
             function = self._method(task.owner, task.function)
             return function and Task(task.name, function, task.is_async, False, None, task.defaults)
+        return task
+
+    def known(self, name: str) -> Task | None:
+        """The task of that name, if this process knows it already: nothing is imported, and no instance is made."""
+        task = self._tasks.get(name)
+        if task is None and self._parent is not None:
+            task = self._parent.known(name)
         return task
 
     def names(self) -> list[str]:

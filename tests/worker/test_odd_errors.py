@@ -72,7 +72,7 @@ def in_a_thread(kind: str) -> None:
     raise KINDS[kind]
 
 
-async def fine() -> str:
+async def fine(*_: str) -> str:
     return "fine"
 
 

@@ -1,0 +1,135 @@
+"""Whether a task can be called with the arguments of a job: asked when the job is made, not when it runs.
+
+For a plain function the answer comes from its code object, in less than a microsecond and without a cache that would
+hold closures. `inspect` is asked for everything else, and for the text of a refusal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from redsched.background import class_of
+from redsched.errors import InvalidInputError
+from redsched.signatures import signature_of
+
+if TYPE_CHECKING:
+    from redsched.tasks import Task
+
+__all__ = ["check_call", "check_task"]
+
+_VARARGS, _VARKEYWORDS = inspect.CO_VARARGS, inspect.CO_VARKEYWORDS
+
+
+def check_task(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments with which a task cannot be called.
+
+    Raises:
+        InvalidInputError: one is missing, unknown or too many.
+    """
+    if not kwargs and task.arity and task.arity[0][0] <= len(args) <= task.arity[0][1]:
+        return
+    is_method, function = task.owner is not None, task.function
+    path = getattr(function, "__qualname__", "")
+    if not is_method and "." in path.rpartition("<locals>.")[2]:
+        # Of a class, and decorated while the class was being made: it gets an instance, unless it is static.
+        is_method = class_of(function) is not None
+        if not is_method and isinstance(function, FunctionType) and "self" in function.__code__.co_varnames[:1]:
+            return  # of a class that cannot be found by its name: how it is called is not known
+    check_call(task.name, function, args, kwargs, is_method=is_method)
+    if not task.arity:
+        task.arity.append(_arity(function, is_method=is_method))
+
+
+def check_call(
+    name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, is_method: bool = False
+) -> None:
+    """Refuse arguments that the function does not take.
+
+    Args:
+        name: of the task, for the message.
+        is_method: the function gets its instance before the arguments.
+
+    Raises:
+        InvalidInputError: an argument is missing, unknown or too many. A function whose signature cannot be known (some
+            of those written in C) takes anything.
+    """
+    function = _called(function)
+    if isinstance(function, MethodType):
+        function, is_method = function.__func__, True
+    is_plain = isinstance(function, FunctionType) and "__signature__" not in function.__dict__
+    if is_plain and _fits(function, int(is_method), len(args), kwargs):
+        return
+    try:
+        signature = signature_of(function, follow_wrapped=False)
+    except (ValueError, TypeError):
+        return
+    try:
+        signature.bind(*((None, *args) if is_method else args), **kwargs)
+    except TypeError as problem:
+        raise _refused(name, signature, is_method, str(problem), kwargs) from None
+
+
+def _arity(function: Callable[..., Any], *, is_method: bool = False) -> tuple[int, int]:
+    """How many arguments a plain function takes if they are all positional: at least, at most. (1, 0) = ask."""
+    function = _called(function)
+    if not isinstance(function, FunctionType) or "__signature__" in function.__dict__:
+        return 1, 0
+    code = function.__code__
+    if code.co_kwonlyargcount or code.co_argcount < is_method:
+        return 1, 0
+    most = code.co_argcount - is_method
+    return most - len(function.__defaults__ or ()), sys.maxsize if code.co_flags & _VARARGS else most
+
+
+def _called(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside of our own decorators, which pass on what they get. Others may add arguments."""
+    while isinstance(function, FunctionType) and hasattr(function, "__wrapped__"):
+        if not str(function.__globals__.get("__name__")).startswith("redsched."):
+            break
+        function = function.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+    return function
+
+
+def _fits(function: FunctionType, skipped: int, count: int, kwargs: Mapping[str, Any]) -> bool:
+    code = function.__code__
+    flags, most = code.co_flags, code.co_argcount - skipped
+    if most < 0:
+        return bool(flags & _VARARGS)
+    least = most - len(function.__defaults__ or ())
+    if count > most and not flags & _VARARGS:
+        return False
+    if not kwargs and not code.co_kwonlyargcount:
+        return count >= least
+    names = code.co_varnames
+    by_name = names[max(skipped + count, code.co_posonlyargcount) : code.co_argcount]
+    only_named = names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    if not flags & _VARKEYWORDS and not all(key in by_name or key in only_named for key in kwargs):
+        return False
+    if any(key in names[skipped : skipped + count] for key in kwargs):
+        return False  # given twice, or by a name that is only positional: inspect says which
+    required = names[skipped + count : skipped + least] if count < least else ()
+    defaults = function.__kwdefaults__ or {}
+    return all(key in kwargs and key in by_name for key in required) and all(
+        key in kwargs or key in defaults for key in only_named
+    )
+
+
+def _refused(
+    name: str, signature: inspect.Signature, is_method: bool, problem: str, kwargs: Mapping[str, Any]
+) -> InvalidInputError:
+    parameters = list(signature.parameters.values())[is_method:]
+    shown = str(inspect.Signature([each.replace(annotation=each.empty) for each in parameters]))
+    unknown = [key for key in kwargs if key not in signature.parameters and f"'{key}'" in problem]
+    near = difflib.get_close_matches(unknown[0], [each.name for each in parameters], n=1) if unknown else []
+    hint = f"; did you mean {near[0]}?" if near else ""
+    field = "kwargs" if unknown or "multiple values" in problem else "args"
+    return InvalidInputError(
+        f"the task {name} takes {shown}, and its job cannot be called: {problem}{hint}. Pass its arguments as args=[…] "
+        f"and kwargs={{…}}.",
+        field=field,
+    )
