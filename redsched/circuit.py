@@ -5,6 +5,7 @@ The state of a circuit is in Redis and changes in one script, so all workers and
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class CircuitBreakerPolicy:
 
     As an option of a job (`circuit_breaker=`), an open circuit postpones the run, without using an attempt. Around a
     coroutine function (`apply`), it raises `CircuitOpenError`; a run in which that is raised is postponed likewise.
+    So is a run that fails with the error of a trial call, unless its delivery is `at_most_once`.
 
     >>> policy = CircuitBreakerPolicy(failure_threshold=5, recovery_timeout=60, success_threshold=3, name="payments")
     >>> policy.recovery_timeout
@@ -115,7 +117,10 @@ class CircuitBreakerPolicy:
         try:
             result = await call()
         except Exception as error:
-            await tell("failure" if is_one_of(error, self.names) else "leave")
+            is_failure = is_one_of(error, self.names)
+            after, wait_ms = await tell("failure" if is_failure else "leave")
+            if is_failure and state == "half_open":
+                _mark(error, wait_ms / 1000 if after == "open" else self.recovery_timeout)
             raise
         await tell("success")
         return result
@@ -129,6 +134,19 @@ class CircuitBreakerPolicy:
         """The policy that `to_wire` gave."""
         failures, seconds, successes, name, *names = data
         return _policy(failures, seconds, successes, name, tuple(names))
+
+
+def _mark(error: Exception, seconds: float) -> None:
+    """Let the worker know that a trial call failed with this error, and for how long the circuit is open again."""
+    with contextlib.suppress(AttributeError):  # a class of exceptions that allows no attributes
+        error.__redsched_trial__ = seconds  # type: ignore[attr-defined]
+
+
+def failed_trial_delay(error: BaseException) -> float | None:
+    """For how many seconds a run is put off whose trial call failed with this error; None if it was none. A little
+    longer than the circuit is open, so that another run is the next trial: this one may fail whatever is called."""
+    seconds = getattr(error, "__redsched_trial__", None)
+    return None if seconds is None else seconds * 1.1 + 0.05
 
 
 @functools.lru_cache(maxsize=256)

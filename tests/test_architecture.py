@@ -67,7 +67,7 @@ LONGER = {
     "errors": (400, "one class for each error, each with an example"),
     "spec": (370, "what may be said of a job, in one place: half of it is a list of names"),
     "scheduler": (700, "the public door: half of it is docstrings"),
-    "worker.loop": (565, "one class, one turn: what it does is read from top to bottom"),
+    "worker.loop": (572, "one class, one turn: what it does is read from top to bottom"),
     "jobs": (360, "what the door delegates to"),
     "config": (325, "each field with what it means, and how it is read"),
 }

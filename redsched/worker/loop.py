@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from redsched.circuit import failed_trial_delay
 from redsched.codec import Record
 from redsched.errors import (
     CircuitOpenError,
@@ -407,7 +408,12 @@ class ShardLoop:
         except BaseException as error:  # SystemExit and GeneratorExit too: a task must not end its worker, or its slot
             if slot_is_closed(run, error):
                 raise
-            self._failed(run, error, late_ms)
+            delay = failed_trial_delay(error)
+            if delay is None or options.delivery == "at_most_once":
+                self._failed(run, error, late_ms)
+            else:
+                why = f"a trial call of a circuit failed: {text_of(error)}"
+                self._postpone(run, Reason.CIRCUIT_OPEN, why, delay_ms=max(1, round(delay * 1000)))
             if isinstance(error, KeyboardInterrupt) and is_on_loop(run):
                 raise  # Ctrl-C, in the middle of a coroutine: the process is to end
         else:

@@ -158,6 +158,55 @@ async def test_an_open_circuit_postpones_the_run_without_using_an_attempt(redsch
     assert (await handle.result(timeout=5)).result == "charged order-1"
 
 
+async def hangs() -> None:
+    calls.append("hangs")
+    await asyncio.sleep(30 if is_down else 0)
+
+
+@pytest.mark.parametrize("kind", ["option", "timeout", "wrapped"])
+async def test_a_trial_that_fails_postpones_its_run_without_using_an_attempt(redsched_kit: Kit, kind: str) -> None:
+    scheduler = redsched_kit.scheduler
+    for _ in range(3):
+        await call(redsched_kit)
+    calls.clear()
+    settings: dict[str, Any] = {} if kind == "wrapped" else {"circuit_breaker": POLICY}
+    task: Any = {"option": charge, "timeout": hangs, "wrapped": charge_guarded}[kind]
+    if kind == "timeout":
+        settings["timeout"] = 0.1
+    else:
+        settings["args"] = ["order-1"]
+    handle = await scheduler.schedule_immediate_task("charge", task, max_attempts=1, **settings)
+    await redsched_kit.advance(seconds=250)  # four trials
+    assert len(calls) >= 3
+    job = await handle.get()
+    assert job is not None
+    assert (job.state, job.attempt, job.reason) == (State.SCHEDULED, 0, Reason.CIRCUIT_OPEN)
+    recover()
+    await redsched_kit.advance(seconds=140)
+    ended = await handle.result(timeout=5)
+    assert (ended.success, ended.attempt) == (True, 1)
+
+
+async def test_another_run_is_the_next_trial(redsched_kit: Kit) -> None:
+    one_trial = CircuitBreakerPolicy(failure_threshold=1, recovery_timeout=60, name="one trial")
+    await call(redsched_kit, one_trial)
+    calls.clear()
+    for name in ("a", "b"):
+        await redsched_kit.scheduler.schedule_immediate_task("charge", charge, args=[name], circuit_breaker=one_trial)
+    await redsched_kit.advance(seconds=130)
+    assert sorted(calls) == ["a", "b"]
+
+
+async def test_a_run_of_at_most_once_is_not_started_again_where_its_trial_failed(redsched_kit: Kit) -> None:
+    for _ in range(3):
+        await call(redsched_kit)
+    handle = await redsched_kit.scheduler.schedule_immediate_task(
+        "charge", charge, circuit_breaker=POLICY, delivery="at_most_once"
+    )
+    await redsched_kit.advance(seconds=61)
+    assert (await handle.result(timeout=5)).outcome == "dead"
+
+
 async def test_the_failures_of_runs_open_it(redsched_kit: Kit) -> None:
     scheduler = redsched_kit.scheduler
     for number in range(5):
