@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
+from redsched import forks
+from redsched.embedded_locks import close_lock, open_lock, try_lock
 from redsched.errors import InvalidConfigError, StoreUnavailableError
 from redsched.store.urls import parse_url, split_url
 
@@ -116,6 +118,11 @@ class EmbeddedServer:
         self._over = threading.Event()
         self._watcher = threading.Thread(target=_watch_keeper, args=(folder, command, self._over), daemon=True)
         self._watcher.start()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The hold is the parent's. The server runs for as long as that, or another user, holds it."""
+        self._lock = None
 
     @property
     def pid(self) -> int | None:
@@ -132,7 +139,7 @@ class EmbeddedServer:
             return
         self._over.set()
         self._watcher.join()
-        os.close(lock)
+        close_lock(lock)
         if self._temporary:
             _remove(self.path)
 
@@ -141,19 +148,6 @@ class EmbeddedServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _try_lock(descriptor: int, how: int) -> bool:
-    """Take the lock if that is possible at once."""
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _open_lock(folder: Path, name: str) -> int:
-    return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _remove(folder: Path) -> None:
@@ -166,11 +160,11 @@ def _remove(folder: Path) -> None:
 
 
 def _keeper_is_there(folder: Path) -> bool:
-    keeper = _open_lock(folder, "keeper.lock")
+    keeper = open_lock(folder, "keeper.lock")
     try:
-        return not _try_lock(keeper, fcntl.LOCK_SH)
+        return not try_lock(keeper, fcntl.LOCK_SH)
     finally:
-        os.close(keeper)
+        close_lock(keeper)
 
 
 def _watch_keeper(folder: Path, command: Sequence[str], over: threading.Event) -> None:
@@ -205,7 +199,7 @@ def start(path: str | Path | None = None, *, args: Sequence[str] = (), timeout: 
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if socket_path(folder).parent != folder:
             _make_private(socket_path(folder).parent)
-        users = _open_lock(folder, "users.lock")
+        users = open_lock(folder, "users.lock")
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: a null byte; RuntimeError: no such ~user
         text = f"the folder {str(folder)!r} cannot hold a server: {error}"
         raise InvalidConfigError(text, field="redis_url") from None
@@ -213,7 +207,7 @@ def start(path: str | Path | None = None, *, args: Sequence[str] = (), timeout: 
         started = _come_in(folder, users, command, timeout)
         return EmbeddedServer(folder, users, started=started, temporary=temporary, command=command)
     except BaseException:
-        os.close(users)
+        close_lock(users)
         if temporary:
             _remove(folder)
         raise
@@ -225,11 +219,11 @@ def _come_in(folder: Path, users: int, command: Sequence[str], timeout: float) -
     held = started = False
     asked = float("-inf")
     deadline = time.monotonic() + timeout
-    starting = _open_lock(folder, "start.lock")
+    starting = open_lock(folder, "start.lock")
     try:
         while True:
             # Not to be had while the keeper is just ending the server because nobody used it.
-            held = held or _try_lock(users, fcntl.LOCK_SH)
+            held = held or try_lock(users, fcntl.LOCK_SH)
             said = _ping(listening) if held else b""
             if said.startswith(b"+PONG"):
                 return started
@@ -241,13 +235,13 @@ def _come_in(folder: Path, users: int, command: Sequence[str], timeout: float) -
                     f"the embedded server in {folder} did not answer within {timeout:g} s: {_last_words(folder)}"
                 )
             # Of several that come at once, one starts the server; if that one is killed, the next one does.
-            may_start = held and _try_lock(starting, fcntl.LOCK_EX)
+            may_start = held and try_lock(starting, fcntl.LOCK_EX)
             if may_start and now - asked >= KEEPER_AGAIN_S and not _keeper_is_there(folder):
                 _start_keeper(folder, command)
                 started, asked = True, now
             time.sleep(0.01)
     finally:
-        os.close(starting)
+        close_lock(starting)
 
 
 def _start_keeper(folder: Path, command: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from redsched.events import last_ids, pump
 from redsched.ids import new_id
+from redsched.loops import LoopBound, running_loop
 from redsched.model import Event
 from redsched.store.store import Store
 
@@ -21,11 +22,12 @@ log = logging.getLogger("redsched.events")
 Listener = Callable[[Event], Awaitable[None] | None]
 
 
-class EventFeed:
-    """Starts with its first user. A listener that raises or hangs harms nobody but itself."""
+class EventFeed(LoopBound):
+    """Of one event loop. Starts with its first user. A listener that raises or hangs harms nobody but itself."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._loop = running_loop()
         self._listeners: dict[Listener, frozenset[str] | None] = {}
         self._reader: asyncio.Task[None] | None = None
         self._callbacks: set[asyncio.Future[None]] = set()
@@ -39,6 +41,11 @@ class EventFeed:
     def remove(self, listener: Listener) -> None:
         """Call it no more."""
         self._listeners.pop(listener, None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its loop is closed: nobody can read there any more."""
+        return self._loop.is_closed()
 
     async def ensure(self) -> None:
         """Read from here on, if nobody reads yet."""

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from redsched import forks
 from redsched.codec import unpack_payload
 from redsched.errors import InvalidInputError
 from redsched.signatures import signature_of
@@ -55,6 +56,12 @@ class Handlers:
         self._handlers: list[TaskFailureHandler] = []
         self._calls: set[asyncio.Task[None]] = set()
         self._full = False
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The calls under way are the parent's."""
+        forks.keep_for_ever(self._calls)
+        self._calls = set()
 
     def __bool__(self) -> bool:
         return bool(self._handlers)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import random
 import time
 
+from redsched import forks
+
 __all__ = ["job_of", "new_id", "parse_run_id", "run_id_of"]
 
 _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # sorted as ASCII sorts it
@@ -25,12 +27,7 @@ def _reseed() -> None:
     _generator.seed(_random.getrandbits(128))
 
 
-try:
-    import os
-
-    os.register_at_fork(after_in_child=_reseed)
-except AttributeError:  # no fork on this platform
-    pass
+forks.on_fork(_reseed)
 
 
 def new_id() -> str:
@@ -39,6 +36,7 @@ def new_id() -> str:
     The time is this machine's and serves only for sorting by eye; nothing is decided by it.
     """
     global _last
+    forks.notice()
     now_ms = time.time_ns() // 1_000_000  # noqa: TID251  only so that ids sort; no schedule depends on it
     if _last[0] != now_ms:
         digits = ""

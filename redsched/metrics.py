@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from redsched import forks
 from redsched.errors import InvalidInputError
 
 __all__ = ["BUCKETS", "STANDARD", "Histogram", "MetricsCollector", "Sample", "TaskMetrics"]
@@ -83,7 +84,16 @@ class TaskMetrics:
     """
 
     def __init__(self) -> None:
+        self.after_fork()
+        self.clear()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have held the lock. What was counted stays."""
         self._lock = threading.Lock()
+
+    def clear(self) -> None:
+        """Drop all series."""
         self._series: dict[str, tuple[str, dict[Labels, Any]]] = {}
 
     def increment(self, name: str, value: float = 1, **labels: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 
+from redsched import forks
 from redsched.errors import InvalidInputError, SchedulerStateError
 from redsched.policies import RetryPolicy
 from redsched.streams import RedisStream, StreamEvent, consume, once_for_each
@@ -59,6 +60,11 @@ class ReactiveTaskProcessor:
     def __init__(self, scheduler: BackgroundTaskScheduler) -> None:
         self.scheduler = scheduler
         self._subscriptions: list[Subscription] = []
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The subscriptions are the parent's."""
+        self._subscriptions = []
 
     def subscribe(
         self,
@@ -112,9 +118,13 @@ class ReactiveTaskProcessor:
         return subscription
 
     async def close(self, *, drain: bool = True) -> None:
-        """End all subscriptions; events that were taken are handled first (`drain`), for five seconds at most."""
-        subscriptions, self._subscriptions = self._subscriptions, []
-        await asyncio.gather(*(subscription.close(drain=drain) for subscription in subscriptions))
+        """End all subscriptions; events that were taken are handled first (`drain`), for five seconds at most.
+
+        Raises:
+            SchedulerStateError: one was made in another event loop, which still runs.
+        """
+        await asyncio.gather(*(subscription.close(drain=drain) for subscription in self._subscriptions))
+        self._subscriptions = []
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
-from redsched import declare, jobs, running, scheduling
+from redsched import declare, forks, jobs, running, scheduling
 from redsched.background import ServiceProvider
 from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
 from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
@@ -26,6 +27,7 @@ from redsched.keywords import (
     WhenOptions,
     check_names,
 )
+from redsched.loops import Owner, PerLoop
 from redsched.metrics import TaskMetrics
 from redsched.model import Event, JobView, State, TaskExecutionResult
 from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
@@ -59,8 +61,9 @@ log = logging.getLogger("redsched")
 class BackgroundTaskScheduler(ScheduleMethods):
     """Schedules jobs in Redis, and runs them, in this process and any other.
 
-    Nothing is connected before the first call that needs Redis. Everything is a coroutine method of one event
-    loop.
+    Nothing is connected before the first call that needs Redis. Any event loop may call the coroutine methods, in any
+    thread; once it is started, `shutdown` is for the loop that called `start`. A process that is forked has a scheduler
+    of its own, which is not started: see docs/guide/processes.md.
 
     >>> import asyncio, redsched
     >>> async def main():
@@ -188,7 +191,6 @@ class BackgroundTaskScheduler(ScheduleMethods):
         }  # fmt: skip
         if parse_url(redis_url, redis_options).kind != "embedded":
             self._store = Store(redis_url, job_store_prefix, **self._store_settings)
-        self._opening = asyncio.Lock()
         self._executors = Executors(threads, processes, executors)
         self._handlers = Handlers()
         self._metrics = TaskMetrics()
@@ -197,13 +199,42 @@ class BackgroundTaskScheduler(ScheduleMethods):
             "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
             "handlers": self._handlers, "tally": self._tally,
         }  # fmt: skip
+        self._feeds = PerLoop(self._make_feed)
         self._feed: EventFeed | None = None
+        """Of the feeds, one a loop, that which the listeners get."""
         self._listeners: list[tuple[Listener, Sequence[str] | None]] = []
+        self._owner = Owner()
+        self._opening = threading.Lock()
+        self._begin()
+        running.schedulers[self.id] = self
+        forks.register(self)
+
+    def _begin(self) -> None:
+        """Be one that is not started."""
         self._worker: Worker | None = None
         self._serving: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[EventFeed] | None = None  # kept, or the loop would forget it
         self._started = False
-        running.schedulers[self.id] = self
+        self._feed = None
+        self._owner.release()
+
+    def after_fork(self) -> None:
+        """Be a scheduler of the child, not started; the parent's goes on in the parent. Python calls it."""
+        forks.keep_for_ever(self._worker, self._serving, self._listening)
+        self._opening = threading.Lock()
+        self._begin()
+        self.id = new_id()
+        running.schedulers[self.id] = self  # beside the old one, which a run that forked knows it by
+        self._tally.clear()
+        self._metrics.clear()
+        if self._embedded is not None:
+            self._embedded = self._store = None  # the child has to hold the server itself: see `store`
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a BackgroundTaskScheduler cannot be pickled: make it at module level, where a process that is spawned "
+            "makes its own by importing, or pass its URL and prefix"
+        )
 
     @classmethod
     def from_config(cls, config: SchedulerConfig) -> Self:
@@ -236,8 +267,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
 
     @property
     def running(self) -> bool:
-        """Whether `start` was called, and `shutdown` was not."""
-        return self._started
+        """Whether `start` was called in this process, in a loop that is still there, and `shutdown` was not."""
+        forks.notice()
+        return self._started and self._owner.is_there
 
     @property
     def worker(self) -> Worker | None:
@@ -246,14 +278,17 @@ class BackgroundTaskScheduler(ScheduleMethods):
 
     async def _open(self) -> Store:
         """The store, without a word to Redis; starts the embedded server if the URL asks for one."""
-        if self._store is None:
-            async with self._opening:
-                if self._store is None:
-                    from redsched.embedded import resolve
+        forks.notice()
+        return self._store or await asyncio.to_thread(self._resolve)
 
-                    url, self._embedded = await asyncio.to_thread(resolve, self.redis_url)
-                    self._store = Store(url, self.prefix, **self._store_settings)
-        return self._store
+    def _resolve(self) -> Store:
+        from redsched.embedded import resolve
+
+        with self._opening:
+            if self._store is None:
+                url, self._embedded = resolve(self.redis_url)
+                self._store = Store(url, self.prefix, **self._store_settings)
+            return self._store
 
     async def store(self) -> Store:
         """The store, which knows how the jobs of the prefix are stored; starts the embedded server if the URL asks for
@@ -278,9 +313,12 @@ class BackgroundTaskScheduler(ScheduleMethods):
             SchedulerStateError: it was started already.
             StoreError: Redis is not there, or refuses.
         """
-        if self._started:
+        if self.running:
             raise SchedulerStateError("the scheduler was started already")
+        if self._started:
+            self._begin()  # its loop was closed, which cancelled the worker
         store = await self.store()
+        self._owner.take()
         self._started = True
         try:
             if worker and not self.registry.is_loaded:
@@ -327,7 +365,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             SchedulerStateError: it was started already.
             InvalidConfigError: a setting is wrong; queues and concurrency are checked when the worker is made.
         """
-        if self._started or self._embedded is not None:
+        if self.running or self._embedded is not None:
             raise SchedulerStateError("the scheduler was started already: configure it before")
         changed = {"queues": queues, "concurrency": concurrency}
         self._worker_settings.update((name, value) for name, value in changed.items() if value is not None)
@@ -339,6 +377,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
 
     async def wait_until_stopped(self) -> None:
         """Wait until this process' worker has ended, and raise what ended it. Returns at once if it has none."""
+        self._owner.check("wait_until_stopped")
         serving = self._serving  # shutdown forgets it
         if serving is not None:
             await asyncio.wait((serving,))
@@ -364,7 +403,14 @@ class BackgroundTaskScheduler(ScheduleMethods):
         Args:
             wait: False = do not let runs finish: they are cancelled and start at once elsewhere.
             grace: seconds that runs have to finish, instead of the scheduler's `shutdown_grace`.
+
+        Raises:
+            SchedulerStateError: it was started in another event loop, which still runs.
         """
+        forks.notice()
+        self._owner.check("shutdown")
+        if self._started and not self._owner.is_there:
+            self._begin()
         self._started = False
         if self._worker is not None and self._serving is not None:
             seconds = (self.shutdown_grace if grace is None else grace) if wait else 0.0
@@ -376,9 +422,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
             serving, self._serving, self._worker = self._serving, None, None
             await asyncio.wait((serving,))
         await self._executors.close(kill=True)
-        if self._feed is not None:
-            await self._feed.close()
-            self._feed = None
+        self._owner.release()
+        self._feed = None
+        await self._feeds.close()
         if self._store is not None:
             await self._store.close()
         if self._embedded is not None:
@@ -623,8 +669,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         self._listeners.append((listener, kinds))
         if self._feed is not None:
             self._feed.add(listener, kinds)
-        elif self._started:
-            self._listening = asyncio.create_task(self._ensure_feed())
+        elif self.running:
+            self._owner.call(self._listen)
 
     def remove_listener(self, listener: Listener) -> None:
         """Call it no more."""
@@ -644,13 +690,23 @@ class BackgroundTaskScheduler(ScheduleMethods):
         """Tell it no more."""
         self._handlers.remove(handler)
 
+    def _listen(self) -> None:
+        self._listening = asyncio.create_task(self._ensure_feed())
+
+    def _make_feed(self) -> EventFeed:
+        assert self._store is not None
+        return EventFeed(self._store)
+
     async def _ensure_feed(self) -> EventFeed:
-        if self._feed is None:
-            self._feed = EventFeed(await self.store())
+        """The feed of the running loop. That of the loop which asks first is the listeners'."""
+        await self.store()
+        feed = self._feeds.get()
+        if self._feed is None or self._feed.is_over:
+            self._feed = feed
             for listener, kinds in self._listeners:
-                self._feed.add(listener, kinds)
-        await self._feed.ensure()
-        return self._feed
+                feed.add(listener, kinds)
+        await feed.ensure()
+        return feed
 
     async def get_history(self, job_id: str | None = None, *, limit: int = 1000) -> list[Event]:
         """The newest events, oldest first: of one job, or of all."""

@@ -7,6 +7,10 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable
 
+from redsched import forks
+from redsched.errors import SchedulerStateError
+from redsched.loops import running_loop
+
 __all__ = ["Subscription"]
 
 CLOSES_S = 5.0
@@ -27,6 +31,13 @@ class Subscription:
         """Events that were taken and are not handled yet."""
         self._lock = threading.Lock()
         self._quiet: asyncio.Event | None = None
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The parent handles the events; the copy of an observable that the child has gives them to nobody."""
+        forks.keep_for_ever(self.task)
+        self._lock, self._quiet = threading.Lock(), None
+        self.closing, self.task, self.under_way = True, None, 0
 
     def take(self, most: int | None = None) -> bool:
         """An event was given, by whatever thread. Returns False if `most` are under way already."""
@@ -55,7 +66,18 @@ class Subscription:
             self.done()
 
     async def close(self, *, drain: bool = True) -> None:
-        """Take no more events, and finish those that were taken (`drain`), for five seconds at most."""
+        """Take no more events, and finish those that were taken (`drain`), for five seconds at most.
+
+        Raises:
+            SchedulerStateError: it was made in another event loop, which still runs.
+        """
+        if self.task is not None and (loop := self.task.get_loop()) is not running_loop():
+            if not loop.is_closed():
+                raise SchedulerStateError(
+                    f"the subscription of {self.name} belongs to another event loop: close it there, or from another "
+                    "thread with asyncio.run_coroutine_threadsafe(subscription.close(), loop)"
+                )
+            self.task = None  # it was cancelled when its loop ended
         quiet = asyncio.Event()
         with self._lock:
             self.closing, self._quiet = True, quiet

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
 
+from redsched import forks
 from redsched.background import (
     BackgroundTask,
     ServiceContainer,
@@ -77,10 +79,22 @@ class TaskRegistry:
         self._parent = parent
         self._locals = 0
         self._uses: dict[str, int] = {}
+        self._lock = threading.RLock()
         self.provider: ServiceProvider | None = None
         self.packages: tuple[str, ...] = ()
         """Modules and packages that `load` imports."""
         self._loaded: tuple[str, ...] = ()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """Forget the functions that exist in the parent only: they get names of the child's. The lock may be held by a
+        thread of the parent.
+        """
+        self._lock = threading.RLock()
+        self._uses = {}
+        for task in [task for task in self._tasks.values() if task.is_local]:
+            del self._tasks[task.name]
+            self._names.pop(task.function, None)
 
     def register(
         self,
@@ -99,6 +113,10 @@ class TaskRegistry:
             InvalidInputError: not callable; a name that another function has; or a closure or lambda without a
                 process of its own.
         """
+        with self._lock:  # jobs may be scheduled in several threads at once
+            return self._register(function, name, defaults or {}, owner_id)
+
+    def _register(self, function: AnyTask, name: str | None, defaults: Mapping[str, Any], owner_id: str | None) -> Task:
         if not callable(function):
             raise InvalidInputError(
                 f"a task must be a function, not {type(function).__qualname__} ({function!r})", field="task"
@@ -108,7 +126,7 @@ class TaskRegistry:
                 self._uses[known.name] = self._uses.get(known.name, 0) + 1
             return known
         describe = self._describe_class if _is_background_task(function) else self._describe
-        task = describe(function, name, defaults or {}, owner_id)
+        task = describe(function, name, defaults, owner_id)
         present = self._tasks.get(task.name)
         if present is not None and present.function is not task.function and not _reloaded(present, task):
             raise InvalidInputError(
@@ -126,11 +144,12 @@ class TaskRegistry:
 
     def release(self, task: Task) -> None:
         """A one-shot job of a local task is over: a closure that no other job uses is let go, with what it holds."""
-        left = self._uses.get(task.name, 0) - 1
-        self._uses[task.name] = left
-        if left <= 0 and self._tasks.pop(task.name, None) is not None:
-            del self._uses[task.name]
-            self._names.pop(task.function, None)
+        with self._lock:
+            left = self._uses.get(task.name, 0) - 1
+            self._uses[task.name] = left
+            if left <= 0 and self._tasks.pop(task.name, None) is not None:
+                del self._uses[task.name]
+                self._names.pop(task.function, None)
 
     def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
         """Let the public methods of this instance's class run as tasks, on this instance."""

@@ -55,11 +55,12 @@ def server(url: str | None = None) -> Generator[str]:
         yield url
         return
     binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    owner = os.getpid()
     if binary is None:
         with embedded.start(args=("--appendonly", "no")) as started:
             yield started.url
         return
-    with tempfile.TemporaryDirectory(prefix="redsched-") as folder:
+    with _folder() as folder:
         socket = Path(folder) / "redis.sock"
         process = subprocess.Popen(
             [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", folder],
@@ -73,8 +74,20 @@ def server(url: str | None = None) -> Generator[str]:
                 time.sleep(0.01)
             yield f"unix://{socket}"
         finally:
-            process.terminate()
-            process.wait(10)
+            if os.getpid() == owner:  # a test may fork, and its child may leave this as well
+                process.terminate()
+                process.wait(10)
+
+
+@contextlib.contextmanager
+def _folder() -> Generator[str]:
+    """A temporary one, which the process that made it removes: not a child that is forked meanwhile."""
+    owner, folder = os.getpid(), tempfile.mkdtemp(prefix="redsched-")
+    try:
+        yield folder
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Kit:

@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from redsched import BackgroundTaskScheduler, InvalidConfigError, RedschedError, TaskMetrics
+from redsched import BackgroundTaskScheduler, InvalidConfigError, RedschedError, TaskMetrics, forks
 from redsched.integrations.metrics_server import start_server
 from redsched.metrics import BUCKETS, STANDARD, Histogram, Sample
 
@@ -48,7 +48,12 @@ class SchedulerCollector(Collector):
     def __init__(self, scheduler: BackgroundTaskScheduler, *, prefix: str = "redsched") -> None:
         self._scheduler = scheduler
         self._prefix = prefix
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The loop is the parent's."""
+        self._loop = None
 
     def collect(self) -> Iterable[Metric]:
         """What Prometheus' client calls."""
@@ -64,6 +69,8 @@ class SchedulerCollector(Collector):
                 return self._scheduler.metrics
         except RuntimeError:
             pass  # another thread, as usual
+        if self._loop is None:
+            return self._scheduler.metrics  # in a child, until it makes a collector in a loop that runs there
         reading = asyncio.run_coroutine_threadsafe(self._scheduler.collect_metrics(), self._loop)
         try:
             return reading.result(WAIT_S)
@@ -124,14 +131,30 @@ class _Made(Collector):
         return self._made
 
 
+class _Port:
+    """What listens for scrapes. A forked child closes its copy, or it would hold the port when the parent is gone."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.is_ours = True
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """Scrapes are answered by the parent."""
+        self._server.socket.close()
+        self.is_ours = False
+
+
 @contextmanager
 def _serving(server: Any, thread: Any) -> Generator[None]:
+    port = _Port(server)
     try:
         yield
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(WAIT_S)
+        if port.is_ours:
+            server.shutdown()
+            server.server_close()
+            thread.join(WAIT_S)
 
 
 def serve(scheduler: BackgroundTaskScheduler, port: int, host: str = "127.0.0.1") -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ import redis.exceptions as redis_errors
 from redis.crc import key_slot
 
 from redsched.errors import StoreAccessError, StoreError, StoreReadOnlyError, StoreUnavailableError
+from redsched.loops import LoopLock, PerLoop
 from redsched.store.link import Link
 from redsched.store.urls import ServerUrl
 from redsched.store.wire import Wire
@@ -52,7 +53,7 @@ class Cluster:
         self._moved: dict[int, Address] = {}
         self._alone: set[Address] = set()
         self._stale = True
-        self._asking = asyncio.Lock()
+        self._asking = PerLoop(LoopLock)
         self._node(self._seeds[0])  # so that a broken option is told of now
 
     def at(self, key: str) -> SlotLink:
@@ -60,9 +61,10 @@ class Cluster:
         return SlotLink(self, slot_of(key))
 
     async def close(self) -> None:
-        """Close every connection. A later call opens new ones."""
-        for link in self._nodes.values():
+        """Close every connection of the running event loop. A later call opens new ones."""
+        for link in list(self._nodes.values()):
             await link.close()
+        await self._asking.close()
 
     async def without_replica(self) -> list[str]:
         """The primaries that nobody replicates, as host:port.
@@ -108,7 +110,7 @@ class Cluster:
         return self._node(address)
 
     async def _ask(self) -> None:
-        async with self._asking:
+        async with self._asking.get():
             if not self._stale:
                 return
             addresses = list({*self._seeds, *self._nodes, *self._owners.values()})

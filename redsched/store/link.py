@@ -24,7 +24,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from redsched.errors import InvalidConfigError, RedschedError, StoreError, StoreReadOnlyError, StoreReplyError
+from redsched.loops import PerLoop
 from redsched.signatures import signature_of
+from redsched.store.connections import Connections
 from redsched.store.failures import translate
 from redsched.store.urls import ServerUrl, parse_url
 from redsched.store.wire import Wire
@@ -34,7 +36,6 @@ __all__ = ["Link"]
 SOCKET_TIMEOUT_S: Final = 10.0
 """How long a command may take before the connection counts as broken. A script takes milliseconds."""
 
-MAX_SPARE: Final = 8
 MAX_REPLY_BYTES: Final = 128 * 1024 * 1024
 """The longest reply that is read. The scripts bound theirs at some 20 MB; this is for all that they cannot bound,
 such as an entry that somebody else put into the events."""
@@ -85,7 +86,10 @@ def _pool_options(url: ServerUrl) -> dict[str, Any]:
 
 
 class Link(Wire):
-    """Connections to one server. Made without I/O; connects when first used, and again after `close()`."""
+    """Connections to one server. Made without I/O; connects when first used, and again after `close()`.
+
+    Each event loop that uses it has connections of its own.
+    """
 
     def __init__(
         self,
@@ -117,70 +121,27 @@ class Link(Wire):
         self._secure = url.secure
         self._connected = False
         """Whether the server has ever been reached: then the URL is right."""
-        # One limit for a command and its reply, here: redis-py makes a task for each command that it gives a limit,
-        # and so sends it only when all else that can run has run. It keeps its own while a connection is made: one
-        # that is broken off half way through the greeting must not come back to the pool.
-        self._limit: float | None = self._pool.connection_kwargs.get("socket_timeout")
-        self._held: dict[str, AbstractConnection] = {}
-        self._spare: list[AbstractConnection] = []
-        """Connections for whoever comes next: getting one of the pool takes as long as all else of a command."""
-        self._out = 0
-        """Connections that the pool has lent, or that somebody waits for."""
+        self._loops = PerLoop(self._connections)
+
+    def _connections(self) -> Connections:
+        """Those of one event loop, not connected yet."""
+        return Connections(self._another_pool(self._pool.connection_class))
+
+    def _another_pool(self, connection_class: type[AbstractConnection]) -> BlockingConnectionPool:
+        """As the first one, which is never connected and only keeps the settings."""
+        settings = dict(self._pool.connection_kwargs)
+        return BlockingConnectionPool(self.max_connections, SOCKET_TIMEOUT_S, connection_class, **settings)
 
     def at(self, key: str) -> Link:
         """The way to a key: one server has them all."""
         return self
 
     async def close(self) -> None:
-        """Close every connection. A later call opens new ones."""
-        for name in list(self._held):
-            await self._drop(name)
-        while self._spare:
-            await self._return(self._spare.pop())
-        await self._pool.disconnect(inuse_connections=True)
+        """Close every connection of the running event loop. A later call opens new ones."""
+        await self._loops.close()
 
     async def free(self, name: str) -> None:
-        connection = self._held.pop(name, None)
-        if connection is not None:
-            await self._put_aside(connection)
-
-    async def _lend(self) -> AbstractConnection:
-        """A connection that nobody else uses."""
-        while self._spare:
-            connection = self._spare.pop()
-            if not _is_over(connection):
-                return connection
-            await self._discard(connection)
-        self._out += 1
-        try:
-            connection = await self._pool.get_connection()
-        except BaseException:
-            self._out -= 1
-            raise
-        self._connected = True
-        connection.socket_timeout = None
-        return connection
-
-    async def _put_aside(self, connection: AbstractConnection) -> None:
-        """Nobody uses it now. Who waits for one of the pool gets it."""
-        if self._out < self.max_connections and len(self._spare) < MAX_SPARE:
-            self._spare.append(connection)
-        else:
-            await self._return(connection)
-
-    async def _return(self, connection: AbstractConnection) -> None:
-        self._out -= 1
-        connection.socket_timeout = self._limit
-        await self._pool.release(connection)
-
-    async def _discard(self, connection: AbstractConnection) -> None:
-        await connection.disconnect(nowait=True)
-        await self._return(connection)
-
-    async def _drop(self, name: str) -> None:
-        connection = self._held.pop(name, None)
-        if connection is not None:
-            await self._discard(connection)
+        await self._loops.get().free(name)
 
     def _translated(self, error: BaseException) -> RedschedError:
         return translate(error, self.where, secure=self._secure, connected=self._connected)
@@ -192,15 +153,17 @@ class Link(Wire):
         return await connection.read_response()
 
     async def command(self, *command: Any, hold: str | None = None, timeout: float | None = None) -> Any:
+        own = self._loops.get()
         connection: AbstractConnection | None = None
         clean = False
         try:
-            connection = self._held.get(hold) if hold else None
+            connection = own.held.get(hold) if hold else None
             if connection is None:
-                connection = await self._lend()
+                connection = await own.lend()
+                self._connected = True
                 if hold:
-                    self._held[hold] = connection
-            async with asyncio.timeout(self._limit if timeout is None else timeout):
+                    own.held[hold] = connection
+            async with asyncio.timeout(own.limit if timeout is None else timeout):
                 reply = await self._exchange(connection, command)
             clean = True
         except redis_errors.ResponseError as error:
@@ -224,15 +187,9 @@ class Link(Wire):
                 if not clean:
                     # A reply may still be under way: the connection is of no use to anybody.
                     if hold:
-                        await self._drop(hold)
+                        await own.drop(hold)
                     else:
-                        await self._discard(connection)
+                        await own.discard(connection)
                 elif not hold:
-                    await self._put_aside(connection)
+                    await own.put_aside(connection)
         return reply
-
-
-def _is_over(connection: AbstractConnection) -> bool:
-    """Whether the server has ended it while nobody used it."""
-    reader, writer = connection._reader, connection._writer
-    return reader is None or writer is None or reader.at_eof() or writer.is_closing()

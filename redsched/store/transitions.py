@@ -25,6 +25,7 @@ from redsched.store.clock import StoreClock
 from redsched.store.durability import Promise
 from redsched.store.keys import Keys
 from redsched.store.limits import Limits
+from redsched.store.requests import Requests
 from redsched.store.rows import PollReply, PollRequest, claimed_rows
 from redsched.store.scripts import load
 from redsched.store.wire import Resend, Wire
@@ -77,10 +78,8 @@ class Shard:
         self.clock = StoreClock()
         self.resend = Resend(10.0)
         """For calls of a client, which wants to know at some time that Redis is not there."""
-        self._client = new_id()
         self._hold = f"poll:{number}"
-        self._request = 0
-        self._under_way: set[int] = set()
+        self._requests = Requests()
         self._names = {
             "clock": self.keys.clock,
             "events": self.keys.events,
@@ -115,14 +114,11 @@ class Shard:
         origin = current_origin.get()
         if origin is not None:
             return await self._event_call(origin, name, target, promise, **args)
-        self._request += 1
-        number = self._request
-        self._under_way.add(number)
+        number, request, confirmed = self._requests.begin()
         try:
-            request, confirmed = f"{self._client}:{number}", min(self._under_way)
             return await self._kept_call(name, promise, request=request, confirmed=confirmed, **args)
         finally:
-            self._under_way.discard(number)
+            self._requests.end(number)
 
     async def _event_call(
         self, origin: Origin, name: str, target: Target, promise: Promise | None, **args: str | int | bytes

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from redsched import forks
 from redsched.codec import unpack_payload, unpack_result
 from redsched.errors import InvalidConfigError, TaskFailedError
 from redsched.executors import CustomTaskExecutor, check_executors
@@ -62,6 +63,11 @@ class _Processes:
     def __init__(self, size: int) -> None:
         self._size = size
         self._pool: ProcessPool | None = None
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The children are the parent's."""
+        self._pool = None
 
     async def call(self, run: Run) -> Any:
         assert run.task is not None

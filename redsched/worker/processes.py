@@ -24,6 +24,7 @@ from typing import Any
 
 import msgpack
 
+from redsched import forks
 from redsched.codec import MAX_PAYLOAD_BYTES
 from redsched.errors import EncodingError, InvalidInputError, SchedulerStateError, TaskFailedError
 
@@ -90,6 +91,14 @@ class _Child:
         """How many calls it has told us that it begins."""
         self._pipes = pipes
         self._gone = asyncio.ensure_future(process.wait())
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """A child of the parent's: while another process holds its pipes open, it does not see that they are closed."""
+        for pipe in self._pipes:
+            if (file := pipe.get_extra_info("pipe")) is not None and not file.closed:
+                forks.close_copy(file.fileno())
+        forks.keep_for_ever(self)
 
     @classmethod
     async def start(cls) -> _Child:

@@ -28,6 +28,10 @@ class Tally:
     """Counts since the last `fold`."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Count from zero."""
         self._outcomes: Counter[tuple[str, str]] = Counter()
         self._lateness: Counter[tuple[str, int]] = Counter()
         self._duration: Counter[tuple[str, int]] = Counter()
@@ -55,17 +59,19 @@ class Tally:
 
     def fold(self, metrics: TaskMetrics) -> None:
         """Add what was counted to metrics, and count from zero."""
+        # Replaced first: another thread may ask while the worker counts on.
+        outcomes, lateness, duration, moved = self._outcomes, self._lateness, self._duration, self._moved
+        self._outcomes, self._lateness, self._duration, self._moved = Counter(), Counter(), Counter(), Counter()
         if metrics is not self._metrics:
             metrics.take(self._metrics)
-        for (outcome, task), count in self._outcomes.items():
+        for (outcome, task), count in outcomes.items():
             metrics.increment("runs_total", count, outcome=outcome, task=_task(task))
             if outcome == "missed":
                 metrics.increment("fires_not_run_total", count, reason="misfire")
-        for name, counter in (("run_lateness_seconds", self._lateness), ("run_duration_seconds", self._duration)):
+        for name, counter in (("run_lateness_seconds", lateness), ("run_duration_seconds", duration)):
             for (task, milliseconds), count in counter.items():
                 metrics.observe(name, milliseconds / 1000, count, task=_task(task))
-            counter.clear()
-        for word, count in self._moved.items():
+        for word, count in moved.items():
             kind, _, reason = word.partition(" ")
             match kind:
                 case "recovered":
@@ -78,8 +84,6 @@ class Tally:
                     metrics.increment("runs_buried_total", count, reason=reason)
                 case _:
                     pass
-        self._outcomes.clear()
-        self._moved.clear()
 
 
 def _task(name: str) -> str:

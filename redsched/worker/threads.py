@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.to_thread
 
+from redsched import forks
+
 if TYPE_CHECKING:
     from redsched.worker.runs import Run
 
@@ -113,6 +115,12 @@ class Threads:
         self._abandoned = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._warned: dict[str, float] = {}
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The threads are the parent's."""
+        forks.keep_for_ever(self._waiters)
+        self.calls, self._abandoned, self._waiters = set(), 0, deque()
 
     @property
     def free(self) -> int:

@@ -21,6 +21,7 @@ import msgpack
 from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
 from redsched.handlers import Handlers
 from redsched.learning import unwatch, watch
+from redsched.loops import Owner
 from redsched.options import check_queue
 from redsched.store.store import Store
 from redsched.tasks import TaskRegistry
@@ -87,6 +88,7 @@ class Worker:
         self._said: dict[str, float] = {}
         self._fed = 0
         self._serving = False
+        self._owner = Owner()
         self._stopped: anyio.Event | None = None
         self._scope: anyio.CancelScope | None = None
         self._started = time.monotonic()
@@ -165,6 +167,7 @@ class Worker:
         if self._serving:
             raise SchedulerStateError(f"worker {self.id} serves already")
         self._serving = True
+        self._owner.take()
         self.stopping = self.giving_back = False
         stopped = self._stopped = anyio.Event()
         here = asyncio.get_running_loop()
@@ -195,6 +198,7 @@ class Worker:
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self._leave()
             self._serving = False
+            self._owner.release()
             stopped.set()
 
     def _look_again(self) -> None:
@@ -213,7 +217,12 @@ class Worker:
                 log.info("could not say goodbye: %s", error)
 
     async def stop(self, *, grace: float | None = None) -> None:
-        """Stop claiming, let runs finish for `grace` seconds (None = as long as they take), give the rest back."""
+        """Stop claiming, let runs finish for `grace` seconds (None = as long as they take), give the rest back.
+
+        Raises:
+            SchedulerStateError: it serves in another event loop.
+        """
+        self._owner.check("worker.stop")
         self.stopping = True
         if self.slots.busy >= self.slots.limit:  # else they begin now
             for run in list(self.slots.waiting):

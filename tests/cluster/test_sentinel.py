@@ -9,7 +9,7 @@ import pytest
 from redsched import BackgroundTaskScheduler, JobSpec
 from redsched.chaos.nodes import SentinelServers
 from redsched.errors import InvalidConfigError, StoreUnavailableError
-from redsched.store.link import Link
+from redsched.store.connections import Connections
 from redsched.store.store import Store
 from redsched.testing import fresh_prefix
 from tests.faults.local import until
@@ -56,12 +56,13 @@ async def test_connections_that_ask_at_once_forget_no_sentinel() -> None:
     with SentinelServers() as servers:
         servers.sentinels[0].kill()
         store = Store(servers.url, fresh_prefix())
-        known = set(store.link._sentinels.sentinels)  # type: ignore[attr-defined]
+        own = store.link._loops.get()  # type: ignore[attr-defined]
+        known = set(own.sentinels.sentinels)
         for _ in range(5):
             answers = await asyncio.gather(*(store.link.command("PING") for _ in range(8)))
             assert answers == [b"PONG"] * 8
-            assert set(store.link._sentinels.sentinels) == known  # type: ignore[attr-defined]
-            await Link.close(store.link)  # so that each connects anew
+            assert set(own.sentinels.sentinels) == known
+            await Connections.close(own)  # so that each connects anew
         await store.close()
 
 
@@ -82,11 +83,11 @@ def test_a_broken_url_is_refused_with_what_is_wrong(url: str) -> None:
         BackgroundTaskScheduler(url)
 
 
-def test_credentials_of_servers_and_of_sentinels_are_told_apart() -> None:
+async def test_credentials_of_servers_and_of_sentinels_are_told_apart() -> None:
     store = Store("redis+sentinel://u:p%40w@a:1,b/jobs/3?sentinel_username=s&sentinel_password=t", fresh_prefix())
     given = store.link._pool.connection_kwargs  # type: ignore[attr-defined]
     assert (given["username"], given["password"], given["db"]) == ("u", "p@w", 3)
-    sentinels = store.link._sentinels.sentinels  # type: ignore[attr-defined]
+    sentinels = store.link._loops.get().sentinels.sentinels  # type: ignore[attr-defined]
     told = [one.connection_pool.connection_kwargs for one in sentinels]
     assert [(one["host"], one["port"], one["username"], one["password"]) for one in told] == [
         ("a", 1, "s", "t"),

@@ -139,7 +139,7 @@ async def test_no_more_connections_than_the_pool_has(server: LocalServer) -> Non
     with redis.Redis(port=server.port, password="s3cret/word") as client:
         mine = [c for c in client.client_list() if c["cmd"] == "ping"]
     assert len(mine) == 2
-    store.link._pool.timeout = 0.05
+    store.link._loops.get().pool.timeout = 0.05
     with pytest.raises(StoreUnavailableError, match="No connection available"):
         await store.link.command("PING")
     await store.close()
@@ -159,7 +159,7 @@ async def test_a_connection_that_was_not_used_for_the_interval_is_tried_first(se
         store = await scheduler.store()
         with redis.Redis(port=server.port, password="s3cret/word") as client:
             await store.link.command("ECHO", "first", hold="mine")
-            store.link._held["mine"].next_health_check = 1e-9  # as if the interval had passed
+            store.link._loops.get().held["mine"].next_health_check = 1e-9  # as if the interval had passed
             client.config_resetstat()
             await store.link.command("ECHO", "second", hold="mine")
             stats = client.info("commandstats")

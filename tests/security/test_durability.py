@@ -184,5 +184,5 @@ async def test_calls_at_the_same_time_leave_no_connection_behind(pair: tuple[Loc
                 for _ in range(100)
             )
         )
-        assert (await scheduler.store()).link._held == {}
+        assert (await scheduler.store()).link._loops.get().held == {}
         assert len(await scheduler.get_jobs()) == 100

@@ -1,0 +1,136 @@
+"""The connections of one event loop to one server. Nothing here is shared with another loop, thread or process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from redis.asyncio import BlockingConnectionPool, ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+
+from redsched import forks
+from redsched.loops import LoopBound
+
+__all__ = ["Connections", "abandon", "forsake"]
+
+MAX_SPARE: Final = 8
+
+
+class Connections(LoopBound):
+    """A pool, the connections that are held under a name, and some that are ready for whoever comes next.
+
+    Args:
+        pool: of this loop alone.
+    """
+
+    def __init__(self, pool: BlockingConnectionPool) -> None:
+        self.pool = pool
+        self.max_connections: int = pool.max_connections
+        # One limit for a command and its reply, in Link: redis-py makes a task for each command that it gives a limit,
+        # and so sends it only when all else that can run has run. It keeps its own while a connection is made: one
+        # that is broken off half way through the greeting must not come back to the pool.
+        self.limit: float | None = pool.connection_kwargs.get("socket_timeout")
+        self.held: dict[str, AbstractConnection] = {}
+        self._spare: list[AbstractConnection] = []
+        """Connections for whoever comes next: getting one of the pool takes as long as all else of a command."""
+        self._out = 0
+        """Connections that the pool has lent, or that somebody waits for."""
+
+    async def lend(self) -> AbstractConnection:
+        """A connection that nobody else uses."""
+        while self._spare:
+            connection = self._spare.pop()
+            if not _is_over(connection):
+                return connection
+            await self.discard(connection)
+        self._out += 1
+        try:
+            connection = await self.pool.get_connection()
+        except BaseException:
+            self._out -= 1
+            raise
+        connection.socket_timeout = None
+        return connection
+
+    async def put_aside(self, connection: AbstractConnection) -> None:
+        """Nobody uses it now. Who waits for one of the pool gets it."""
+        if self._out < self.max_connections and len(self._spare) < MAX_SPARE:
+            self._spare.append(connection)
+        else:
+            await self._return(connection)
+
+    async def discard(self, connection: AbstractConnection) -> None:
+        """A reply may still be under way: the connection is of no use to anybody."""
+        await connection.disconnect(nowait=True)
+        await self._return(connection)
+
+    async def drop(self, name: str) -> None:
+        """Discard a held connection."""
+        connection = self.held.pop(name, None)
+        if connection is not None:
+            await self.discard(connection)
+
+    async def free(self, name: str) -> None:
+        """Give a held connection back."""
+        connection = self.held.pop(name, None)
+        if connection is not None:
+            await self.put_aside(connection)
+
+    async def _return(self, connection: AbstractConnection) -> None:
+        self._out -= 1
+        connection.socket_timeout = self.limit
+        await self.pool.release(connection)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for name in list(self.held):
+            await self.drop(name)
+        while self._spare:
+            await self._return(self._spare.pop())
+        await self.pool.disconnect(inuse_connections=True)
+
+    def abandon(self) -> None:
+        """The loop was closed before the connections were."""
+        abandon(self.pool)
+
+    def forsake(self) -> None:
+        """They are the parent's: only this child's copies of the sockets are closed."""
+        forsake(self.pool)
+
+
+def abandon(pool: ConnectionPool) -> None:
+    """Close the connections of a pool whose event loop is closed."""
+    for connection in _connections(pool):
+        if (writer := connection._writer) is not None:
+            connection._reader = connection._writer = None
+            _end_without_loop(writer.transport)
+
+
+def forsake(pool: ConnectionPool) -> None:
+    """Close a forked child's copies of the sockets of a pool: see `forks.close_copy`."""
+    for connection in _connections(pool):
+        writer = connection._writer
+        socket = None if writer is None else writer.get_extra_info("socket")
+        if socket is not None:
+            forks.close_copy(socket.fileno())
+            forks.keep_for_ever(connection)
+
+
+def _connections(pool: ConnectionPool) -> Iterator[AbstractConnection]:
+    yield from [*pool._available_connections, *pool._in_use_connections]  # those that are being made, too
+
+
+def _end_without_loop(transport: object) -> None:
+    """What the loop would do in its next turn. It is closed, so it refuses to be asked for one."""
+    inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)  # under TLS
+    for each in (transport, inner):
+        for name, arguments in (("abort", ()), ("_call_connection_lost", (None,))):  # the second: of asyncio's own
+            with contextlib.suppress(RuntimeError):
+                getattr(each, name, lambda *_: None)(*arguments)
+
+
+def _is_over(connection: AbstractConnection) -> bool:
+    """Whether the server has ended it while nobody used it."""
+    reader, writer = connection._reader, connection._writer
+    return reader is None or writer is None or reader.at_eof() or writer.is_closing()

@@ -1,0 +1,124 @@
+"""gunicorn and uWSGI, as users start them: each order that was accepted runs once, whoever accepted it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from redsched import BackgroundTaskScheduler
+from redsched.testing import fresh_prefix
+from tests.processes.harness import free_port, orders_run, post_many, python, service
+from tests.servers import wait_until
+
+ORDERS = 60
+WORKERS = 4
+
+
+@pytest.fixture
+def environment(redsched_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "SERVICE_URL": redsched_url,
+        "SERVICE_PREFIX": fresh_prefix(),
+        "SERVICE_LEDGER": str(tmp_path / "ledger.txt"),
+    }
+
+
+def scheduler_of(environment: Mapping[str, str]) -> BackgroundTaskScheduler:
+    return BackgroundTaskScheduler(environment["SERVICE_URL"], environment["SERVICE_PREFIX"], declared_tasks=False)
+
+
+def expect_each_order_once(environment: Mapping[str, str], number: int) -> None:
+    ledger = Path(environment["SERVICE_LEDGER"])
+    extra = [-1] if environment.get("SERVICE_CONNECTED") else []
+    wait_until(lambda: len([n for n in orders_run(ledger) if n >= 0]) >= number, 30, "all orders ran")
+    assert sorted(set(orders_run(ledger)) | set(extra)) == [*extra, *range(number)]
+    assert [n for n in orders_run(ledger) if n >= 0] == [*range(number)]
+
+
+def gunicorn(port: int, *options: str) -> list[str]:
+    return python(
+        "-m", "gunicorn", "tests.processes.service:app", "-w", str(WORKERS), "-k", "uvicorn_worker.UvicornWorker",
+        "--bind", f"127.0.0.1:{port}", "--graceful-timeout", "20", *options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("connected", ["", "yes"], ids=["fresh", "connected"])
+@pytest.mark.parametrize("options", [["--preload"], []], ids=["preload", "each-imports"])
+def test_under_gunicorn_each_accepted_order_runs_once_and_all_workers_are_shown(
+    environment: dict[str, str], options: list[str], connected: str
+) -> None:
+    environment["SERVICE_CONNECTED"] = connected
+    port = free_port()
+    with service(gunicorn(port, *options), environment, port) as url:
+        answers = post_many(url, ORDERS)
+        assert len({answer["id"] for answer in answers}) == ORDERS
+        expect_each_order_once(environment, ORDERS)
+        assert len({(answer["pid"], answer["scheduler"]) for answer in answers}) == len(
+            {answer["pid"] for answer in answers}
+        )
+        shown = asyncio.run(scheduler_of(environment).get_workers())
+        assert len({worker["pid"] for worker in shown.values()}) == WORKERS
+        assert {answer["scheduler"] for answer in answers} <= set(shown)
+
+
+def test_under_gunicorn_the_workers_share_the_embedded_server(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["SERVICE_URL"] = f"embedded://{tmp_path / 'data'}"
+    environment["SERVICE_CONNECTED"] = "yes"
+    port = free_port()
+    with service(gunicorn(port, "--preload"), environment, port) as url:
+        post_many(url, ORDERS)
+        expect_each_order_once(environment, ORDERS)
+
+
+@pytest.mark.parametrize("connected", ["", "yes"], ids=["fresh", "connected"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--master"],
+        ["--master", "--enable-threads", "--threads", "2"],
+        ["--master", "--lazy-apps"],
+        ["--master", "--enable-threads", "--threads", "2", "--py-call-osafterfork"],
+    ],
+    ids=["fork-after-import", "threads", "lazy-apps", "osafterfork"],
+)
+def test_under_uwsgi_each_accepted_order_is_stored_and_runs_once(
+    environment: dict[str, str], options: list[str], connected: str
+) -> None:
+    program = shutil.which("uwsgi", path=str(Path(sys.executable).parent)) or shutil.which("uwsgi")
+    if program is None:
+        pytest.skip("there is no uwsgi program: pip install uwsgi, which needs a C compiler")
+    environment["SERVICE_CONNECTED"] = connected
+    port = free_port()
+    command = [
+        program, "--http-socket", f"127.0.0.1:{port}", "--module", "tests.processes.service:application",
+        "--processes", str(WORKERS), "--home", sys.prefix, "--pythonpath", ".", "--die-on-term", "--need-app",
+        "--worker-reload-mercy", "1",  # asyncio.run replaces the handler of SIGINT, by which uWSGI ends its workers
+        *options,
+    ]  # fmt: skip
+    with service(command, environment, port) as url:
+        answers = post_many(url, ORDERS)
+        assert len({answer["id"] for answer in answers}) == ORDERS
+        assert len({(answer["pid"], answer["scheduler"]) for answer in answers}) == len(
+            {answer["pid"] for answer in answers}
+        )
+        stored = asyncio.run(scheduler_of(environment).get_jobs())
+        assert {answer["id"] for answer in answers} <= {job.id for job in stored}
+        asyncio.run(_work(environment))
+
+
+async def _work(environment: Mapping[str, str]) -> None:
+    """A worker beside the service, as `redsched worker` is: uWSGI's processes have no event loop that stays."""
+
+    def record(number: int) -> None:
+        with Path(environment["SERVICE_LEDGER"]).open("a") as ledger:
+            ledger.write(f"{number} 0\n")
+
+    scheduler = scheduler_of(environment)
+    scheduler.register(record, name="tests.processes.service.record")
+    async with scheduler:
+        await asyncio.to_thread(expect_each_order_once, environment, ORDERS)
