@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -27,6 +28,10 @@ from tests.store.raw import LIMITS, Claim, Raw, periodic, row
 
 IDS = ("a", "b")
 WORKERS = ("w1", "w2")
+NEED, KNOWING = "task:task", "w1"
+"""Only one of the workers looks at what is parked."""
+PLACES = (f"{NEED} default", f"{NEED} other")
+SERVED: bytes = msgpack.packb({"default": [PLACES[0]], "other": [PLACES[1]]})
 ids, workers = st.sampled_from(IDS), st.sampled_from(WORKERS)
 modes = st.sampled_from(["add", "keep", "replace"])
 tags = st.sampled_from([None, ["t"], ["t", "u"]])
@@ -213,8 +218,10 @@ class Scheduler(RuleBasedStateMachine):
         worker = self.raw.worker(name, "default", "other")
         known = [h.claim for h in held]
         over = {h.claim.run for h in settled} | {r for r, h in self.held.items() if h.until_ms <= self.now}
-        due = self._due() | over | self._blocked(over)
-        reply = self.do(worker.poll(*rows, held=known, capacity=capacity, heartbeat={}))
+        due = self._due() | over | self._blocked(over) | (self._parked() if name == KNOWING else set())
+        reply = self.do(
+            worker.poll(*rows, held=known, capacity=capacity, heartbeat={}, places=SERVED if name == KNOWING else b"")
+        )
         taken = {claimed[0].decode() for claimed in reply.claims} | {plan[0].decode() for plan in reply.plans}
         early = {entry for entry in taken if not {entry, entry.partition("@")[0]} & due}
         assert not early, f"{early} were not due; {due} were"
@@ -230,7 +237,7 @@ class Scheduler(RuleBasedStateMachine):
                 del self.held[run]
                 if its_row[2] == "retry":
                     self._used_up(run, one)
-                elif its_row[2] in ("released", "postponed"):
+                elif its_row[2] in ("released", "postponed"):  # the latter may be parked
                     self.attempts[run] = (one.generation, one.claim.attempt - 1)  # they use none
                 is_over = its_row[2] in ("done", "dead", "missed", "cancelled")
                 if is_over and run in self.expected and one.generation == self.generation[run]:
@@ -278,6 +285,10 @@ class Scheduler(RuleBasedStateMachine):
         scores = self.do(self.raw.due()) | self.do(self.raw.due("other"))
         return {entry for entry, at_ms in scores.items() if at_ms <= self.now}
 
+    def _parked(self) -> set[str]:
+        """What waits for a worker that knows the task."""
+        return {entry for place in PLACES for entry in self.do(self.raw.scores(self.raw.keys.parked(place)))}
+
     def _blocked(self, runs: set[str]) -> set[str]:
         """What waits for one of these runs to end, because its job has no room for another instance."""
         blocked = {self.do(self.raw.job(run.partition("@")[0])).get("blocked") for run in runs}
@@ -295,14 +306,16 @@ class Scheduler(RuleBasedStateMachine):
 
     @rule(
         name=workers,
-        verb=st.sampled_from(["done", "retry", "dead", "released", "postponed", "missed", "cancelled"]),
+        verb=st.sampled_from(["done", "retry", "dead", "released", "postponed", "parked", "missed", "cancelled"]),
         claims=st.booleans(),
         late=st.booleans(),
     )
     def settle(self, name: str, verb: str, claims: bool, late: bool) -> None:
         """All that the worker believes to hold, or (late) what it has lost."""
         mine = [h for h in (self.stale if late else self.held.values()) if h.worker == name]
-        rows = [h.claim.settled(verb, delay_ms=100) for h in mine]
+        rows = [h.claim.settled("postponed" if verb == "parked" else verb, delay_ms=100) for h in mine]
+        if verb == "parked":
+            rows = [[*one, NEED] for one in rows]
         self._poll(name, mine, [], 10 if claims else 0, rows)
 
     @rule(name=workers)
