@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from redsched import BackgroundTaskScheduler
+from redsched import BackgroundTaskScheduler, current_scheduler
 
 schedulers: list[BackgroundTaskScheduler] = []
 
@@ -25,6 +25,10 @@ def note(path: str) -> None:
 
 def pid() -> int:
     return os.getpid()
+
+
+def current_prefix() -> str:
+    return current_scheduler().prefix
 
 
 async def schedule(count: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 import threading
 import warnings
@@ -23,6 +24,7 @@ from redsched import (
 )
 from redsched.chaos.nodes import ClusterServers, SentinelServers
 from redsched.testing import fresh_prefix
+from tests.processes import shared
 from tests.processes.harness import in_threads, sockets
 
 COUNT = 10
@@ -138,6 +140,30 @@ async def test_a_plain_task_schedules_and_reports_from_its_thread(scheduler: Bac
                 assert result.outcome == "done", result.error
                 for job_id in result.result:
                     assert await scheduler.get_job(job_id) is not None
+
+
+async def test_a_task_in_a_process_of_the_pool_schedules_with_the_scheduler_of_its_module(
+    redsched_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = fresh_prefix()
+    monkeypatch.setenv("POOLED_URL", redsched_url)
+    monkeypatch.setenv("POOLED_PREFIX", prefix)
+    pooled = importlib.import_module("tests.processes.pooled")
+    async with BackgroundTaskScheduler(redsched_url, prefix, declared_tasks=False) as scheduler:
+        handle = await scheduler.schedule_immediate_task("parent", pooled.parent, executor="processpool")
+        result = await handle.result(timeout=30)
+        assert result.outcome == "done", result.error
+        assert await scheduler.get_job(result.result) is not None
+
+
+async def test_a_task_in_a_process_of_the_pool_without_a_scheduler_is_told_what_to_do(
+    scheduler: BackgroundTaskScheduler,
+) -> None:
+    async with scheduler:
+        handle = await scheduler.schedule_immediate_task("prefix", shared.current_prefix, executor="processpool")
+        result = await handle.result(timeout=30)
+        assert result.error_type == "SchedulerStateError"
+        assert "made 0 schedulers there" in (result.error or "")
 
 
 def test_a_result_is_awaited_in_one_loop_after_the_other(scheduler: BackgroundTaskScheduler) -> None:
