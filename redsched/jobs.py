@@ -32,10 +32,11 @@ from redsched.model import JobView, Reason, State
 from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags
 from redsched.origin import current_origin
 from redsched.plan import first_fires
-from redsched.schedules import DateSchedule, Schedule
+from redsched.schedules import CronSchedule, DateSchedule, IntervalSchedule, Schedule
 from redsched.scheduling import BATCH, TRIES, instant_of
 from redsched.spec import Interval, check_arguments, schedule_of
 from redsched.store import queries
+from redsched.store.clock import from_ms
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError, Count, Shard
@@ -224,12 +225,18 @@ async def reschedule(
 ) -> JobView | None:
     """See `BackgroundTaskScheduler.reschedule_job`."""
     check_names("reschedule_job", when, WhenOptions.__optional_keys__ | {*ways, "timezone"})
-    if all(value is None for value in ways.values()):
-        raise InvalidInputError("pass one of cron, interval, run_at and schedule", field="cron")
+    is_zone_alone = all(value is None for value in ways.values())
+    if is_zone_alone and (timezone is None or when):
+        raise InvalidInputError("pass one of cron, interval, run_at and schedule, or timezone alone", field="cron")
 
     def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
         zone = parse_timezone(timezone, job.timezone)
-        made = schedule_of(**ways, **when, zone=zone)
+        if is_zone_alone and job.schedule is None:
+            return _modified(job_id, _with_schedule(job, None, zone), store)
+        if is_zone_alone and job.schedule is not None:
+            made: Schedule | Interval | int = job.schedule.in_timezone(zone)
+        else:
+            made = schedule_of(**ways, **{**_kept(job.schedule, ways, when), **when}, zone=zone)
         if isinstance(made, Interval):
             made = made.anchored(now_ms)
         if isinstance(made, DateSchedule):
@@ -257,6 +264,27 @@ async def reschedule(
     return None if stored is None else view_of(stored, store.sealer)
 
 
+def _modified(job_id: str, record: Record, store: Store) -> Mapping[str, Any]:
+    """A change of the record alone: when the job is due stays."""
+    return {"kind": "modified", "when": False, "record": record.pack(job_id, store.sealer), "unset": ["declared"]}
+
+
+def _kept(old: Schedule | None, ways: Mapping[str, Any], when: Mapping[str, Any]) -> dict[str, Any]:
+    """What a new cron expression or interval takes over from the schedule before it, where the call does not say."""
+    if not isinstance(old, CronSchedule | IntervalSchedule) or (ways["cron"] is None and ways["interval"] is None):
+        return {}
+    kept: dict[str, Any] = {}
+    if old.jitter_ms:
+        kept["jitter"] = old.jitter_ms / 1000
+    if old.end_ms is not None:
+        kept["end"] = from_ms(old.end_ms)
+    if isinstance(old, CronSchedule) and ways["cron"] is not None:
+        if old.start_ms is not None:
+            kept["start"] = from_ms(old.start_ms)
+        kept.update(dst_gap=old.dst_gap, dst_fold=old.dst_fold)
+    return {name: value for name, value in kept.items() if name not in when}
+
+
 def _call(scheduler: BackgroundTaskScheduler, record: Record, changes: Mapping[str, Any]) -> tuple[str, bytes]:
     """The task and the arguments after a change of them, checked against each other if this process knows the task."""
     if not changes.keys() & {"task", "args", "kwargs"}:
@@ -279,7 +307,7 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         raise InvalidInputError("name at least one change", field="changes")
     check_names("modify_job", changes, JobChanges.__optional_keys__)
     store = await scheduler.store()
-    own_words = {"name", "task", "args", "kwargs", "tags", "queue", "next_run_time"}
+    own_words = {"name", "task", "args", "kwargs", "tags", "queue", "timezone", "next_run_time"}
     option_changes = {key: value for key, value in changes.items() if key not in own_words}
 
     def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
@@ -292,12 +320,22 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
             raise UnknownKeyError(f"job {job_id!r} is {job.record.locked}, and this process has no keys to change it")
         task, payload = _call(scheduler, job.record, changes)
         schedule, when, behind = job.schedule, False, list[list[Any]]()
+        zone = parse_timezone(changes.get("timezone"), job.timezone)
+        if zone != job.timezone and schedule is not None:
+            before = schedule.first(now_ms)
+            schedule = schedule.in_timezone(zone)
+            # A pause stays one, and so does an instant that was chosen before: only a cron expression means others now.
+            if stored.fields.get("state") != b"paused" and schedule.first(now_ms) != before:
+                when = _from_now(schedule, job_id, now_ms)
+                if when == "end":
+                    raise InvalidScheduleError(f"in {zone} the schedule never fires from now on", field="timezone")
+                behind = _dropped(job, stored, when, now_ms)
         if "next_run_time" in changes:
             explicit = changes["next_run_time"]
             if explicit is None:
                 when = "pause"
             else:
-                at_ms = instant_ms(explicit, job.timezone, "next_run_time")
+                at_ms = instant_ms(explicit, zone, "next_run_time")
                 following = -1
                 # Also the fires ahead of now that are passed over: somebody may wonder where they are.
                 behind = dropped(stored.fields, stored.due_ms, schedule, at_ms - 1, Reason.RESCHEDULED)
@@ -307,8 +345,8 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         wire = options.to_wire()
         if schedule is not None:
             wire["schedule"] = schedule.to_wire()
-        if job.timezone != "UTC":
-            wire["timezone"] = job.timezone
+        if zone != "UTC":
+            wire["timezone"] = zone
         tags = check_tags(changes["tags"]) if "tags" in changes else job.tags
         if tags:
             wire["tags"] = tags

@@ -129,6 +129,7 @@ class JobChanges(JobSettings, total=False):
     kwargs: Mapping[str, Any]
     tags: Sequence[str]
     queue: str
+    timezone: str | tzinfo
     next_run_time: datetime | None
 
 

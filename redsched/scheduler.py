@@ -558,8 +558,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
         return await jobs.reschedule(store, job_id, ways, timezone, when)
 
     async def modify_job(self, job_id: str, **changes: Unpack[JobChanges]) -> JobView:
-        """Change a job: name, task, args, kwargs, tags, queue, next_run_time, or any option. Its id stays, and so
-        does what is not named. `next_run_time=None` pauses it.
+        """Change a job: name, task, args, kwargs, tags, queue, timezone, next_run_time, or any option. Its id stays,
+        and so does what is not named. `next_run_time=None` pauses it. In another `timezone` a cron expression has its
+        next run computed from now; intervals and dates keep their instants.
 
         Raises:
             JobLookupError: there is no such job.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from redsched.codec import unpack_payload, unpack_progress
 from redsched.errors import RedschedError
@@ -13,6 +12,7 @@ from redsched.model import JobView, Reason, State
 from redsched.sealing import Sealer
 from redsched.store.clock import from_ms
 from redsched.store.queries import StoredJob
+from redsched.zones import zone as zone_of
 
 __all__ = ["view_of"]
 
@@ -58,7 +58,7 @@ def _view_of(stored: StoredJob, sealer: Sealer | None) -> JobView:
     job = Job.decode(job_of(stored.id), fields.get("record", b""), sealer)
     encrypted = job.record.locked == "encrypted"
     args, kwargs = ([], {}) if encrypted else unpack_payload(job.record.payload)
-    zone = ZoneInfo(job.timezone)
+    zone = zone_of(job.timezone)
     due: datetime | None = None if stored.due_ms is None else from_ms(stored.due_ms, zone)
     state = _state(stored)
     once = f"once at {due.isoformat()}" if due else "once"

@@ -15,8 +15,11 @@ changes of an offset are closer than 95 hours (Africa/Freetown, 1939), so a look
 """
 
 import difflib
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import timezone as datetime_timezone
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -83,19 +86,58 @@ class Piece(NamedTuple):
 
 
 @cache
-def zone(key: str) -> ZoneInfo:
-    """The zone of that IANA key. Raises InvalidScheduleError for any other."""
+def zone(key: str) -> tzinfo:
+    """The zone of that key, a name or an offset such as "UTC+05:30". Raises InvalidScheduleError for any other."""
     return _zone(key, "timezone")
 
 
-def _zone(key: str, field: str) -> ZoneInfo:
+# "UTC+2" and "GMT+2" mean two hours ahead, as people write it; the IANA names Etc/GMT+2 and the like count westward.
+_OFFSET = re.compile(
+    r"(?:(?:utc|gmt)\s*)?(?P<sign>[+-\u2212])(?P<hours>\d{1,2})(?::?(?P<minutes>\d{2}))?(?::?(?P<seconds>\d{2}))?",
+    re.IGNORECASE | re.ASCII,
+)
+_FIXED_KEY = re.compile(r"UTC[+-]\d{2}:\d{2}(?::\d{2})?", re.ASCII)
+
+
+def _offset_of(text: str) -> timedelta | None:
+    match = _OFFSET.fullmatch(text.strip())
+    if match is None:
+        return None
+    parts = (int(match[name] or 0) for name in ("hours", "minutes", "seconds"))
+    hours, minutes, seconds = parts
+    if hours > 23 or minutes > 59 or seconds > 59:
+        return None
+    offset = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    return offset if match["sign"] == "+" else -offset
+
+
+def _fixed_key(offset: timedelta) -> str:
+    """What a fixed offset is stored as: by its IANA name where it has one, which each version of redsched can read."""
+    if not offset:
+        return "UTC"
+    hours, rest = divmod(offset, timedelta(hours=1))
+    if not rest and -12 <= hours <= 14:
+        return f"Etc/GMT{-hours:+d}"  # POSIX counts hours west of Greenwich: UTC+2 is Etc/GMT-2
+    total = abs(offset) // timedelta(seconds=1)
+    seconds = f":{total % 60:02}" if total % 60 else ""
+    return f"UTC{'-' if offset < timedelta(0) else '+'}{total // 3600:02}:{total // 60 % 60:02}{seconds}"
+
+
+@cache
+def _names() -> dict[str, str]:
+    return {name.lower(): name for name in available_timezones()}
+
+
+def _zone(key: str, field: str) -> tzinfo:
+    if _FIXED_KEY.fullmatch(key) and (offset := _offset_of(key)) is not None:
+        return datetime_timezone(offset, key)
     # "localtime" is another zone on each machine, and "Factory" says that nobody chose one.
     if key not in ("localtime", "Factory"):
         try:
             return ZoneInfo(key)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             pass
-    known = {name.lower(): name for name in available_timezones()}
+    known = _names()
     places = {name.rsplit("/", 1)[-1]: name for name in known}
     wanted = key.lower().replace(" ", "_")
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.7)
@@ -106,28 +148,50 @@ def _zone(key: str, field: str) -> ZoneInfo:
 
 
 def parse_timezone(value: str | tzinfo | None, default: str, field: str = "timezone") -> str:
-    """The IANA key of a time zone as people give it.
+    """The key of a time zone as people give it: its IANA name, or "UTC+05:30" for an offset that has none.
 
     Args:
-        value: a key ("Europe/Berlin"), a `ZoneInfo`, `datetime.UTC`, a fixed offset of whole hours, or None for
-        `default`. default: the key to use for None; it is checked as well.
+        value: a name in any case ("Europe/Berlin"), an offset ("+02:00", "UTC+2"), or a tzinfo: of zoneinfo, pytz,
+            dateutil, or `datetime.timezone`. None for `default`.
+        default: the key to use for None; it is checked as well.
         field: the argument's name, for the message.
 
     Raises:
-        InvalidScheduleError: an unknown name (close matches are suggested), or a tzinfo that has no IANA key.
+        InvalidScheduleError: an unknown name (close matches are suggested), or a tzinfo of which no name is known.
     """
     if value is None:
         value = default
+    if value == "UTC":
+        return "UTC"
     if isinstance(value, tzinfo):
         value = _key_of(value, field)
     if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidScheduleError(
-            f"{field}={value!r}: a time zone is given by its IANA name or as zoneinfo.ZoneInfo, not as "
-            f"{type(value).__name__}.",
+            f"{field}={value!r}: a time zone is given by its IANA name, by its offset, or as a tzinfo such as "
+            f"zoneinfo.ZoneInfo, not as {type(value).__name__}.",
             field=field,
         )
-    _zone(value, field)
-    return value
+    return _checked_key(value, field)
+
+
+@lru_cache(maxsize=1024)
+def _checked_key(text: str, field: str) -> str:
+    if (offset := _offset_of(text)) is not None:
+        return _fixed_key(offset)
+    # The list of all names costs 50 ms. Where file names tell cases apart, a name that zoneinfo has is spelled right;
+    # elsewhere it takes any case, but what is stored must be readable on other machines.
+    if text not in ("localtime", "Factory") and not (sys.platform.startswith("linux") and _is_zone(text)):
+        text = _names().get(text.strip().lower(), text)
+    _zone(text, field)
+    return text
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _key_of(value: tzinfo, field: str) -> str:
@@ -135,15 +199,28 @@ def _key_of(value: tzinfo, field: str) -> str:
     key: object = getattr(value, "key", None) or getattr(value, "zone", None)
     if isinstance(key, str):
         return key
-    offset = value.utcoffset(None)
-    if offset is not None and not offset:
-        return "UTC"
-    if offset is not None and offset % timedelta(hours=1) == timedelta(0):
-        # POSIX counts hours west of Greenwich: UTC+2 is Etc/GMT-2.
-        return f"Etc/GMT{-(offset // timedelta(hours=1)):+d}"
+    if (offset := value.utcoffset(None)) is not None:
+        return _fixed_key(offset)
+    # dateutil's tzfile knows the file that it was read from. The name that this gives must be the same zone.
+    path = getattr(value, "_filename", None)
+    if isinstance(path, str):
+        parts = path.replace("\\", "/").split("/")
+        for start in range(len(parts)):
+            name = _names().get("/".join(parts[start:]).lower())
+            if name is not None and _is_like(value, ZoneInfo(name)):
+                return name
     raise InvalidScheduleError(
-        f"{field}={value!r}: this tzinfo has no IANA name, so that it cannot be stored; give zoneinfo.ZoneInfo('…').",
+        f"{field}={value!r}: it is not known which IANA zone this {type(value).__name__} is, so it cannot be stored; "
+        f"give the name, for example zoneinfo.ZoneInfo('Europe/Berlin').",
         field=field,
+    )
+
+
+def _is_like(one: tzinfo, other: tzinfo) -> bool:
+    """Whether two zones have the same offsets, looked at every ten days of some recent years."""
+    noon = datetime(2020, 1, 1, 12, tzinfo=UTC).replace(tzinfo=None)
+    return all(
+        one.utcoffset(at) == other.utcoffset(at) for at in (noon + timedelta(days=10 * step) for step in range(366))
     )
 
 
@@ -181,7 +258,7 @@ def _year_start_s(year: int) -> int:
     return (date(year, 1, 1).toordinal() - _EPOCH_ORDINAL) * DAY_S
 
 
-def _offset_s(info: ZoneInfo, at_s: int) -> int:
+def _offset_s(info: tzinfo, at_s: int) -> int:
     offset = datetime.fromtimestamp(at_s, info).utcoffset()
     # zoneinfo gives an offset to every instant; some old ones (local mean time) have seconds, none has less.
     return int(offset.total_seconds()) if offset is not None else 0

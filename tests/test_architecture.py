@@ -72,7 +72,8 @@ LONGER = {
     "spec": (370, "what may be said of a job, in one place: half of it is a list of names"),
     "scheduler": (775, "the public door: half of it is docstrings"),
     "worker.loop": (572, "one class, one turn: what it does is read from top to bottom"),
-    "jobs": (360, "what the door delegates to"),
+    "zones": (355, "zones by name, then by their clocks: one page on what a zone is"),
+    "jobs": (400, "what the door delegates to"),
     "config": (325, "each field with what it means, and how it is read"),
 }
 MAX_LUA_LINES = 60

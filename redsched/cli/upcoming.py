@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -51,7 +50,7 @@ def upcoming(
     if after is not None:
         raise InvalidInputError("--after goes with --cron: what is due for jobs is due by Redis' clock", field="after")
     where = place(ctx, url, prefix)
-    shown_in = None if tz is None else ZoneInfo(_zone(tz))
+    shown_in = None if tz is None else _clock(tz)
 
     async def read(scheduler: BackgroundTaskScheduler) -> tuple[datetime, list[JobView]]:
         found = [job for job in await scheduler.get_jobs() if job.next_run_time is not None]
@@ -61,11 +60,11 @@ def upcoming(
     rows: list[dict[str, Any]] = []
     for job in jobs:
         assert job.next_run_time is not None
-        at = job.next_run_time if shown_in is None else job.next_run_time.astimezone(shown_in)
+        at = job.next_run_time if shown_in is None else job.next_run_time.astimezone(shown_in.zone)
         rows.append(
             {
                 "at": at,
-                "timezone": job.timezone if shown_in is None else shown_in.key,
+                "timezone": job.timezone if shown_in is None else shown_in.timezone,
                 "in_seconds": round((at - now).total_seconds(), 3),
                 "job_id": job.id,
                 "name": job.name,
@@ -88,13 +87,13 @@ def upcoming(
         )
 
 
-def _zone(name: str) -> str:
-    """The zone's key. A schedule checks names, and suggests what may have been meant.
+def _clock(name: str) -> CronSchedule:
+    """What has the zone's key, and its clock. A schedule checks names, and suggests what may have been meant.
 
     Raises:
         InvalidScheduleError: there is no such zone.
     """
-    return CronSchedule("* * * * *", name).timezone
+    return CronSchedule("* * * * *", name)
 
 
 def _cron(expression: str, zone: str, seconds: str | None) -> CronSchedule:
@@ -110,7 +109,7 @@ def _preview(schedule: CronSchedule, after: str | None, count: int, json: bool) 
     fires: list[datetime] = []
     following = schedule.next(int(at_ms))
     while following is not None and len(fires) < count:
-        fires.append(datetime.fromtimestamp(following / 1000, ZoneInfo(zone)))
+        fires.append(datetime.fromtimestamp(following / 1000, _clock(zone).zone))
         following = schedule.next(following)
     if json:
         output.print_json(
@@ -133,4 +132,4 @@ def _instant(text: str, zone: str) -> datetime:
             f"--after is {text!r}; give ISO 8601 such as 2026-03-28T00:00 (in --tz) or 2026-03-28T00:00+01:00",
             field="after",
         ) from None
-    return at.replace(tzinfo=ZoneInfo(zone)) if at.tzinfo is None else at
+    return at.replace(tzinfo=_clock(zone).zone) if at.tzinfo is None else at

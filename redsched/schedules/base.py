@@ -5,11 +5,12 @@ another one of the same definition. It does no I/O and knows no clock; "now" is 
 """
 
 from abc import ABC, abstractmethod
+from datetime import tzinfo
 from hashlib import blake2b
 from typing import Any
 
 from redsched.errors import InvalidScheduleError
-from redsched.zones import local_datetime
+from redsched.zones import local_datetime, zone
 
 __all__ = ["MAX_MS", "BasedSchedule", "Schedule", "check_bounds", "check_int", "in_words", "instant_in_words"]
 
@@ -32,6 +33,11 @@ class Schedule(ABC):
 
     timezone: str
     """The IANA key of the zone in which its local times are meant, and shown."""
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone as a tzinfo."""
+        return zone(self.timezone)
 
     @abstractmethod
     def first(self, now_ms: int) -> int | None:
@@ -67,6 +73,12 @@ class Schedule(ABC):
     def with_seed(self, seed: str) -> "Schedule":
         """This schedule with its jitter drawn for `seed` (a job's id), so that jobs do not all jitter alike."""
         del seed
+        return self
+
+    def in_timezone(self, key: str) -> "Schedule":
+        """This schedule with its local times meant, and shown, in another zone: an IANA key. Its instants stay, but for
+        those of a cron expression."""
+        del key
         return self
 
     @abstractmethod

@@ -91,6 +91,10 @@ class AnyOf(Schedule):
         """Each member with that seed."""
         return AnyOf(tuple(each.with_seed(seed) for each in self.schedules))
 
+    def in_timezone(self, key: str) -> "AnyOf":
+        """Each member in that zone."""
+        return AnyOf(tuple(each.in_timezone(key) for each in self.schedules))
+
     def describe(self) -> str:
         """The members, joined by "or"."""
         return " or ".join(each.describe() for each in self.schedules)

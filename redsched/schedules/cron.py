@@ -175,7 +175,7 @@ class CronSchedule(BasedSchedule):
         check_int("end_ms", self.end_ms, none=True)
         check_int("jitter_ms", self.jitter_ms, least=0)
         check_bounds(self.start_ms, self.end_ms)
-        parse_timezone(self.timezone, "UTC")
+        object.__setattr__(self, "timezone", parse_timezone(self.timezone, "UTC"))
         # One spelling for what is equal, and for the caches.
         object.__setattr__(self, "expression", " ".join(self.expression.split()))
         if not is_stored:
@@ -204,6 +204,10 @@ class CronSchedule(BasedSchedule):
         if first_ms > last_ms:
             return 0
         return self._instants.count(-(-first_ms // 1000), last_ms // 1000)
+
+    def in_timezone(self, key: str) -> "CronSchedule":
+        """The same expression on the wall clock of another zone; start and end are instants, and stay."""
+        return replace(self, timezone=key, is_stored=True)
 
     def with_seed(self, seed: str) -> "CronSchedule":
         """The same with its jitter drawn for `seed`; itself where nothing jitters, so that equal schedules are

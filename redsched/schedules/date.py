@@ -28,7 +28,7 @@ class DateSchedule(Schedule):
     def __post_init__(self) -> None:
         check_int("run_ms", self.run_ms)
         check_int("anchor_ms", self.anchor_ms, none=True)
-        parse_timezone(self.timezone, "UTC")
+        object.__setattr__(self, "timezone", parse_timezone(self.timezone, "UTC"))
 
     @property
     def _fire_ms(self) -> int:
@@ -58,6 +58,10 @@ class DateSchedule(Schedule):
     def unbased(self) -> "DateSchedule":
         """Fires at its run date again."""
         return self if self.anchor_ms is None else replace(self, anchor_ms=None)
+
+    def in_timezone(self, key: str) -> "DateSchedule":
+        """The same instants, shown in another zone."""
+        return replace(self, timezone=key)
 
     def describe(self) -> str:
         """For example "at 2026-06-01T12:00:00+02:00 (Europe/Berlin)"."""

@@ -39,7 +39,7 @@ class IntervalSchedule(BasedSchedule):
         check_int("jitter_ms", self.jitter_ms, least=0)
         check_int("anchor_ms", self.anchor_ms, none=True)
         check_bounds(self.start_ms, self.end_ms)
-        parse_timezone(self.timezone, "UTC")
+        object.__setattr__(self, "timezone", parse_timezone(self.timezone, "UTC"))
 
     @property
     def _origin_ms(self) -> int:
@@ -78,6 +78,10 @@ class IntervalSchedule(BasedSchedule):
         """The same with its jitter drawn for `seed`; itself where nothing jitters, so that equal schedules are
         shared."""
         return replace(self, seed=seed) if self.jitter_ms and seed != self.seed else self
+
+    def in_timezone(self, key: str) -> "IntervalSchedule":
+        """The same instants, shown in another zone."""
+        return replace(self, timezone=key)
 
     def describe(self) -> str:
         """For example "every 5 minutes"."""

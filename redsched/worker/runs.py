@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from redsched.codec import Record
 from redsched.errors import SchedulerStateError
@@ -22,6 +21,7 @@ from redsched.model import RunContext
 from redsched.options import JobOptions
 from redsched.store.clock import from_ms
 from redsched.tasks import Task
+from redsched.zones import zone
 
 if TYPE_CHECKING:
     from redsched.worker.loop import ShardLoop
@@ -148,7 +148,7 @@ class CurrentRun:
     @property
     def fire_time(self) -> datetime:
         """The instant at which this run was due (aware, in the job's zone)."""
-        return from_ms(self._run.fire_ms, ZoneInfo(self._run.job.timezone))
+        return from_ms(self._run.fire_ms, zone(self._run.job.timezone))
 
     @property
     def attempt(self) -> int:

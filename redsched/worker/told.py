@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgpack
 
@@ -13,6 +12,7 @@ from redsched.errors import SchedulerStateError
 from redsched.model import RunContext
 from redsched.store.clock import from_ms, to_ms
 from redsched.worker.runs import CurrentRun
+from redsched.zones import zone
 
 __all__ = ["ToldRun", "pack_context", "unpack_context"]
 
@@ -34,7 +34,7 @@ def unpack_context(data: bytes) -> RunContext:
     fields: dict[str, Any] = msgpack.unpackb(data, unicode_errors="surrogateescape")
     fire_ms, timezone = fields["fire_time"]
     deadline = None if fields["deadline"] is None else from_ms(fields["deadline"])
-    fields.update(fire_time=from_ms(fire_ms, ZoneInfo(timezone)), deadline=deadline, tags=tuple(fields["tags"]))
+    fields.update(fire_time=from_ms(fire_ms, zone(timezone)), deadline=deadline, tags=tuple(fields["tags"]))
     return RunContext(**fields)
 
 

@@ -279,7 +279,6 @@ def test_a_time_zone_is_taken_in_each_usual_form(value, key):
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("europe/berlin", "Europe/Berlin"),
         ("Berlin", "Europe/Berlin"),
         ("US/Pacfic", "US/Pacific"),
         ("New York", "America/New_York"),
@@ -288,7 +287,6 @@ def test_a_time_zone_is_taken_in_each_usual_form(value, key):
         ("../etc/passwd", "IANA"),
         ("localtime", "no time zone of that name"),
         ("Europe", "no time zone of that name"),
-        (timezone(timedelta(hours=5, minutes=30)), "no IANA name"),
         (3, "int"),
     ],
 )
