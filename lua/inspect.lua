@@ -4,16 +4,39 @@
 -- KEYS    clock       HASH   the instant
 -- ARGV    prefix      str    hash tag of the shard
 --         ids         bytes  msgpack list of job ids or run ids
+--         queue       str    only jobs of this queue; empty = of any
+--         state       str    only jobs in this state; empty = in any
+--         undue       int    1 = only jobs that are not in a queue of what is due
 --         record_max  int    bytes; of a job that takes more, only the length is told, as its record
 -- Derives job run due parked live waiting
--- Reply   OK now_us jobs seen; for each id that exists: id, fields (flat), due or false, running, waiting; seen = of
---         how many ids: call again for the rest
+-- Reply   OK now_us jobs seen; for each id that exists and is wanted: id, fields (flat), due or false, running, waiting;
+--         seen = of how many ids: call again for the rest
 -- Again   reads again
 -- Cost    O(ids)
 --- @include clock
 --- @include job
 --- @include unpark
 --- @include readable
+local function is_wanted(id, key)
+  if queue == '' and state == '' and undue ~= '1' then
+    return true
+  end
+  local named = redis.pcall('HMGET', key, 'queue', 'state', 'fence')
+  local its_queue, its_state, fence = named[1] or 'default', named[2], named[3]
+  if queue ~= '' and its_queue ~= queue then
+    return false
+  end
+  if state ~= '' then
+    if its_state ~= 'paused' and its_state ~= 'dead' then
+      local runs = fence or call('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf') > 0
+      its_state = runs and 'running' or 'scheduled'
+    end
+    if its_state ~= state then
+      return false
+    end
+  end
+  return undue ~= '1' or not call('ZSCORE', due_key(named[1] or nil), id)
+end
 local found, seen = {}, 0
 for _, id in ipairs(cmsgpack.unpack(ids)) do
   if is_enough() then
@@ -21,12 +44,13 @@ for _, id in ipairs(cmsgpack.unpack(ids)) do
   end
   seen = seen + 1
   local own = job_of(id)
-  local fields = redis.pcall('HGETALL', own and run_key(id) or job_key(id))
+  local key = own and run_key(id) or job_key(id)
+  local fields = is_wanted(id, key) and redis.pcall('HGETALL', key) or {}
   if #fields > 0 then
-    local queue, parked = nil, ''
+    local its_queue, parked = nil, ''
     for i = 1, #fields, 2 do
       if fields[i] == 'queue' and #fields[i + 1] < 10000 then
-        queue = fields[i + 1]
+        its_queue = fields[i + 1]
       elseif fields[i] == 'parked' and #fields[i + 1] < 10000 then
         parked = fields[i + 1]
       end
@@ -36,7 +60,7 @@ for _, id in ipairs(cmsgpack.unpack(ids)) do
       fields = { 'record', whole }
     end
     found[#found + 1] = {
-      id, fields, call('ZSCORE', due_key(queue), id) or (parked ~= '' and call('ZSCORE', parked_key(parked), id)),
+      id, fields, call('ZSCORE', due_key(its_queue), id) or (parked ~= '' and call('ZSCORE', parked_key(parked), id)),
       call('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf'),
       call('SCARD', prefix .. 'waiting:' .. id),
     }

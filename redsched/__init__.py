@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from redsched.executors import CustomTaskExecutor
     from redsched.handle import JobHandle
     from redsched.handlers import TaskFailureHandler
+    from redsched.listing import JobPage
     from redsched.metrics import MetricsCollector, TaskMetrics
     from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
     from redsched.policies import RetryPolicy
@@ -81,6 +82,7 @@ __all__ = [
     "InvalidScheduleError",
     "JobHandle",
     "JobLookupError",
+    "JobPage",
     "JobSpec",
     "JobView",
     "MetricsCollector",
@@ -163,6 +165,7 @@ _NAMES = {
     "redsched.executors": ("CustomTaskExecutor",),
     "redsched.handle": ("JobHandle",),
     "redsched.handlers": ("TaskFailureHandler",),
+    "redsched.listing": ("JobPage",),
     "redsched.metrics": (
         "MetricsCollector",
         "TaskMetrics",

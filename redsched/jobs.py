@@ -28,6 +28,7 @@ from redsched.errors import (
 )
 from redsched.job import Job
 from redsched.keywords import JobChanges, WhenOptions, check_names
+from redsched.listing import JobPage
 from redsched.model import JobView, Reason, State
 from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags
 from redsched.origin import current_origin
@@ -74,21 +75,13 @@ async def get_job(store: Store, job_id: str) -> JobView | None:
         return None
 
 
-async def get_jobs(
-    store: Store, *, tag: str | None = None, queue: str | None = None, state: State | str | None = None
-) -> list[JobView]:
-    """See `BackgroundTaskScheduler.get_jobs`."""
-    if state is not None:
-        try:
-            state = State(state)
-        except ValueError:
-            known = ", ".join(s.value for s in State)
-            raise InvalidInputError(f"state is {state!r}; it must be one of {known}", field="state") from None
+async def get_jobs(store: Store, tag: str | None, queue: str | None, state: State | None) -> JobPage:
+    """See `BackgroundTaskScheduler.get_jobs`: all of them."""
     ids = [job_id async for job_id in queries.find_ids(store, tag=tag)]
-    found = [view_of(stored, store.sealer) for stored in (await queries.read_jobs(store, dict.fromkeys(ids))).values()]
-    chosen = [v for v in found if (queue is None or v.queue == queue) and (state is None or v.state is state)]
-    return sorted(
-        chosen, key=lambda v: (v.next_run_time is None, v.next_run_time and v.next_run_time.timestamp(), v.id)
+    stored = await queries.read_jobs(store, dict.fromkeys(ids), queries.Wanted(queue, state))
+    found = [view_of(job, store.sealer) for job in stored.values()]
+    return JobPage(
+        sorted(found, key=lambda v: (v.next_run_time is None, v.next_run_time and v.next_run_time.timestamp(), v.id))
     )
 
 

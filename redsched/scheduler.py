@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
@@ -27,6 +27,7 @@ from redsched.keywords import (
     WhenOptions,
     check_names,
 )
+from redsched.listing import JobPage, check_state, get_page, iter_jobs
 from redsched.loops import Owner, PerLoop
 from redsched.metrics import TaskMetrics
 from redsched.model import Event, JobView, State, TaskExecutionResult
@@ -504,14 +505,42 @@ class BackgroundTaskScheduler(ScheduleMethods):
         return await jobs.get_job(await self.store(), job_id)
 
     async def get_jobs(
-        self, *, tag: str | None = None, queue: str | None = None, state: State | str | None = None
-    ) -> list[JobView]:
+        self,
+        *,
+        tag: str | None = None,
+        queue: str | None = None,
+        state: State | str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> JobPage:
         """All jobs, or those with a tag, of a queue, in a state; by next run time, then id.
+
+        Args:
+            limit: at most so many: a page. The list has the `cursor` of the next one, or None. What has no next run
+                time comes last, in no order, as do the jobs of a tag. A job that changes meanwhile may come twice, or
+                not at all.
+            cursor: that of the page before; `tag`, `queue` and `state` must be the same.
+
+        Raises:
+            InvalidInputError: there is no such state, the limit is below 1, or the cursor is not one of a page.
+        """
+        wanted, store = check_state(state), await self.store()
+        if limit is None and cursor is None:
+            return await jobs.get_jobs(store, tag, queue, wanted)
+        return await get_page(store, tag, queue, wanted, 1000 if limit is None else limit, cursor)
+
+    async def iter_jobs(
+        self, *, tag: str | None = None, queue: str | None = None, state: State | str | None = None
+    ) -> AsyncIterator[JobView]:
+        """The same jobs one after the other, in no order, a few at a time in memory: `async for job in
+        scheduler.iter_jobs()`. A job that changes meanwhile may come twice, or not.
 
         Raises:
             InvalidInputError: there is no such state.
         """
-        return await jobs.get_jobs(await self.store(), tag=tag, queue=queue, state=state)
+        wanted = check_state(state)
+        async for job in iter_jobs(await self.store(), tag, queue, wanted):
+            yield job
 
     async def pause_job(self, job_id: str) -> None:
         """Keep a job from becoming due. Runs that go on are not touched; what passes meanwhile is recorded

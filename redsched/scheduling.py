@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redsched.counting import accounts
@@ -24,6 +24,8 @@ __all__ = ["BATCH", "TRIES", "instant_of", "schedule", "schedule_many"]
 
 BATCH = 1000
 """Jobs stored, or ended, by one call of a script: about 5 ms of Redis' time."""
+BATCH_BYTES = 1_000_000
+"""Of their arguments: one call of a script takes milliseconds, however large they are."""
 TRIES = 20
 """How often what depends on Redis' state is computed again because that changed meanwhile."""
 
@@ -81,7 +83,8 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
     statuses: dict[str, str] = {}
     by_id = {draft.definition.id: draft for draft in drafts}
     groups = store.by_shard(ids)
-    if len(groups) > 1 or len(drafts) > BATCH:
+    batches = [(shard, batch) for shard, members in groups for batch in _batches(members, by_id)]
+    if len(batches) > 1:
         await _check_all(store, groups, by_id)
     levels = {draft.definition.durability for draft in drafts} - {None}
     promise = store.promise(levels) if levels else None
@@ -95,7 +98,6 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
             done = await _store(store, shard, [by_id[job_id] for job_id in ids], owner, promise)
         statuses.update(zip(ids, done, strict=True))
 
-    batches = [(shard, ids[at : at + BATCH]) for shard, ids in groups for at in range(0, len(ids), BATCH)]
     if len(batches) == 1:
         await put(*batches[0])
     else:
@@ -103,6 +105,21 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
             if outcome is not None:
                 raise outcome
     return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
+
+
+def _batches(ids: Sequence[str], drafts: Mapping[str, Draft]) -> Iterator[list[str]]:
+    """What is stored by one call: at most so many jobs, and so many bytes of arguments; at least one job."""
+    batch: list[str] = []
+    size = 0
+    for job_id in ids:
+        more = len(drafts[job_id].definition.payload)
+        if batch and (len(batch) == BATCH or size + more > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job_id)
+        size += more
+    if batch:
+        yield batch
 
 
 async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], drafts: Mapping[str, Draft]) -> None:

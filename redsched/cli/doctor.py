@@ -23,7 +23,7 @@ async def _examine(scheduler: BackgroundTaskScheduler) -> list[Finding]:
 
 async def _workers(scheduler: BackgroundTaskScheduler) -> Finding:
     fleet = await read_fleet(scheduler)
-    unserved = [why for job in await scheduler.get_jobs() if (why := fleet.why_unserved(job))]
+    unserved = [why async for job in scheduler.iter_jobs() if (why := fleet.why_unserved(job))]
     if not unserved:
         return Finding("workers", "ok", f"{len(fleet.live)} live, every job is served")
     jobs = "1 job is" if len(unserved) == 1 else f"{len(unserved)} jobs are"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from redsched import BackgroundTaskScheduler, Event, JobLookupError, JobView, State, StoreError
+from redsched import BackgroundTaskScheduler, Event, JobLookupError, JobPage, JobView, State, StoreError
 from redsched.cli import changes, output
 from redsched.cli.events import line
 from redsched.cli.serving import Fleet, read_fleet
@@ -65,10 +65,11 @@ def list_jobs(
     With --json: a list of objects with the fields of JobView, and `unserved`: why no live worker can run it, or null.
     """
 
+    most = limit if limit is not None else 0 if json else TABLE_SHOWS
     others: list[str] = []
 
-    async def read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, list[JobView]]:
-        found = await scheduler.get_jobs(tag=tag, queue=queue, state=state)
+    async def read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, JobPage]:
+        found = await scheduler.get_jobs(tag=tag, queue=queue, state=state, limit=most or None)
         if not found and not json:
             with contextlib.suppress(StoreError):  # a user may be allowed to see its own prefix only
                 prefixes = await scheduler.find_prefixes()
@@ -77,8 +78,7 @@ def list_jobs(
         return await read_fleet(scheduler), found
 
     fleet, found = run(place(ctx, url, prefix), read)
-    most = limit if limit is not None else 0 if json else TABLE_SHOWS
-    shown = found[:most] if most else found
+    shown = found
     if json:
         output.print_json([described(job, fleet.why_unserved(job)) for job in shown])
         return
@@ -103,8 +103,8 @@ def list_jobs(
             for job in shown
         ],
     )
-    if len(shown) < len(found):
-        output.say(f"… and {len(found) - len(shown)} more; --limit 0 shows all")
+    if found.cursor is not None:
+        output.say("… and more; --limit 0 shows all")
 
 
 @app.command("show")

@@ -19,7 +19,7 @@ Unserved = Counter[tuple[str, str, str]]
 async def _read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, Unserved]:
     fleet = await read_fleet(scheduler)
     unserved: Unserved = Counter()
-    for job in await scheduler.get_jobs():
+    async for job in scheduler.iter_jobs():
         why = fleet.why_unserved(job)
         if why is not None:
             unserved[job.task, job.queue, why] += 1

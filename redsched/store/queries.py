@@ -20,14 +20,18 @@ CLEARED = ("shards", "lock_prefix", "dead_bytes", "events_bytes", "events_marks"
 
 __all__ = [
     "StoredJob",
+    "Wanted",
     "changed",
+    "due_after",
     "find_ids",
     "find_prefixes",
+    "find_queues",
     "read_dead",
     "read_eviction_policy",
     "read_jobs",
     "read_workers",
     "scan",
+    "scan_ids",
 ]
 
 
@@ -46,12 +50,24 @@ class StoredJob:
     waiting: int
 
 
-async def read_jobs(store: Store, ids: Iterable[str]) -> dict[str, StoredJob]:
-    """The jobs (or dead runs) of these ids that exist."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which jobs are read; the others are dropped by Redis."""
+
+    queue: str | None = None
+    state: str | None = None
+    undue: bool = False
+    """Only those that are not in a queue of what is due: paused, dead, parked, or running for the last time."""
+
+
+async def read_jobs(store: Store, ids: Iterable[str], wanted: Wanted | None = None) -> dict[str, StoredJob]:
+    """The jobs (or dead runs) of these ids that exist, and are wanted."""
+    wanted = wanted or Wanted()
+    which: dict[str, Any] = {"queue": wanted.queue or "", "state": wanted.state or "", "undue": wanted.undue}
     found: dict[str, StoredJob] = {}
     for shard, members in store.by_shard(ids):
         for start in range(0, len(members), 500):
-            for row in await shard.inspect(members[start : start + 500]):
+            for row in await shard.inspect(members[start : start + 500], **which):
                 job = _stored(row)
                 found[job.id] = job
     return found
@@ -98,18 +114,64 @@ async def find_ids(store: Store, *, tag: str | None = None) -> AsyncIterator[str
                     yield key.decode()[len(shard.keys.tag) + 4 :]
 
 
+async def find_queues(store: Store) -> list[str]:
+    """The queues that have a job which is due at some time."""
+    found: set[str] = set()
+    for shard in store.shards:
+        async for key in _walk(shard, "SCAN", "MATCH", shard.keys.every("due:"), count=10_000):
+            with contextlib.suppress(UnicodeDecodeError):  # not ours
+                found.add(key.decode()[len(shard.keys.due("")) :])
+    return sorted(found)
+
+
+async def due_after(
+    store: Store, queues: Iterable[str], after: tuple[float, str] | None, count: int
+) -> list[tuple[float, str]]:
+    """The next entries of these queues, by when they are due (ms) and id: at least `count`, if there are so many."""
+    found: list[tuple[float, str]] = []
+    for shard in store.shards:
+        for queue in queues:
+            offset, mine = 0, 0
+            while mine < count:
+                least = "-inf" if after is None else repr(after[0])
+                flat = await shard.link.command(
+                    "ZRANGE", shard.keys.due(queue), least, "+inf", "BYSCORE", "LIMIT", offset, 1000, "WITHSCORES"
+                )
+                for at in range(0, len(flat), 2):
+                    entry = (float(flat[at + 1]), flat[at].decode(errors="replace"))
+                    if after is None or entry > after:
+                        found.append(entry)
+                        mine += 1
+                offset += 1000
+                if len(flat) < 2000:
+                    break
+    return sorted(found)[:count]
+
+
+async def scan_ids(shard: Shard, tag: str | None, cursor: int, count: int) -> tuple[int, list[str]]:
+    """One step through a shard's jobs, or through those with a tag: where to go on (0 = at the end), and ids."""
+    if tag is not None:
+        following, found = await shard.link.command("SSCAN", shard.keys.tagged(tag), cursor, "COUNT", count)
+        names = found
+    else:
+        pattern = shard.keys.every("job:")
+        following, found = await shard.link.command("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+        names = [key[len(shard.keys.job("")) :] for key in found]
+    return int(following), [name.decode(errors="replace") for name in names]
+
+
 async def scan(shard: Shard, kind: str) -> AsyncIterator[bytes]:
     """The keys of one kind (`job:`), or all of the shard; what changes meanwhile may come twice."""
     async for key in _walk(shard, "SCAN", "MATCH", shard.keys.every(kind)):
         yield key
 
 
-async def _walk(shard: Shard, command: str, *which: str) -> AsyncIterator[bytes]:
-    """What a SCAN of some kind finds, a thousand at a time; what changes meanwhile may come twice."""
+async def _walk(shard: Shard, command: str, *which: str, count: int = 1000) -> AsyncIterator[bytes]:
+    """What a SCAN of some kind finds, so many at a time; what changes meanwhile may come twice."""
     cursor: Any = 0
     key, options = (which[:1], which[1:]) if command == "SSCAN" else ((), which)
     while True:
-        cursor, found = await shard.link.command(command, *key, cursor, *options, "COUNT", 1000)
+        cursor, found = await shard.link.command(command, *key, cursor, *options, "COUNT", count)
         for name in found:
             yield name
         if int(cursor) == 0:

@@ -327,11 +327,25 @@ class Shard:
         )  # fmt: skip
         return reply[2].decode(), reply[3]
 
-    async def inspect(self, ids: Sequence[str]) -> list[list[Any]]:
-        """Read jobs or runs. Rows: id, fields (flat), due or None, running, waiting."""
+    async def inspect(
+        self, ids: Sequence[str], *, queue: str = "", state: str = "", undue: bool = False
+    ) -> list[list[Any]]:
+        """Read jobs or runs. Rows: id, fields (flat), due or None, running, waiting.
+
+        Args:
+            queue, state: only jobs of this queue, in this state: the others are not read.
+            undue: only jobs that have no instant at which they are due.
+        """
         left, found = list(ids), []
         while left:
-            reply = await self._call("inspect", ids=_pack(left), record_max=self.limits.record_max)
+            reply = await self._call(
+                "inspect",
+                ids=_pack(left),
+                queue=queue,
+                state=state,
+                undue=int(undue),
+                record_max=self.limits.record_max,
+            )
             found += reply[2]
             left = left[max(1, reply[3]) :]
         return found
