@@ -13,7 +13,8 @@
 --         how         str    cancel | remove
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job run live waiting tag due parked mail requests
+--         outcomes_max_bytes int bytes of the outcomes
+-- Derives job run live waiting tag due parked mail requests ended outcome answers
 -- Reply   OK now_us ended more behind; ended = the ids that were there, more = 1: call again for the rest of the tag,
 --         behind = ids that are still there, as they leave fires behind: call again with their account
 -- Again   the first reply, kept until it is confirmed
@@ -40,7 +41,7 @@ local function end_runs(id, queue)
     call('ZREM', due_key(queue), run_id)
     call('ZREM', due_key(run[1] or nil), run_id) -- its job may have changed queues
     local first, last, count = span_of(run[2], run[3])
-    event('cancelled', id, how == 'cancel' and 'cancelled' or 'removed', first, last, count)
+    event('cancelled', id, how == 'cancel' and 'cancelled' or 'removed', first, last, count, nil, nil, run_id)
     call('DEL', run_key(run_id))
   end
   call('DEL', prefix .. 'waiting:' .. id)
@@ -88,6 +89,12 @@ local function cancel(id)
     uncount_dead(key)
   end
   end_runs(id, queue)
+  -- What still runs has its outcome later: whoever waits for it waits on.
+  local runs = job[4] or call('EXISTS', prefix .. 'live:' .. id) == 1
+  event(
+    how == 'cancel' and 'cancelled' or 'removed', id, how == 'cancel' and 'cancelled' or 'removed', fire, fire, fire and 1,
+    nil, nil, nil, runs or job[6] == 'dead'
+  )
   call('HDEL', key, 'next_ms', 'after_ms', 'plan_fence', 'state')
   if job[4] then
     -- The only run of a one-shot job goes on: its worker ends the job when it settles.
@@ -99,14 +106,12 @@ local function cancel(id)
     end
     untag(id, job[3])
     call('HDEL', key, 'tags')
-  elseif call('EXISTS', prefix .. 'live:' .. id) == 1 then
+  elseif runs then
     untag(id, job[3])
     call('HDEL', key, 'tags')
   else
     end_job(id, job[3])
   end
-  local reason = how == 'cancel' and 'cancelled' or 'removed'
-  event(how == 'cancel' and 'cancelled' or 'removed', id, reason, fire, fire, fire and 1)
   return true
 end
 

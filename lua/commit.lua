@@ -11,7 +11,8 @@
 --         rows        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job run live waiting tag due parked parking idle wake mail worker workers
+--         outcomes_max_bytes int bytes of the outcomes
+-- Derives job run live waiting tag due parked parking idle wake mail worker workers ended outcome answers
 -- Reply   OK now_us outcomes tally; an outcome is one of started skipped nothing postponed STALE for each row
 -- Again   a plan whose token was used already gives its first outcome
 -- Cost    O(rows * log N)

@@ -14,8 +14,8 @@
 --         lease_ms    int    how long a lease lasts
 --         nap_ms      int    longest sleep of an idle worker
 --         settled     bytes  msgpack list of rows (include/settle), as the events keep them; '' = none
---         done        bytes  msgpack flat list: run id, fence, of the first of these rows: plain runs that are done;
---                            '' = none
+--         done        bytes  msgpack flat list: run id, fence, outcome, of the first of these rows: plain runs that are
+--                            done; '' = none, as is an outcome that nobody is to find
 --         others      int    how many rows follow these
 --         deaths      bytes  msgpack flat list: run id, error, traceback, of rows that are dead; '' = none
 --         results     bytes  msgpack flat list: run id, result, ttl_ms; '' = none
@@ -28,9 +28,10 @@
 --         dead_max_bytes int how many bytes they may take
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
+--         outcomes_max_bytes int bytes of the outcomes
 --         record_max  int    bytes; a longer record is not sent
 --         places      bytes  msgpack map of queue -> list of places (include/park) that the worker serves; '' = none
--- Derives job run live waiting tag due parked parking idle wake mail worker result
+-- Derives job run live waiting tag due parked parking idle wake mail worker result ended outcome answers
 -- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally places; places = all that there are, with
 --         a heartbeat
 -- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally

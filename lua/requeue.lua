@@ -10,7 +10,8 @@
 --         ids         bytes  msgpack list of run ids; <job id>@<fire ms> names a one-shot job's run as well
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job run waiting due idle wake requests
+--         outcomes_max_bytes int bytes of the outcomes
+-- Derives job run waiting due idle wake requests ended outcome answers
 -- Reply   OK now_us requeued; the ids that were dead, as they were given
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(runs * log N)

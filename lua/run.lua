@@ -9,7 +9,8 @@
 --         id          str    job id
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job run waiting due parked idle wake requests
+--         outcomes_max_bytes int bytes of the outcomes
+-- Derives job run waiting due parked idle wake requests ended outcome answers
 -- Reply   OK now_us run_id | NOTFOUND
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)

@@ -12,7 +12,8 @@
 --         jobs        bytes  msgpack list of rows
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
--- Derives job run due parked tag live waiting idle wake requests
+--         outcomes_max_bytes int bytes of the outcomes
+-- Derives job run due parked tag live waiting idle wake requests ended outcome answers
 -- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: these would be replaced, and leave fires
 --         behind that only the client can count: nothing was stored, call again with their account
 -- Again   the first reply, kept until it is confirmed
@@ -98,8 +99,8 @@ local function replace(id, key, account)
     uncount_dead(key)
   end
   local kept = {}
-  for _, name in ipairs({ 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'has_runs', 'version' }) do
-    local value = (old[3] or name == 'version' or name == 'has_runs') and call('HGET', key, name)
+  for _, name in ipairs({ 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'has_runs', 'version', 'wish' }) do
+    local value = (old[3] or name == 'version' or name == 'has_runs' or name == 'wish') and call('HGET', key, name)
     if value then
       kept[#kept + 1] = name
       kept[#kept + 1] = value

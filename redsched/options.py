@@ -24,6 +24,7 @@ __all__ = ["JobOptions", "check_executor", "check_id", "check_queue", "check_set
 MAX_NAME_LENGTH = 512
 MAX_TAGS = 64
 DEFAULT_MAX_RECOVERIES = 3
+DEFAULT_RESULT_TTL_MS = 300_000
 DURABILITIES = ("replicated", "fsynced")
 
 
@@ -161,7 +162,7 @@ class JobOptions:
     circuit_breaker: CircuitBreakerPolicy | None = None
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     executor: str = "default"
-    result_ttl_ms: int = 300_000
+    result_ttl_ms: int = DEFAULT_RESULT_TTL_MS
     max_recoveries: int = DEFAULT_MAX_RECOVERIES
     max_runs: int | None = None
 

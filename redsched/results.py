@@ -1,54 +1,110 @@
-"""Waiting for a run to end.
+"""How runs ended: of one job, with a wait for it or without, and of all.
 
-What a task returned is kept for a while (`result_ttl`); how a run ended is in the events. So nothing is stored for
-the runs that nobody waits for, beyond what their task returned.
+How a run ended is kept for `result_ttl` under its id (`lua/include/outcomes.lua`), beside what its task returned.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from typing import Any
 
 from redsched.codec import unpack_result
-from redsched.errors import JobLookupError, ResultTimeoutError
+from redsched.errors import EncodingError, JobLookupError, ResultTimeoutError
 from redsched.events import history
-from redsched.feed import EventFeed
-from redsched.model import Event, Outcome, TaskExecutionResult
+from redsched.ids import job_of
+from redsched.model import Event, Outcome, Reason, TaskExecutionResult
+from redsched.outcomes import Ended
 from redsched.sealing import open_result
 from redsched.store import queries
+from redsched.store.clock import from_ms
 from redsched.store.store import Store
+from redsched.waiting import ResultWaiter, UnknownRunError
 
-__all__ = ["FINAL", "past_results", "wait_for_result"]
+__all__ = ["FINAL", "get_result", "past_results", "wait_for_result"]
 
 FINAL = frozenset({"done", "dead", "missed", "cancelled", "removed", "skipped"})
 """Kinds of events after which a run gets no further attempt."""
 
 
-async def wait_for_result(store: Store, feed: EventFeed, job_id: str, seconds: float | None) -> TaskExecutionResult:
+UPGRADED_LATELY_MS = 3_600_000
+"""For so long after the first outcome was kept, the events may know of ends that an older version settled."""
+
+
+async def wait_for_result(
+    store: Store, waiter: ResultWaiter, job_id: str, seconds: float | None
+) -> TaskExecutionResult[Any]:
     """See `BackgroundTaskScheduler.wait_for_result`."""
-    ended: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
-
-    def watch(event: Event) -> None:
-        if event.job_id == job_id and event.kind in FINAL and not ended.done():
-            ended.set_result(event)
-
-    feed.add(watch)
+    limit = asyncio.timeout(seconds)
     try:
-        # Watch first, then look: what ends in between is seen by one of the two.
-        stored = (await queries.read_jobs(store, [job_id])).get(job_id)
-        state = stored.fields.get("state") if stored is not None else None
-        if stored is None or state == b"dead":
-            past = await history(store, limit=1, job_id=job_id, kinds=FINAL)
-            if past:
-                return await _result_of(store, past[-1])
-            if stored is None and not ended.done():
-                raise JobLookupError(f"there is no job of the id {job_id!r}, and how it ended is not known any more")
-        try:
-            event = await asyncio.wait_for(ended, seconds)
-        except TimeoutError:
-            raise ResultTimeoutError(f"no run of job {job_id!r} ended within {seconds:g} s; it goes on") from None
-        return await _result_of(store, event)
-    finally:
-        feed.remove(watch)
+        async with limit:
+            ended = await waiter.wait(job_id)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise ResultTimeoutError(f"no run of job {job_id!r} ended within {seconds:g} s; it goes on") from None
+    except UnknownRunError as error:
+        return await _from_the_events(store, error)
+    return _result(store, ended)
+
+
+async def get_result(store: Store, job_id: str) -> TaskExecutionResult[Any] | None:
+    """See `BackgroundTaskScheduler.get_result`."""
+    [answer], now_ms, from_ms = await store.shard(job_id).outcome([job_id])
+    ended = Ended.of(job_id, answer)
+    if ended is not None:
+        return _result(store, ended)
+    if answer[0] == b"open":
+        return None
+    with contextlib.suppress(JobLookupError):
+        return await _from_the_events(store, UnknownRunError(job_id, now_ms, from_ms))
+    return None
+
+
+async def _from_the_events(store: Store, unknown: UnknownRunError) -> TaskExecutionResult[Any]:
+    """What an older version settled is in the events alone: look there, while one is at work, or was lately."""
+    if unknown.now_ms - unknown.from_ms < UPGRADED_LATELY_MS or not unknown.from_ms or await _works_an_older(store):
+        past = await history(store, limit=1, job_id=job_of(unknown.run_id), kinds=FINAL)
+        if past and unknown.run_id in (past[-1].job_id, past[-1].run_id):
+            return await _result_of(store, past[-1])
+    raise JobLookupError(
+        f"there is no job of the id {unknown.run_id!r}, and how it ended is not known (any more): that is kept for "
+        "result_ttl, at most as long as outcomes_max_bytes has room"
+    ) from None
+
+
+async def _works_an_older(store: Store) -> bool:
+    return not all(info.get("outcomes") for info in (await queries.read_workers(store)).values())
+
+
+def _result(store: Store, ended: Ended) -> TaskExecutionResult[Any]:
+    result: Any = None
+    note: str | None = ended.error if ended.kind == "done" else None
+    if isinstance(ended.result, bytes):
+        result = unpack_result(open_result(store.sealer, ended.run_id, ended.result))
+    elif ended.result:
+        raise EncodingError(f"what the task returned takes {ended.result:,} bytes, more than this process reads")
+    kind = {"removed": Outcome.CANCELLED, "skipped": Outcome.MISSED}.get(ended.kind)
+    return TaskExecutionResult(
+        job_id=job_of(ended.run_id),
+        task_name=ended.task,
+        outcome=kind or Outcome(ended.kind),
+        result=result,
+        error=note if ended.kind == "done" else ended.error,
+        error_type=ended.error.partition(":")[0] if ended.error and ended.kind == "dead" else None,
+        reason=_reason(ended.reason),
+        attempt=ended.attempt,
+        fire_time=None if ended.fire_ms is None else from_ms(ended.fire_ms),
+        execution_time=ended.duration_ms / 1000,
+        run_id=ended.run_id,
+    )
+
+
+def _reason(word: str | None) -> Reason | None:
+    try:
+        return Reason(word) if word else None
+    except ValueError:
+        return None  # of a newer redsched
 
 
 async def past_results(store: Store, job_id: str | None, limit: int) -> list[TaskExecutionResult]:

@@ -31,8 +31,8 @@ from redsched.listing import JobPage, check_state, get_page, iter_jobs
 from redsched.loops import Owner, PerLoop
 from redsched.metrics import TaskMetrics
 from redsched.model import Event, JobView, State, TaskExecutionResult
-from redsched.options import JobOptions, check_id, check_settings, seconds_to_ms
-from redsched.results import past_results, wait_for_result
+from redsched.options import JobOptions, check_id, check_name, check_settings, seconds_to_ms
+from redsched.results import get_result, past_results, wait_for_result
 from redsched.schedule_methods import ScheduleMethods
 from redsched.schedules import Schedule
 from redsched.sealing import PayloadSecurity
@@ -44,6 +44,7 @@ from redsched.store.transitions import Limits
 from redsched.store.urls import parse_url
 from redsched.task_types import AnyTask, T
 from redsched.tasks import Task, TaskRegistry, default_registry
+from redsched.waiting import ResultWaiter
 from redsched.worker.executors import Executors
 from redsched.worker.tally import Tally
 from redsched.zones import parse_timezone
@@ -97,6 +98,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
             (the oldest go first), and for how long (seconds).
         events_max, events_max_bytes: entries of the events stream of each shard, and bytes that they may take. An
             entry carries a batch of up to 250 transitions.
+        outcomes_max_bytes: what is kept, on each shard, of how runs ended, for `result()`; about 100 bytes a run. It is
+            kept for `result_ttl`, or until there is more of it than this.
         max_payload_bytes: the largest arguments of a job, encoded. A worker reads no record that is much longer (it
             ends dead): let all processes of a prefix name the same.
         retry_for: seconds for which a call is sent again while Redis does not answer.
@@ -136,6 +139,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         dead_age: float | timedelta = 7 * 86_400.0,
         events_max: int = 10_000,
         events_max_bytes: int = 67_108_864,
+        outcomes_max_bytes: int = 67_108_864,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         retry_for: float = 10.0,
         connection_pool_size: int = 50,
@@ -149,7 +153,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         check_settings(
             queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
             dead_max_bytes=dead_max_bytes, events_max_bytes=events_max_bytes, max_payload_bytes=max_payload_bytes,
-            connection_pool_size=connection_pool_size,
+            connection_pool_size=connection_pool_size, outcomes_max_bytes=outcomes_max_bytes,
             durability_replicas=durability_replicas, shutdown_grace=shutdown_grace, retry_for=retry_for,
             job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
             service_provider=service_provider,
@@ -166,6 +170,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             dead_max_bytes=dead_max_bytes,
             events_max=events_max,
             events_max_bytes=events_max_bytes,
+            outcomes_max_bytes=outcomes_max_bytes,
             record_max=max_payload_bytes + RECORD_OVERHEAD_BYTES,
         )
         self.id = new_id()
@@ -203,6 +208,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         self._feeds = PerLoop(self._make_feed)
         self._feed: EventFeed | None = None
         """Of the feeds, one a loop, that which the listeners get."""
+        self._waiters = PerLoop(self._make_waiter)
         self._listeners: list[tuple[Listener, Sequence[str] | None]] = []
         self._owner = Owner()
         self._opening = threading.Lock()
@@ -426,6 +432,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         self._owner.release()
         self._feed = None
         await self._feeds.close()
+        await self._waiters.close()
         if self._store is not None:
             await self._store.close()
         if self._embedded is not None:
@@ -684,12 +691,29 @@ class BackgroundTaskScheduler(ScheduleMethods):
     ) -> TaskExecutionResult[Any]:
         """Wait until a run of the job has ended, and tell how. For one that has ended already: how it ended.
 
+        `job_id` may be a run's id too, such as `run_now` returned. Of a periodic job it is the next run that ends. The
+        wait costs nothing that grows with other jobs.
+
         Raises:
             ResultTimeoutError: it did not within `timeout` (seconds, or a timedelta).
-            JobLookupError: there is no such job, and nothing is known of how it ended any more.
+            JobLookupError: there is no such job, and how it ended is not known (any more).
+            SchedulerStateError: the scheduler was shut down meanwhile.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        return await wait_for_result(await self.store(), await self._ensure_feed(), job_id, seconds)
+        check_name(job_id, "job_id")
+        store = await self.store()
+        return await wait_for_result(store, self._waiters.get(), job_id, seconds)
+
+    async def get_result(self, job_id: str) -> TaskExecutionResult[Any] | None:
+        """How a one-shot job ended, how the last run of a periodic job that is over did, or how a run did, by its id.
+        None: it has not ended, or that is not known (any more); `wait_for_result` tells these two apart.
+        """
+        check_name(job_id, "job_id")
+        return await get_result(await self.store(), job_id)
+
+    def _make_waiter(self) -> ResultWaiter:
+        assert self._store is not None
+        return ResultWaiter(self._store)
 
     def add_listener(self, listener: Listener, kinds: Sequence[str] | None = None) -> None:
         """Call `listener(event)` for each event of the whole fleet, or for those of some kinds (see `Event.kind`).

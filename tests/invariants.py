@@ -13,7 +13,7 @@ from redsched.store.transitions import Shard
 __all__ = ["check"]
 
 SINGLE = {"clock", "events", "leases", "dead", "workers", "parking"}
-WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result", "circuit"}
+WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result", "circuit", "ended", "outcome", "answers"}
 Fields = dict[str, str]
 
 

@@ -117,7 +117,7 @@ local function claim_waiting(run_id, own, due_ms, queue, due, remove)
   if not record or not run.fire_ms then
     call('DEL', run_key(run_id))
     call('SREM', prefix .. 'waiting:' .. own, run_id)
-    event('cancelled', own, 'removed', run.fire_ms, run.fire_ms, 1)
+    event('cancelled', own, 'removed', run.fire_ms, run.fire_ms, 1, nil, nil, run_id)
     remove[#remove + 1] = run_id
     return
   end

@@ -1,13 +1,22 @@
 -- event: collect transitions with their reasons, and append them to `events` as few entries as possible.
--- Needs   trim, events, call, now_ms
+-- Needs   trim, outcomes, events, call, now_ms
 -- Gives   event(), publish(), tally()
 -- Why     Two stream entries for each run would halve the throughput; one entry carries a batch.
 --- @include trim
+--- @include outcomes
 local ERROR_BYTES = 500
+local ENDS = { dead = true, missed = true, cancelled = true, removed = true, skipped = true }
 local moved, tallied = {}, {}
 
--- One transition. `first_ms`..`last_ms` is a span of fires where `count` is not 1.
-local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail)
+-- One transition. `first_ms`..`last_ms` is a span of fires where `count` is not 1. One that ends a run, or a fire that
+-- did not become one, is its outcome as well, unless `goes_on`: then something of the job still runs. `run_id` names a
+-- run that has its own hash.
+local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail, run_id, goes_on)
+  if ENDS[kind] and not goes_on then
+    note_event(kind, id, reason, tonumber(last_ms), attempt, detail, run_id)
+  elseif kind == 'ended' then
+    tell_waiters(id, id, false)
+  end
   moved[#moved + 1] = {
     kind, id, reason or false, tonumber(first_ms) or false, tonumber(last_ms) or false, count or false,
     attempt or false, detail and string.sub(detail, 1, ERROR_BYTES) or false,
@@ -27,6 +36,7 @@ end
 
 -- Append what was collected, and the given fields (a flat list) with the first entry.
 local function publish(by, fields)
+  keep_outcomes()
   local from = 1
   repeat
     local entry = { 'at', now_ms, 'by', by }

@@ -17,13 +17,13 @@ local function recover_run(run_id)
   local first, last, count = span_of(run.fire_ms, run.fires)
   if run.cancel or anew or not (job.record or run.record) then
     local reason = anew and not run.cancel and 'replaced' or 'cancelled'
-    event('cancelled', own or run_id, reason, first, last, count, attempt)
+    event('cancelled', own or run_id, reason, first, last, count, attempt, nil, own and run_id)
     end_run(run_id, own, job)
   elseif job.delivery == 'at_most_once' then
-    event('dead', own or run_id, 'at_most_once', first, last, count, attempt)
+    event('dead', own or run_id, 'at_most_once', first, last, count, attempt, nil, own and run_id)
     bury(run_id, own, 'at_most_once', 'its worker ' .. run.owner .. ' died')
   elseif recoveries >= (tonumber(job.max_recoveries) or 3) then
-    event('dead', own or run_id, 'recoveries_used_up', first, last, count, attempt)
+    event('dead', own or run_id, 'recoveries_used_up', first, last, count, attempt, nil, own and run_id)
     bury(run_id, own, 'recoveries_used_up', 'its workers died ' .. (recoveries + 1) .. ' times, the last was ' .. run.owner)
   else
     event('recovered', own or run_id, 'lease_expired', run.fire_ms, run.fire_ms, 1, attempt, run.owner)

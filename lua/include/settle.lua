@@ -1,16 +1,22 @@
 -- settle: what a worker finished, if its fencing token is still the run's.
--- Needs   job, over, bury, wake, event, finish, park, worker, leases, results, deaths (of poll)
+-- Needs   job, over, outcomes, bury, wake, event, finish, park, worker, leases, results, deaths (of poll)
 -- Gives   settle() -> ids of the runs that were refused; declined: the queues of what was postponed
 -- State   running -> (ended) | scheduled (retry, released, postponed or parked) | dead
 --
 -- A row: 1 run id, 2 fence, 3 verb, 4 fire_ms, 5 attempt, 6 lateness_ms, 7 duration_ms, 8 task,
 --        9 reason, 10 delay_ms, 11 error, shortened (see deaths of poll), 12 remaining fires of its batch, 13 postponements,
---        14 what it needs that its worker does not have (see park), if it was postponed for that
+--        14 what it needs that its worker does not have (see park), if it was postponed for that; of what ended, how long
+--        its outcome is kept, ms (0 = not at all), where that is not the usual
 -- Verbs: done missed cancelled (ended); dead; retry; released; postponed.
 -- The worker builds the rows so that they are the events' rows too: the stream takes them as they came.
 
 local declined = {}
 local causes = {} -- run id -> {error, traceback}
+
+local function note_row(row, run_id, own)
+  local outcome = { row[3], row[9], row[11], row[5], row[4], row[6], row[7], row[8], now_ms, run_id }
+  end_with(run_id, own, cmsgpack.pack(outcome), row[14])
+end
 
 local function bury_settled(run_id, own, row)
   local cause = causes[run_id] or { row[11] or '' }
@@ -47,10 +53,13 @@ local function go_on(row, own, key, job)
     event('cancelled', own, 'cancelled', row[4], row[4], 1, row[5])
     return
   end
+  local apart = own .. '@' .. string.format('%.0f', row[4])
+  if row[3] ~= 'retry' then
+    note_row(row, apart, own)
+  end
   if row[3] ~= 'retry' and row[3] ~= 'dead' then
     return
   end
-  local apart = own .. '@' .. string.format('%.0f', row[4])
   call('HSET', run_key(apart), 'job', own, 'fire_ms', row[4])
   if job.queue then
     call('HSET', run_key(apart), 'queue', job.queue)
@@ -129,13 +138,17 @@ local function settle()
         -- A retry after a cancellation, or of a one-shot job that was scheduled anew meanwhile, is not wanted.
         local wanted = not h[5] and (own or not is_anew(job))
         if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
-          event('cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5])
+          event(
+            'cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5], nil, own and run_id
+          )
           verb = 'cancelled'
+        elseif verb ~= 'retry' and verb ~= 'released' and verb ~= 'postponed' then
+          note_row(row, run_id, own)
         end
         if verb == 'cancelled' and h[10] then
           local fires = cmsgpack.unpack(h[10]) -- a batch: those of it that had not begun end as well
           if fires[2] then
-            event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1)
+            event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1, nil, nil, nil, true)
           end
         end
         if verb == 'retry' then

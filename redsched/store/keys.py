@@ -42,6 +42,9 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("requests:<client>", "HASH", "replies to a client's requests that it has not acknowledged; expires"),
     ("circuit:<name>", "HASH", "a circuit breaker that is not simply closed: failures, or open until; expires"),
     ("result:<run id>", "STRING", "what a run returned; expires"),
+    ("ended:<number>", "HASH", "run id, and of a periodic job its id -> how it ended; capped by bytes; expires"),
+    ("outcome:<run id>", "STRING", "how a run ended whose result_ttl is longer than the usual; expires"),
+    ("answers:<client>", "LIST", "how runs ended that a process waits for; expires"),
 )
 
 
@@ -111,6 +114,9 @@ class Keys:
     def result(self, run_id: str) -> str:
         return f"{self.tag}result:{run_id}"
 
+    def answers(self, client: str) -> str:
+        return f"{self.tag}answers:{client}"
+
     def samples(self) -> list[tuple[str | int, ...]]:
         """One command of each kind that a worker and its scripts give, on keys of this shard."""
         job, due = self.job("sample"), self.due("default")
@@ -122,7 +128,8 @@ class Keys:
             ("ZCARD", due), ("ZCOUNT", due, 0, 1), ("ZINCRBY", self.leases, 1, "a"), ("SADD", self.tagged("a"), "b"),
             ("SREM", self.tagged("a"), "b"), ("SMEMBERS", self.waiting("a")), ("SCARD", self.waiting("a")),
             ("SRANDMEMBER", self.tagged("a"), 1), ("SSCAN", self.tagged("a"), 0), ("LLEN", self.wake("default")),
-            ("RPUSH", self.wake("default"), "a"), ("BLPOP", self.mail("a"), 1), ("PEXPIRE", self.mail("a"), 1),
+            ("RPUSH", self.wake("default"), "a"), ("BLPOP", self.mail("a"), 1), ("LPOP", self.answers("a"), 1),
+            ("PEXPIRE", self.mail("a"), 1),
             ("SET", self.result("a"), "b"), ("GETRANGE", self.result("a"), 0, 1), ("XADD", self.events, "*", "a", "b"),
             ("XREAD", "STREAMS", self.events, 0), ("XREVRANGE", self.events, "+", "-"), ("SCAN", 0),
             ("ZADD", self.parking, 1, "a"), ("ZADD", self.parked("a"), 1, "a"),

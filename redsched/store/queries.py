@@ -15,7 +15,9 @@ from redsched.store.keys import EVERY_CLOCK, prefix_of
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
-CLEARED = ("shards", "lock_prefix", "dead_bytes", "events_bytes", "events_marks")
+CLEARED = (
+    "shards", "lock_prefix", "dead_bytes", "events_bytes", "events_marks", "outcomes", "outcomes_bytes", "outcomes_ms",
+)  # fmt: skip
 """Fields of the clock's hash that say something of the jobs; the rest is the clock itself."""
 
 __all__ = [

@@ -17,7 +17,7 @@ class PollRequest:
     capacity: int
     settled: list[Any] = field(default_factory=list[Any])
     done: list[Any] = field(default_factory=list[Any])
-    """Run id and fence, flat, of the first rows of `settled`: plain claims that are done."""
+    """Run id, fence and outcome, flat, of the first rows of `settled`: plain claims that are done."""
     deaths: list[Any] = field(default_factory=list[Any])
     """Run id, error and traceback, flat, of rows of `settled` that are dead."""
     results: list[Any] = field(default_factory=list[Any])

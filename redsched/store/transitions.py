@@ -80,6 +80,11 @@ class Shard:
         """For calls of a client, which wants to know at some time that Redis is not there."""
         self._hold = f"poll:{number}"
         self._requests = Requests()
+        self._bounds = {
+            "events_max": limits.events_max,
+            "events_max_bytes": limits.events_max_bytes,
+            "outcomes_max_bytes": limits.outcomes_max_bytes,
+        }
         self._names = {
             "clock": self.keys.clock,
             "events": self.keys.events,
@@ -137,7 +142,7 @@ class Shard:
 
     async def _kept_call(self, name: str, promise: Promise | None, /, **args: str | int | bytes) -> list[Any]:
         """A call that is answered when what it wrote is as safe as promised."""
-        args.update(events_max=self.limits.events_max, events_max_bytes=self.limits.events_max_bytes)
+        args.update(self._bounds)
         if promise is None:
             return await self._call(name, None, None, **args)
         hold = f"sure:{new_id()}"
@@ -197,7 +202,7 @@ class Shard:
             nap_ms=limits.nap_ms,
             settled=_pack(request.settled) if request.settled else b"",
             done=_pack(request.done) if request.done else b"",
-            others=len(request.settled) - len(request.done) // 2,
+            others=len(request.settled) - len(request.done) // 3,
             deaths=_pack(request.deaths) if request.deaths else b"",
             results=_pack(request.results) if request.results else b"",
             following=_pack(request.following) if request.following else b"",
@@ -207,8 +212,7 @@ class Shard:
             dead_age_ms=limits.dead_age_ms,
             dead_max=limits.dead_max,
             dead_max_bytes=limits.dead_max_bytes,
-            events_max=limits.events_max,
-            events_max_bytes=limits.events_max_bytes,
+            **self._bounds,
             record_max=limits.record_max,
             places=request.places,
         )
@@ -223,8 +227,7 @@ class Shard:
             worker=worker,
             lease_ms=self.limits.lease_ms,
             rows=_pack(rows),
-            events_max=self.limits.events_max,
-            events_max_bytes=self.limits.events_max_bytes,
+            **self._bounds,
         )
         return [outcome.decode() for outcome in reply[2]], reply[3]
 
@@ -326,6 +329,20 @@ class Shard:
             recovery_ms=recovery_ms, successes=successes,
         )  # fmt: skip
         return reply[2].decode(), reply[3]
+
+    async def outcome(self, ids: Sequence[str], waiter: str = "") -> tuple[list[list[Any]], int, int]:
+        """How runs ended, by ids of jobs or runs. Of those that have not, `waiter` is told when they do.
+
+        Returns an answer of `lua/outcome.lua` for each id; the instant of Redis, and the one since when outcomes are
+        kept (0 = none was yet), in ms.
+        """
+        left, answers = list(ids), list[list[Any]]()
+        while True:
+            reply = await self._call("outcome", ids=_pack(left), waiter=waiter, record_max=self.limits.record_max)
+            answers += reply[3]
+            left = left[max(1, reply[4]) :]
+            if not left:
+                return answers, reply[1] // 1000, reply[2]
 
     async def inspect(
         self, ids: Sequence[str], *, queue: str = "", state: str = "", undue: bool = False

@@ -9,6 +9,7 @@ from typing import Any
 
 from redsched.codec import pack_result
 from redsched.model import Outcome, Reason
+from redsched.options import DEFAULT_RESULT_TTL_MS
 from redsched.sealing import Sealer
 from redsched.store.rows import PollRequest
 from redsched.worker.runs import Run
@@ -16,6 +17,7 @@ from redsched.worker.troubles import shortened
 
 __all__ = ["Outcomes"]
 
+FINAL = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED})
 _DURATION_MS = itemgetter(6)
 
 
@@ -30,7 +32,7 @@ class Outcomes:
         self._sealer = sealer
         self._rows: list[Any] = []
         self._ended: list[Any] = []
-        """Rows of plain claims that are done; of each its run id and fence, flat, in `_tokens`."""
+        """Rows of plain claims that are done; of each its run id, fence and outcome, flat, in `_tokens`."""
         self._tokens: list[Any] = []
         self._deaths: list[Any] = []
         self._results: list[Any] = []
@@ -46,16 +48,19 @@ class Outcomes:
     ) -> None:  # fmt: skip
         """A fire of a run has its outcome."""
         duration_ms = round((time.monotonic() - run.started) * 1000) if run.started else 0
-        row = (
+        ttl_ms = run.job.options.result_ttl_ms
+        row: tuple[Any, ...] = (
             run.id, run.fence, outcome.value, run.fire_ms, run.attempt, late_ms, duration_ms, run.job.record.task,
             reason.value if reason else False, delay_ms, shortened(error) if error else False, remaining or False,
             postponed, *((need,) if need else ()),
         )  # fmt: skip
-        if run.plain and outcome is Outcome.DONE:
+        if run.plain and outcome is Outcome.DONE and not error and not reason and ttl_ms <= DEFAULT_RESULT_TTL_MS:
             self._ended.append(row)
-            self._tokens += (run.id, run.fence)
+            found = f"{run.fire_ms} {late_ms} {duration_ms} {run.job.record.task}" if ttl_ms else ""
+            self._tokens += (run.id, run.fence, found)
         else:
-            self._rows.append(row)
+            usual = ttl_ms == DEFAULT_RESULT_TTL_MS or outcome not in FINAL
+            self._rows.append(row if usual else (*row, ttl_ms))
         self._wake()
 
     def died(self, run: Run, error: str, traceback: str = "") -> None:

@@ -136,6 +136,7 @@ class Worker:
             "lost": self.lost,
             "refused": self.refused,
             "abandoned_threads": self.executors.abandoned_threads,
+            "outcomes": True,
             "tasks": self.registry.names(),
             "executors": self.executors.here(),
         }

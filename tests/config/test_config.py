@@ -247,6 +247,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "dead_age": (3600.0, "store.limits.dead_age_ms / 1000"),
     "dead_max_bytes": (5000, "store.limits.dead_max_bytes"),
     "events_max_bytes": (7000, "store.limits.events_max_bytes"),
+    "outcomes_max_bytes": (9000, "store.limits.outcomes_max_bytes"),
     "events_max": (77, "store.limits.events_max"),
     "max_payload_bytes": (4096, "scheduler.max_payload_bytes"),
     "retry_for": (0.5, "store.shards[0].resend.for_seconds"),

@@ -866,7 +866,7 @@ async def test_a_one_shot_job_that_is_done_leaves_nothing(raw: Raw) -> None:
     claims = await worker.claim()
     await worker.poll(*(claim.settled() for claim in claims), capacity=0)
     left = {name.split(":")[0] for name in await raw.names()}
-    assert left <= {"clock", "events", "worker", "requests", "idle", "wake"}
+    assert left <= {"clock", "events", "worker", "requests", "idle", "wake", "ended"}
     for name in await raw.names():
         if name not in ("clock", "events"):
             assert await raw.command("PTTL", raw.keys.tag + name) > 0, name
