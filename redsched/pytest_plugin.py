@@ -28,14 +28,35 @@ def redsched_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-async def redsched_kit(redsched_url: str) -> AsyncIterator[Kit]:
-    """A scheduler that is not started, under a prefix of its own, with time that the test moves."""
+def pytest_configure(config: pytest.Config) -> None:
+    """With pytest-asyncio the kit is one of its fixtures: in its strict mode it takes no other."""
+    if config.pluginmanager.hasplugin("asyncio"):
+        from redsched import pytest_asyncio_fixtures
+
+        config.pluginmanager.register(pytest_asyncio_fixtures, "redsched-asyncio")
+
+
+async def make_kit(url: str) -> AsyncIterator[Kit]:
+    """A scheduler that is not started, under a prefix of its own, with the kit around it."""
     from redsched import BackgroundTaskScheduler, testing
 
-    scheduler = BackgroundTaskScheduler(redsched_url, testing.fresh_prefix(), declared_tasks=False, lease=5.0)
+    scheduler = BackgroundTaskScheduler(url, testing.fresh_prefix(), declared_tasks=False, lease=5.0)
     async with testing.kit(scheduler) as made:
         yield made
+
+
+@pytest.fixture
+async def redsched_anyio_kit(redsched_url: str) -> AsyncIterator[Kit]:
+    """The kit of a test of anyio's plugin."""
+    async for made in make_kit(redsched_url):
+        yield made
+
+
+@pytest.fixture
+def redsched_kit(request: pytest.FixtureRequest) -> Kit:
+    """A scheduler that is not started, under a prefix of its own, with time that the test moves."""
+    of_anyio = "anyio_backend" in request.fixturenames or not request.config.pluginmanager.hasplugin("asyncio")
+    return request.getfixturevalue("redsched_anyio_kit" if of_anyio else "redsched_asyncio_kit")
 
 
 @pytest.fixture
