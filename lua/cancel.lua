@@ -10,11 +10,12 @@
 --         ids         bytes  msgpack list of job ids; '' = all of the tag
 --         tag         str    a tag; '' = the ids
 --         account     bytes  msgpack map: job id -> {cursor, spans} (include/dropped); '' = none
---         how         str    cancel | remove
+--         how         str    cancel | remove | prune (remove, if its application is the one that is named)
+--         application str    of prune; else ''
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job run live waiting tag due parked mail requests ended outcome answers
+-- Derives job declared run live waiting tag due parked mail requests ended outcome answers
 -- Reply   OK now_us ended more behind; ended = the ids that were there, more = 1: call again for the rest of the tag,
 --         behind = ids that are still there, as they leave fires behind: call again with their account
 -- Again   the first reply, kept until it is confirmed
@@ -56,15 +57,31 @@ local function end_runs(id, queue)
   end
 end
 
+-- A declared job that an operator ends stays away until its declaration changes; one that was pruned is forgotten.
+local function note_removal(id, own)
+  local key = declared_key(own)
+  local entry = how ~= 'prune' and call('HGET', key, id)
+  if entry then
+    entry = cmsgpack.unpack(entry)
+    entry.state = 'removed'
+    call('HSET', key, id, cmsgpack.pack(entry))
+  else
+    call('HDEL', key, id)
+  end
+end
+
 local accounts, behind = account ~= '' and cmsgpack.unpack(account) or {}, {}
 
 local function cancel(id)
   local key = job_key(id)
   local job = call(
     'HMGET', key, 'record', 'queue', 'tags', 'fence', 'owner', 'state', 'periodic', 'next_ms', 'paused_ms', 'paused_from',
-    'fire_ms', 'parked'
+    'fire_ms', 'parked', 'application'
   )
-  if not job[1] then
+  if how == 'prune' and (not job[1] or job[13] ~= application) then
+    call('HDEL', declared_key(application), id) -- it is over, or of somebody else by now
+    return false
+  elseif not job[1] then
     return false
   end
   local queue = job[2] or nil
@@ -82,6 +99,9 @@ local function cancel(id)
     drop(id, known[2])
   end
   local fire = drop_once(state, score)
+  if job[13] then
+    note_removal(id, job[13])
+  end
   call('ZREM', due_key(queue), id)
   unpark(id, key, job[12])
   if job[6] == 'dead' then
@@ -91,9 +111,10 @@ local function cancel(id)
   end_runs(id, queue)
   -- What still runs has its outcome later: whoever waits for it waits on.
   local runs = job[4] or call('EXISTS', prefix .. 'live:' .. id) == 1
+  local reason = how == 'cancel' and 'cancelled' or how == 'prune' and 'pruned' or 'removed'
   event(
-    how == 'cancel' and 'cancelled' or 'removed', id, how == 'cancel' and 'cancelled' or 'removed', fire, fire, fire and 1,
-    nil, nil, nil, runs or job[6] == 'dead'
+    how == 'cancel' and 'cancelled' or 'removed', id, reason, fire, fire, fire and 1, nil, nil, nil,
+    runs or job[6] == 'dead'
   )
   call('HDEL', key, 'next_ms', 'after_ms', 'plan_fence', 'state')
   if job[4] then

@@ -15,13 +15,14 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job run due parked tag live waiting idle wake requests ended outcome answers
+-- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers
 -- Reply   OK now_us record job; record = what was stored, for an event that may come when the job is gone, else false;
 --         job = what it is now, for it may run and end at once: as a row of inspect without id and record; false = it is gone
 --         | NOTFOUND | CHANGED | CLOCK now_us
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
 --
+-- change.entry: {application, entry}, what `declared` is to say of it. Without a kind there is no event.
 -- change.cursor, change.dropped: see include/dropped; without a cursor only the version counts.
 -- change.when: false = leave it; {at_ms, after_ms (-1 = not known, 0 = none)} = due then; 'pause' = not due;
 --              'saved' = when it was due before it was paused; 'end' = it has no further fire, remove it.
@@ -57,6 +58,9 @@ if what.cursor and has_moved(job, score, what.cursor) then
 end
 all_back_to_due(id, job)
 drop(id, what.dropped)
+if what.entry then
+  call('HSET', declared_key(what.entry[1]), id, what.entry[2])
+end
 call('HINCRBY', key, 'version', 1)
 call('HDEL', key, 'plan_fence', 'claim_fence', 'after_ms', 'reason', 'postponed', 'needs', unpack(what.unset or {}))
 if what.record then
@@ -135,7 +139,9 @@ elseif when then
   call('ZADD', due_key(queue), when[1], id)
   wake(queue, when[1])
 end
-event(what.kind, id, what.reason)
+if what.kind then
+  event(what.kind, id, what.reason)
+end
 publish(client, {})
 
 local fields, others = call('HGETALL', key), {}

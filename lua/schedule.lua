@@ -13,18 +13,19 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job run due parked tag live waiting idle wake requests ended outcome answers
+-- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers
 -- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: these would be replaced, and leave fires
 --         behind that only the client can count: nothing was stored, call again with their account
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(jobs * log N)
 --
 -- A row: 1 id, 2 mode, 3 queue, 4 at_ms or false, 5 delay_ms or false, 6 record, 7 further fields (flat) or false,
---        8 tags or false, 9 account {cursor or false, spans} or nothing (include/dropped).
+--        8 tags or false, 9 account {cursor or false, spans} or nothing (include/dropped),
+--        10 of declare: {application, entry of `declared`, the entry that was read or false}.
 --        Neither at_ms nor delay_ms: added paused.
 -- Modes: new (a generated id, cannot exist), add (refuse what exists), keep, replace,
---        declare (keep what was declared alike, else replace).
--- Statuses: one of added kept replaced a job, in order; an empty list where all were added.
+--        declare (if there is none, or a dead one, and its entry in `declared` is what was read).
+-- Statuses: one of added kept replaced changed (declare: not what was read) a job, in order; an empty list where all were added.
 --- @include clock
 --- @include event
 --- @include once
@@ -119,11 +120,14 @@ local function store(row)
   local at_ms = row[4] or (row[5] and now_ms + row[5])
   local status, running = 'added', false
   if mode ~= 'new' then
-    local old = call('HMGET', key, 'record', 'declared', 'state')
+    local old = call('HMGET', key, 'record', 'state')
+    local entry = row[10]
+    if entry and ((old[1] and old[2] ~= 'dead') or (call('HGET', declared_key(entry[1]), id) or false) ~= entry[3]) then
+      return 'changed'
+    end
     if old[1] then
-      local fields = to_table(row[7] or {})
       -- A dead job is over: it keeps nobody from its id.
-      if old[3] ~= 'dead' and (mode == 'keep' or (mode == 'declare' and old[2] and old[2] == fields.declared)) then
+      if old[2] ~= 'dead' and mode == 'keep' then
         return 'kept'
       end
       running = replace(id, key, row[9])
@@ -163,6 +167,9 @@ local function store(row)
     fields[#fields + 1] = now_ms
   end
   call('HSET', key, unpack(fields))
+  if row[10] then
+    call('HSET', declared_key(row[10][1]), id, row[10][2])
+  end
   if at_ms then
     local rows_of_queue = due_rows[queue] or {}
     rows_of_queue[#rows_of_queue + 1] = at_ms

@@ -7,7 +7,7 @@
 -- ARGV    prefix      str    hash tag of the shard
 --         ahead_ms    int    how far; never negative
 --         until_ms    int    or to this instant, if it is later than now; 0 = use ahead_ms
--- Derives mail live job
+-- Derives mail live job declarers applications
 -- Reply   OK now_us
 -- Again   with until_ms, nothing further; with ahead_ms it moves again
 -- Cost    O(workers + running runs)
@@ -25,6 +25,14 @@ if ahead > 0 then
   for _, worker in ipairs(call('ZRANGE', workers, 0, -1)) do
     call('ZINCRBY', workers, ahead, worker)
     tell(worker, 'travel')
+  end
+  for _, owner in ipairs(call('SMEMBERS', prefix .. 'applications')) do
+    local key = prefix .. 'declarers:' .. owner
+    for _, member in ipairs(call('ZRANGE', key, 0, -1)) do
+      if string.find(member, ':', 1, true) then
+        call('ZINCRBY', key, ahead, member) -- not the mark of a process that has left
+      end
+    end
   end
   -- So do leases: a run that goes on has not lost its worker.
   for _, run_id in ipairs(call('ZRANGE', leases, 0, -1)) do

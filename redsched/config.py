@@ -122,6 +122,8 @@ class SchedulerConfig:
     max_catch_up: int = 1000
     shutdown_grace: float = 30.0
     task_packages: Sequence[str] = ()
+    application: str | None = None
+    """Who owns the jobs that the code declares; none = the package of each function."""
     declared_tasks: bool = True
     dead_max: int = 10_000
     dead_max_bytes: int = 67_108_864

@@ -12,7 +12,7 @@ from redsched.background import BackgroundTask
 from redsched.binding import check_task
 from redsched.errors import InvalidInputError
 from redsched.keywords import DeclareOptions, WhenOptions, check_names
-from redsched.options import check_name
+from redsched.options import check_name, check_tags
 from redsched.schedules import Schedule
 from redsched.spec import JobSpec, check_arguments, check_options, schedule_of
 from redsched.tasks import default_registry
@@ -101,12 +101,16 @@ def schedule_task(
 
     The job's id is the task's name (or `job_id`), so that any number of processes that import the function have
     one job. When a scheduler starts, a job that was declared alike stays as it is, with its next run time: what
-    became due while nothing ran is caught up by the job's own rules. A changed declaration replaces it.
+    became due while nothing ran is caught up by the job's own rules. Of a changed declaration the parts that changed
+    are written: the next run time, the runs that are left and a pause stay if the schedule did not change. See
+    docs/guide/processes.md for deploys.
 
     Args:
         cron, interval, run_at, schedule: when it runs; none = it is a task only. Also `start`, `end`, `jitter`,
             `dst_gap`, `dst_fold` and `seconds`, as in `JobSpec`.
         name: the task's name; `module.function` if not given.
+        aliases: earlier names of the task, and ids of its job. A job that is stored under one of them goes on under the
+            present name.
         scheduler: the scheduler that stores it; every scheduler of the process if not given.
         options: of its jobs (`ScheduleOptions`), also where it is scheduled by a call.
 
@@ -126,6 +130,7 @@ def schedule_task(
     """
 
     check_names("schedule_task", options, _NAMES)
+    aliases = check_tags(options.pop("aliases", ()), "aliases")
     when = {key: options.pop(key) for key in WhenOptions.__optional_keys__ if key in options}
     check_options(options)
 
@@ -136,10 +141,12 @@ def schedule_task(
         task = registry.register(
             function, name=name, defaults={k: v for k, v in options.items() if k not in ("args", "kwargs", "job_id")}
         )
+        if aliases:
+            registry.alias(task, aliases)
         if any(value is not None for value in (cron, interval, run_at, schedule)):
             zone = parse_timezone(options.get("timezone"), "UTC")
             schedule_of(run_at=run_at, cron=cron, interval=interval, schedule=schedule, zone=zone, **when)
-            job_options: dict[str, Any] = {"job_id": task.name, **options, "replace_existing": "declare"}
+            job_options: dict[str, Any] = {"job_id": task.name, **options, "replace_existing": "update"}
             spec = JobSpec(
                 task.name,
                 function,

@@ -78,7 +78,7 @@ class Definition:
 
     id: str
     mode: str
-    """new, add, keep, replace or declare: see `lua/schedule.lua`."""
+    """new, add, keep, replace, update or declare: see `lua/schedule.lua`, and `redsched/reconcile.py` for update."""
     name: str
     task: str
     payload: bytes
@@ -138,8 +138,6 @@ class Definition:
                 fields += ["next_ms", first, "after_ms", following or 0]
         elif self.paused and at_ms is not None:
             fields += ["paused_ms", at_ms]  # resume makes it due then
-        if self.mode == "declare":
-            fields += ["declared", self._digest()]
         delay = self.delay_ms if at_ms is None and not self.paused else None
         at = None if self.paused else at_ms
         tags = list(self.tags) or False
@@ -148,7 +146,7 @@ class Definition:
             self.record().pack(self.id, self.sealer), fields or False, tags,
         ]  # fmt: skip
 
-    def _digest(self) -> str:
+    def digest(self) -> str:
         """What makes two declarations of a job the same: all but the anchor that depends on when it was declared."""
         schedule = self.unbased or self.schedule
         wire: Sequence[Any] | None = schedule.to_wire() if schedule else None

@@ -16,6 +16,7 @@ from redsched.accounting import cursor_of, dropped
 from redsched.binding import check_task
 from redsched.codec import Record, pack_payload, unpack_payload
 from redsched.counting import accounts
+from redsched.declarations import noted
 from redsched.errors import (
     EncodingError,
     InvalidInputError,
@@ -236,7 +237,8 @@ async def reschedule(
             record = _with_schedule(job, None, zone)
             return {
                 "kind": "modified", "when": [made.run_ms, 0], "record": record.pack(job_id, store.sealer),
-                "unset": ["periodic", "declared", "runs_left"],
+                "unset": ["periodic", "runs_left"],
+                "set": noted(stored.fields, "schedule"),
                 "dropped": dropped(stored.fields, stored.due_ms, job.schedule, now_ms, Reason.RESCHEDULED),
             }  # fmt: skip
         assert isinstance(made, Schedule)
@@ -249,8 +251,7 @@ async def reschedule(
             "when": due,
             "dropped": _dropped(job, stored, due, now_ms),
             "record": record.pack(job_id, store.sealer),
-            "set": ["periodic", 1],
-            "unset": ["declared"],
+            "set": ["periodic", 1, *noted(stored.fields, "schedule")],
         }
 
     stored = await _change(store, job_id, compute)
@@ -348,10 +349,12 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         change: dict[str, Any] = {
             "kind": "modified", "when": when, "record": record.pack(job_id, store.sealer), "set": options.hash_fields(),
             "dropped": behind,
-            "unset": [n for n in ("max_instances", "max_recoveries", "delivery", "declared") if n in stored.fields],
+            "unset": [n for n in ("max_instances", "max_recoveries", "delivery") if n in stored.fields],
         }  # fmt: skip
         if "max_runs" in changes and changes["max_runs"] is None:
             change["unset"].append("runs_left")
+        if "max_runs" in changes:
+            change["set"] += noted(stored.fields, "max_runs")
         if "tags" in changes:
             change["tags"] = list(tags)
         if "queue" in changes:

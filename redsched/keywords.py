@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from redsched.schedules import Schedule, SecondsOrder
 
 __all__ = [
+    "CronOptions",
     "DeclareOptions",
     "DelayOptions",
     "IntervalOptions",
@@ -85,8 +86,15 @@ class WhenOptions(TypedDict, total=False):
     """Where the second is, in a cron expression of six fields."""
 
 
+class CronOptions(ScheduleOptions, WhenOptions, total=False):
+    """What `schedule_cron` takes besides its positional arguments."""
+
+
 class DeclareOptions(ScheduleOptions, WhenOptions, total=False):
     """What `@schedule_task` takes besides the schedule."""
+
+    aliases: Sequence[str]
+    """Earlier names of the task, and ids of its job: a rename keeps the job."""
 
 
 class DelayOptions(ScheduleOptions, total=False):

@@ -17,7 +17,17 @@ from typing import Any, Generic
 
 from redsched.task_types import R
 
-__all__ = ["Delivery", "Event", "JobView", "Outcome", "Reason", "RunContext", "State", "TaskExecutionResult"]
+__all__ = [
+    "DeclaredJob",
+    "Delivery",
+    "Event",
+    "JobView",
+    "Outcome",
+    "Reason",
+    "RunContext",
+    "State",
+    "TaskExecutionResult",
+]
 
 
 class State(StrEnum):
@@ -117,6 +127,12 @@ class Reason(StrEnum):
     """The worker that claimed it ahead of time did not get to it soon; another may start it at once."""
     PAUSED = "paused"
     """Its job was paused when it was due."""
+    DECLARED = "declared"
+    """Its declaration in the code changed."""
+    RENAMED = "renamed"
+    """Its declaration has another name now, and goes on under that."""
+    PRUNED = "pruned"
+    """The code of its application does not declare it any more."""
     RESCHEDULED = "rescheduled"
     """Its job was given another schedule, or another next run time, before it ran."""
     MANUAL = "manual"
@@ -176,6 +192,10 @@ class JobView:
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     executor: str = "default"
     runs_left: int | None = None
+    application: str | None = None
+    """For a declared job: the application that owns its declaration."""
+    modified: tuple[str, ...] = ()
+    """For a declared job: what was changed since, and is not as declared (`timeout`, `schedule`, …)."""
     running: int = 0
     """Instances that hold a lease now."""
     waiting: int = 0
@@ -188,6 +208,29 @@ class JobView:
     traceback: str | None = None
     """Of a dead run: the end of its traceback, up to 8 KiB, from the task's own frame on."""
     version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredJob:
+    """What became of a job that `@schedule_task` declares, when its scheduler started: `scheduler.declared_jobs`.
+
+    >>> async def main() -> None:
+    ...     async with BackgroundTaskScheduler(url) as scheduler:
+    ...         for job in scheduler.declared_jobs:
+    ...             if job.status == "failed":
+    ...                 print(job.id, job.error)
+    """
+
+    id: str
+    task: str
+    application: str
+    """The owner of the declaration."""
+    status: str
+    """added, kept, updated, renamed; over: it has run, or its schedule has ended; removed: by an operator, until the
+    declaration changes; held_back: a newer generation declares it otherwise, and runs; failed."""
+    generation: int = 0
+    """Of this process' declarations of that application."""
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

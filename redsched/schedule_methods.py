@@ -9,7 +9,7 @@ from typing import Any, Unpack, overload
 
 from redsched.errors import InvalidInputError, InvalidScheduleError
 from redsched.handle import JobHandle
-from redsched.keywords import DeclareOptions, DelayOptions, IntervalOptions, ScheduleOptions
+from redsched.keywords import CronOptions, DelayOptions, IntervalOptions, ScheduleOptions
 from redsched.schedules import Schedule, SecondsOrder
 from redsched.spec import JobSpec
 from redsched.task_types import AnyTask, AsyncTask, ClassTask, T
@@ -103,15 +103,15 @@ class ScheduleMethods(ABC):
 
     @overload
     async def schedule_cron(
-        self, name: str, task: AsyncTask[T], cron: str, **options: Unpack[DeclareOptions]
+        self, name: str, task: AsyncTask[T], cron: str, **options: Unpack[CronOptions]
     ) -> JobHandle[T]: ...
     @overload
     async def schedule_cron(
-        self, name: str, task: ClassTask[T], cron: str, **options: Unpack[DeclareOptions]
+        self, name: str, task: ClassTask[T], cron: str, **options: Unpack[CronOptions]
     ) -> JobHandle[T]: ...
     @overload
     async def schedule_cron(
-        self, name: str, task: Callable[..., T], cron: str, **options: Unpack[DeclareOptions]
+        self, name: str, task: Callable[..., T], cron: str, **options: Unpack[CronOptions]
     ) -> JobHandle[T]: ...
     async def schedule_cron(
         self,

@@ -30,8 +30,9 @@ from redsched.keywords import (
 from redsched.listing import JobPage, check_state, get_page, iter_jobs
 from redsched.loops import Owner, PerLoop
 from redsched.metrics import TaskMetrics
-from redsched.model import Event, JobView, State, TaskExecutionResult
+from redsched.model import DeclaredJob, Event, JobView, State, TaskExecutionResult
 from redsched.options import JobOptions, check_id, check_name, check_settings, seconds_to_ms
+from redsched.reconcile import Reconciler
 from redsched.results import get_result, past_results, wait_for_result
 from redsched.schedule_methods import ScheduleMethods
 from redsched.schedules import Schedule
@@ -93,6 +94,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         task_packages: modules and packages that a worker imports when it starts, for the functions in them that are
             decorated with `@schedule_task`.
         service_provider: where instances come from for methods as tasks: an object with `get_service(class)`.
+        application: who owns the jobs that `@schedule_task` declares here; None = the top-level package of the
+            function's module. Only the owner prunes or renames them.
         declared_tasks: whether `start` stores the jobs of functions decorated with `@schedule_task`.
         dead_max, dead_max_bytes, dead_age: how many dead runs are kept, how many bytes they may take on each shard
             (the oldest go first), and for how long (seconds).
@@ -133,6 +136,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         shutdown_grace: float = 30.0,
         task_packages: Sequence[str] = (),
         service_provider: ServiceProvider | None = None,
+        application: str | None = None,
         declared_tasks: bool = True,
         dead_max: int = 10_000,
         dead_max_bytes: int = 67_108_864,
@@ -185,6 +189,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         self.declared: list[JobSpec] = []
         self.shutdown_grace = shutdown_grace
         self.max_payload_bytes = max_payload_bytes
+        self.application = None if application is None else check_name(application, "application")
         self._declared_tasks = declared_tasks
         self._embedded: EmbeddedServer | None = None
         self._store: Store | None = None
@@ -220,6 +225,8 @@ class BackgroundTaskScheduler(ScheduleMethods):
         """Be one that is not started."""
         self._worker: Worker | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._reconciler: Reconciler | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[EventFeed] | None = None  # kept, or the loop would forget it
         self._started = False
         self._feed = None
@@ -227,7 +234,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
 
     def after_fork(self) -> None:
         """Be a scheduler of the child, not started; the parent's goes on in the parent. Python calls it."""
-        forks.keep_for_ever(self._worker, self._serving, self._listening)
+        forks.keep_for_ever(self._worker, self._serving, self._keeping, self._listening)
         self._opening = threading.Lock()
         self._begin()
         self.id = new_id()
@@ -310,11 +317,16 @@ class BackgroundTaskScheduler(ScheduleMethods):
             await store.learn()
         return store
 
-    async def start(self, *, worker: bool = True) -> None:
+    async def start(self, *, worker: bool = True, prune: bool = False) -> None:
         """Connect, store the declared jobs, and run a worker in this process.
+
+        A declared job that cannot be stored is logged as an error and listed in `declared_jobs`; the others are stored,
+        and the worker runs.
 
         Args:
             worker: False = this process only schedules; its jobs are run by others.
+            prune: end the jobs that an earlier version of this application declared and this one does not, as soon as
+                no process that declares them is there any more.
 
         Raises:
             SchedulerStateError: it was started already.
@@ -338,10 +350,13 @@ class BackgroundTaskScheduler(ScheduleMethods):
                 log.warning(
                     "Redis at %s has maxmemory-policy %s: when full it throws jobs away; set noeviction", where, policy
                 )
-            if self._declared_tasks and declare.declared:
-                await self.schedule_many(declare.declared)
-            if self.declared:
-                await self.schedule_many(self.declared)
+            self._reconciler = self._make_reconciler(store)
+            self._reconciler.prune_wanted = prune
+            await self._reconciler.settle()
+            added = sum(job.status in ("added", "updated") for job in self._reconciler.jobs.values())
+            self._metrics.increment("jobs_scheduled_total", added)
+            if self._reconciler.owners:
+                self._keeping = asyncio.create_task(self._reconciler.keep(), name="redsched declarations")
             if self._listeners:
                 await self._ensure_feed()
             if worker:
@@ -357,6 +372,29 @@ class BackgroundTaskScheduler(ScheduleMethods):
         except BaseException:
             await self.shutdown(wait=False)
             raise
+
+    def _make_reconciler(self, store: Store) -> Reconciler:
+        reconciler = Reconciler(self, store, self.application)
+        reconciler.take([*(declare.declared if self._declared_tasks else ()), *self.declared])
+        return reconciler
+
+    @property
+    def declared_jobs(self) -> list[DeclaredJob]:
+        """What became of the jobs that `@schedule_task` declares, as of the last start; those that failed too."""
+        return [] if self._reconciler is None else list(self._reconciler.jobs.values())
+
+    async def prune(self, *, dry_run: bool = False) -> tuple[list[str], list[str]]:
+        """End the jobs that an earlier version of this application declared and this one does not. Returns their ids,
+        and those of jobs that are held back, since a process that still declares them is there.
+
+        Args:
+            dry_run: only tell which they are.
+        """
+        reconciler = (
+            self._reconciler if self._started and self._reconciler else self._make_reconciler(await self.store())
+        )
+        await reconciler.announce("start" if self._started else "look")
+        return await reconciler.prune(dry_run=dry_run)
 
     def configure(
         self,
@@ -428,6 +466,10 @@ class BackgroundTaskScheduler(ScheduleMethods):
             stopping.cancel()
             serving, self._serving, self._worker = self._serving, None, None
             await asyncio.wait((serving,))
+        if self._keeping is not None and self._reconciler is not None:
+            self._keeping.cancel()
+            self._keeping = None
+            await self._reconciler.leave()
         await self._executors.close(kill=True)
         self._owner.release()
         self._feed = None

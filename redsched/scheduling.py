@@ -7,20 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redsched.counting import accounts
-from redsched.errors import InvalidInputError, StoreError
+from redsched.errors import ConflictingIdError, InvalidInputError, JobLookupError, StoreError
 from redsched.handle import JobHandle
 from redsched.model import Reason
 from redsched.options import check_name
+from redsched.redeclare import change_of
 from redsched.spec import Draft, JobSpec
 from redsched.store import queries
 from redsched.store.durability import Promise
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError, LeftBehindError, Shard, conflict
+from redsched.tasks import Task
 
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
 
-__all__ = ["BATCH", "TRIES", "instant_of", "schedule", "schedule_many"]
+__all__ = ["BATCH", "TRIES", "draft_of", "instant_of", "schedule", "schedule_many"]
 
 BATCH = 1000
 """Jobs stored, or ended, by one call of a script: about 5 ms of Redis' time."""
@@ -37,23 +39,29 @@ async def instant_of(shard: Shard) -> int:
     return shard.clock.now_ms()
 
 
+def draft_of(scheduler: BackgroundTaskScheduler, store: Store, spec: JobSpec) -> tuple[Draft, Task, str]:
+    """What is to be stored of one job, checked; its task; and the process that alone can run it, or ''.
+
+    Raises:
+        InvalidInputError: something is wrong with it.
+    """
+    if not isinstance(spec, JobSpec):
+        raise InvalidInputError(f"pass JobSpec objects, not {type(spec).__qualname__}", field="specs")
+    check_name(spec.name)
+    task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
+    draft = spec.definition(
+        task, scheduler.options, scheduler.timezone, f"local:{scheduler.id}", scheduler.max_payload_bytes,
+        scheduler.executors,
+    )  # fmt: skip
+    draft.definition.sealer = store.sealer
+    return draft, task, scheduler.id if task.is_local else ""
+
+
 def _drafts(scheduler: BackgroundTaskScheduler, store: Store, specs: Sequence[JobSpec]) -> tuple[list[Draft], str]:
     """What is to be stored, all of it checked; and the process that alone can run it, if there is such a job."""
-    drafts: list[Draft] = []
-    local_queue = f"local:{scheduler.id}"
-    executors, limit = scheduler.executors, scheduler.max_payload_bytes
-    owner = ""
-    for spec in specs:
-        if not isinstance(spec, JobSpec):
-            raise InvalidInputError(f"pass JobSpec objects, not {type(spec).__qualname__}", field="specs")
-        check_name(spec.name)
-        task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
-        if task.is_local:
-            owner = scheduler.id
-        draft = spec.definition(task, scheduler.options, scheduler.timezone, local_queue, limit, executors)
-        draft.definition.sealer = store.sealer
-        drafts.append(draft)
-    return drafts, owner
+    made = [draft_of(scheduler, store, spec) for spec in specs]
+    owner = next((local for _, _, local in made if local), "")
+    return [draft for draft, _, _ in made], owner
 
 
 async def schedule(scheduler: BackgroundTaskScheduler, spec: JobSpec) -> JobHandle:
@@ -140,6 +148,17 @@ async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], dr
 
 
 async def _store(store: Store, shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
+    others = [draft for draft in drafts if draft.definition.mode != "update"]
+    done = iter(await _store_batch(store, shard, others, owner, promise) if others else [])
+    return [
+        await _store_update(store, shard, draft, owner, promise) if draft.definition.mode == "update" else next(done)
+        for draft in drafts
+    ]
+
+
+async def _store_batch(
+    store: Store, shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None
+) -> list[str]:
     account: dict[str, list[Any]] = {}
     for tries in range(TRIES):
         assumed = await instant_of(shard) if any(draft.needs_now for draft in drafts) else 0
@@ -153,3 +172,27 @@ async def _store(store: Store, shard: Shard, drafts: Sequence[Draft], owner: str
         except LeftBehindError as error:
             account |= await accounts(store, shard, error.ids, Reason.REPLACED, tries)
     raise StoreError("Redis' clock jumps: no fire time could be computed that was still true when it arrived")
+
+
+async def _store_update(store: Store, shard: Shard, draft: Draft, owner: str, promise: Promise | None) -> str:
+    """replace_existing="update": as True, but a job that is there and has this schedule keeps its cursor."""
+    definition = draft.definition
+    for _ in range(TRIES):
+        stored = (await queries.read_jobs(store, [definition.id])).get(definition.id)
+        change = None if stored is None else change_of(draft, stored, store.sealer)
+        if stored is None or change is None:
+            definition.mode = "add" if stored is None else "replace"
+            try:
+                [status] = await _store_batch(store, shard, [draft], owner, promise)
+            except ConflictingIdError:
+                continue  # it is there now
+            finally:
+                definition.mode = "update"
+            return status
+        try:
+            done = await shard.modify(definition.id, int(stored.fields.get("version", b"0")), change)
+        except JobLookupError:
+            continue  # it has ended
+        if done is not None:
+            return "replaced"
+    raise StoreError(f"job {definition.id!r} is being changed by others all the time; nothing was changed")

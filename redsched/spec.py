@@ -230,6 +230,13 @@ class Draft:
     def needs_now(self) -> bool:
         return self.interval is not None or self.definition.needs_now
 
+    def digest(self) -> str:
+        """What makes two declarations the same to a redsched that does not know their parts."""
+        definition = self.definition
+        if self.interval is not None:
+            definition.unbased = self.interval.anchored(0)
+        return definition.digest()
+
     def row(self, now_ms: int) -> list[Any]:
         """The row to store, for this instant."""
         definition = self.definition
@@ -286,11 +293,12 @@ def _mode(replace_existing: Any, has_id: bool) -> str:
             return "add" if has_id else "new"
         case True:
             mode = "replace"
-        case "keep" | "declare":
+        case "keep" | "update":
             mode = str(replace_existing)
         case _:
             raise InvalidInputError(
-                f"replace_existing is {replace_existing!r}; it must be True, False or 'keep'", field="replace_existing"
+                f"replace_existing is {replace_existing!r}; it must be True, False, 'keep' or 'update'",
+                field="replace_existing",
             )
     if not has_id:
         raise InvalidInputError("replace_existing needs a job_id: a generated id is always new", field="job_id")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
@@ -78,6 +78,7 @@ class TaskRegistry:
         """Classes whose public methods are tasks: those that were bound, not those that only lend an instance."""
         self._parent = parent
         self._locals = 0
+        self._aliases: dict[str, tuple[str, ...]] = {}
         self._uses: dict[str, int] = {}
         self._lock = threading.RLock()
         self.provider: ServiceProvider | None = None
@@ -141,6 +142,23 @@ class TaskRegistry:
         if not task.is_local and present is None:
             learned()
         return task
+
+    def alias(self, task: Task, names: Sequence[str]) -> None:
+        """Let jobs of earlier names of a task be run by it.
+
+        Raises:
+            InvalidInputError: one is the name of another task.
+        """
+        for name in names:
+            other = self._tasks.get(name)
+            if other is not None and other.function is not task.function and not _reloaded(other, task):
+                raise InvalidInputError(f"the alias {name!r} of {task.name!r} is another task's name", field="aliases")
+            self._tasks[name] = task
+        self._aliases[task.name] = tuple(names)
+
+    def aliases_of(self, name: str) -> tuple[str, ...]:
+        """Earlier names of the task of that name."""
+        return self._aliases.get(name) or (self._parent.aliases_of(name) if self._parent else ())
 
     def release(self, task: Task) -> None:
         """A one-shot job of a local task is over: a closure that no other job uses is let go, with what it holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from redsched.codec import unpack_payload, unpack_progress
+from redsched.declarations import modified_parts
 from redsched.errors import RedschedError
 from redsched.ids import job_of
 from redsched.job import Job
@@ -87,6 +88,8 @@ def _view_of(stored: StoredJob, sealer: Sealer | None) -> JobView:
         delivery=options.delivery,
         executor=options.executor,
         runs_left=int(runs_left) if runs_left else None,
+        application=fields["application"].decode(errors="replace") if "application" in fields else None,
+        modified=modified_parts(job, fields),
         running=running,
         waiting=stored.waiting,
         attempt=_int(fields.get("attempt")) + ("fence" in fields),

@@ -12,8 +12,9 @@ from redsched.store.transitions import Shard
 
 __all__ = ["check"]
 
-SINGLE = {"clock", "events", "leases", "dead", "workers", "parking"}
+SINGLE = {"applications", "clock", "events", "leases", "dead", "workers", "parking"}
 WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result", "circuit", "ended", "outcome", "answers"}
+DECLARED = {"declared", "declarers", "generations"}
 Fields = dict[str, str]
 
 
@@ -55,6 +56,8 @@ async def _look(shard: Shard) -> _Picture:
             picture.scores[kind][own] = await _scores(shard, key)
         elif kind in picture.sets:
             picture.sets[kind][own] = {member.decode() for member in await shard.link.command("SMEMBERS", key)}
+        elif kind in DECLARED:
+            continue  # it outlasts the jobs: capped, or pruned
         elif kind in WITH_TTL:
             if await shard.link.command("PTTL", key) == -1:
                 picture.immortal.append(name)

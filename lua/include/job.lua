@@ -1,6 +1,6 @@
 -- job: what several transitions need to know of jobs and runs.
 -- Needs   prefix, call
--- Gives   job_key(), run_key(), job_of(), due_key(), free_run_id(), span_of(), to_table(), live_count(), end_job(), end_if_over(), in_chunks()
+-- Gives   job_key(), run_key(), job_of(), due_key(), declared_key(), free_run_id(), span_of(), to_table(), live_count(), end_job(), end_if_over(), in_chunks()
 
 local function job_key(id)
   return prefix .. 'job:' .. id
@@ -21,6 +21,11 @@ local function job_of(run_id)
     return string.match(run_id, '^(.+)@%d+$')
   end
   return nil
+end
+
+-- What was declared by an application: id -> its entry, a msgpack map (redsched/declarations.py).
+local function declared_key(application)
+  return prefix .. 'declared:' .. application
 end
 
 -- A name for a run beside the schedule: no other run has that millisecond, nor will the fire that comes next.

@@ -8,9 +8,12 @@ local FORGOTTEN_AT_ONCE = 100
 local function forget_dead(run_id)
   local own = job_of(run_id)
   local key = own and run_key(run_id) or job_key(run_id)
-  local h = call('HMGET', key, 'state', 'tags')
+  local h = call('HMGET', key, 'state', 'tags', 'application', 'periodic')
   if h[1] ~= 'dead' then
     return 0
+  end
+  if h[3] and h[4] then
+    call('HDEL', declared_key(h[3]), run_id) -- a schedule that had raised is no schedule that is over
   end
   local bytes = uncount_dead(key)
   call('DEL', key)

@@ -162,6 +162,10 @@ def show_job(
             "delivery": job.delivery.value,
             "executor": job.executor,
             "runs left": job.runs_left,
+            "declared by": job.application,
+            "not as declared": ", ".join(
+                (*job.modified, *(["paused"] if job.application and job.state == "paused" else []))
+            ),
             "version": job.version,
         }
     )

@@ -139,6 +139,12 @@ def _doctor(app: typer.Typer) -> None:
     app.command("doctor")(doctor.doctor)
 
 
+def _prune(app: typer.Typer) -> None:
+    from redsched.cli import prune
+
+    app.command("prune")(prune.prune)
+
+
 def _demo(app: typer.Typer) -> None:
     from redsched.demo import cli
 
@@ -153,7 +159,7 @@ def _chaos(app: typer.Typer) -> None:
 
 COMMANDS: Mapping[str, Callable[[typer.Typer], None]] = {
     "worker": _worker, "jobs": _jobs, "events": _events, "next": _next, "workers": _workers, "doctor": _doctor,
-    "demo": _demo, "chaos": _chaos,
+    "prune": _prune, "demo": _demo, "chaos": _chaos,
 }  # fmt: skip
 """Each command, and what adds it: its modules are imported only where it is named."""
 

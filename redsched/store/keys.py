@@ -32,6 +32,18 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("live:<id>", "ZSET", "run id -> when its lease expires, ms: the running instances of one job"),
     ("waiting:<id>", "SET", "run ids of one job that wait for their next attempt"),
     ("tag:<tag>", "SET", "job ids"),
+    ("applications", "SET", "the owners of declared jobs"),
+    ("declared:<application>", "HASH", "job id -> what its code declared last, and whether it is over or was removed"),
+    (
+        "declarers:<application>",
+        "ZSET",
+        "<generation>:<process> -> last sign of life, ms; <generation> -> when one left",
+    ),
+    (
+        "generations:<application>",
+        "HASH",
+        "digest of a set of declarations -> its generation; last; ids of each; capped",
+    ),
     ("dead", "ZSET", "run id -> when it ended, ms; capped by age and number"),
     ("events", "STREAM", "every transition with its reason; capped"),
     ("workers", "ZSET", "worker id -> last heartbeat, ms"),
@@ -98,6 +110,9 @@ class Keys:
 
     def tagged(self, tag: str) -> str:
         return f"{self.tag}tag:{tag}"
+
+    def declared(self, application: str) -> str:
+        return f"{self.tag}declared:{application}"
 
     def worker(self, worker_id: str) -> str:
         return f"{self.tag}worker:{worker_id}"

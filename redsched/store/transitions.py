@@ -232,7 +232,13 @@ class Shard:
         return [outcome.decode() for outcome in reply[2]], reply[3]
 
     async def cancel(
-        self, *, ids: Sequence[str] = (), tag: str = "", how: str = "cancel", count: Count | None = None
+        self,
+        *,
+        ids: Sequence[str] = (),
+        tag: str = "",
+        how: str = "cancel",
+        count: Count | None = None,
+        application: str = "",
     ) -> list[str]:
         """End jobs by id, or all of a tag. Returns the ids that were there.
 
@@ -242,7 +248,7 @@ class Shard:
         while True:
             reply = await self._request_call(
                 "cancel", (how, tag, *left), ids=_pack(left) if left else b"", tag="" if left else tag, how=how,
-                account=_pack(account) if account else b"",
+                application=application, account=_pack(account) if account else b"",
             )  # fmt: skip
             ended += [job_id.decode() for job_id in reply[2]]
             behind = [job_id.decode() for job_id in reply[4]] if len(reply) > 4 else []  # an older version's has none
@@ -313,6 +319,12 @@ class Shard:
         """Keep what a task tells of itself. Returns False if the worker no longer holds the run."""
         reply = await self._call("progress", worker=worker, run_id=run_id, fence=fence, progress=pack_result(value))
         return reply[0] == b"OK"
+
+    async def declare(self, process: str, how: str, owners: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        """Tell which jobs a process declares, or only that it is there, or leaves. Rows as `lua/declare.lua` says."""
+        gone_ms = self.limits.gone_ms
+        reply = await self._call("declare", process=process, how=how, owners=_pack(owners), gone_ms=gone_ms)
+        return reply[2]
 
     async def travel(self, *, ahead_ms: int = 0, until_ms: int = 0) -> int:
         """Move the time of this shard ahead (tests), or ask for it. Returns the instant, ms since the epoch."""

@@ -139,6 +139,7 @@ class Worker:
             "outcomes": True,
             "tasks": self.registry.names(),
             "executors": self.executors.here(),
+            "declares": 1,  # it tells elsewhere which jobs it declares
         }
 
     def say_once(self, key: str, message: str, *values: object, every: float = 300.0) -> None:

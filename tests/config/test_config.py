@@ -242,6 +242,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "max_catch_up": (17, "scheduler.make_worker().max_catch_up"),
     "shutdown_grace": (1.5, "scheduler.shutdown_grace"),
     "task_packages": (["shop"], "list(scheduler.registry.packages)"),
+    "application": ("shop", "scheduler.application"),
     "declared_tasks": (False, "scheduler._declared_tasks"),
     "dead_max": (11, "store.limits.dead_max"),
     "dead_age": (3600.0, "store.limits.dead_age_ms / 1000"),

@@ -313,14 +313,15 @@ async def test_what_cannot_be_trusted_is_not_sealed(make: Make, caplog: pytest.L
 
 
 async def test_a_declared_job_is_sealed_when_keys_begin_or_change(make: Make) -> None:
-    from redsched import JobSpec
+    from redsched import schedule_task
 
     for keys in ((), (OLD,), (NEW, OLD)):
-        scheduler = make(*keys)
-        spec = JobSpec("daily", note, cron="0 8 * * *", job_id="daily", replace_existing="declare")
-        await scheduler.schedule_many([spec])
-        again = await scheduler.schedule_many([spec])
-        assert again[0].status == "kept"
+        for status in ("updated" if keys else "added", "kept"):
+            scheduler = make(*keys)
+            schedule_task(scheduler=scheduler, cron="0 8 * * *", job_id="daily")(note)
+            await scheduler.start(worker=False)
+            assert [job.status for job in scheduler.declared_jobs] == [status]
+            await scheduler.shutdown()
     strict = make(NEW)
     view = await strict.get_job("daily")
     assert view is not None

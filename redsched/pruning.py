@@ -1,0 +1,51 @@
+"""Which stored jobs an application declared once and declares no more, and ends them."""
+
+from __future__ import annotations
+
+from redsched.counting import accounts
+from redsched.job import Job
+from redsched.model import Reason
+from redsched.owners import Owner
+from redsched.store import queries
+from redsched.store.declared import read_declared
+from redsched.store.queries import StoredJob
+from redsched.store.store import Store
+
+__all__ = ["candidates", "end"]
+
+
+async def candidates(store: Store, owner: Owner) -> tuple[list[str], list[str]]:
+    """Ids of this owner that the code does not declare any more: those that nobody declares, and those that are
+    held back, since a process that still declares them, or knows their task and may, is there.
+    """
+    entries = await read_declared(store, owner.name)
+    known = set(owner.ids)
+    gone = sorted(job_id for job_id in entries if job_id not in known)
+    found = await queries.read_jobs(store, gone)
+    elder = await _tasks_of_older_workers(store)
+    held = [job_id for job_id in gone if job_id in owner.alive or _task_of(store, found.get(job_id)) in elder]
+    return [job_id for job_id in gone if job_id not in held], held
+
+
+async def _tasks_of_older_workers(store: Store) -> set[str]:
+    """The tasks of live workers that do not tell what they declare: of a redsched that does not know how."""
+    workers = await queries.read_workers(store)
+    return {task for told in workers.values() if "declares" not in told for task in told["tasks"]}
+
+
+def _task_of(store: Store, stored: StoredJob | None) -> str | None:
+    try:
+        return None if stored is None else Job.decode(stored.id, stored.fields["record"], store.sealer).record.task
+    except Exception:
+        return None
+
+
+async def end(store: Store, owner: Owner, ids: list[str]) -> list[str]:
+    """End these jobs, if they are this owner's. Returns the ids of those that were there."""
+    ended: list[str] = []
+    for shard, members in store.by_shard(ids):
+        ended += await shard.cancel(
+            ids=members, how="prune", application=owner.name,
+            count=lambda late, tries, shard=shard: accounts(store, shard, late, Reason.PRUNED, tries),
+        )  # fmt: skip
+    return ended
