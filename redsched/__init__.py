@@ -48,7 +48,17 @@ if TYPE_CHECKING:
     from redsched.handlers import TaskFailureHandler
     from redsched.listing import JobPage
     from redsched.metrics import MetricsCollector, TaskMetrics
-    from redsched.model import Delivery, Event, JobView, Outcome, Reason, RunContext, State, TaskExecutionResult
+    from redsched.model import (
+        DeclaredJob,
+        Delivery,
+        Event,
+        JobView,
+        Outcome,
+        Reason,
+        RunContext,
+        State,
+        TaskExecutionResult,
+    )
     from redsched.policies import RetryPolicy
     from redsched.reactive import ReactiveTaskProcessor
     from redsched.running import current_scheduler
@@ -71,6 +81,7 @@ __all__ = [
     "CronSchedule",
     "CustomTaskExecutor",
     "DateSchedule",
+    "DeclaredJob",
     "Delivery",
     "DurabilityError",
     "EncodingError",
@@ -171,6 +182,7 @@ _NAMES = {
         "TaskMetrics",
     ),
     "redsched.model": (
+        "DeclaredJob",
         "Delivery",
         "Event",
         "JobView",
