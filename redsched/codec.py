@@ -119,6 +119,10 @@ def _find_unencodable(value: Any, path: str) -> str | None:
         try:
             _pack(value)
         except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(value, int):
+                return f"{path}: int of {value.bit_length()} bits, beyond -2**63 to 2**64 - 1 (pass a str or Decimal)"
+            if callable(getattr(value, "model_dump", None)):
+                return f"{path}: {type(value).__qualname__} (pass its model_dump(mode='json'))"
             return f"{path}: {type(value).__qualname__} ({error})" if path else str(error)
         return None
 

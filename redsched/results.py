@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 from redsched.codec import unpack_result
-from redsched.errors import EncodingError, JobLookupError, ResultTimeoutError
+from redsched.errors import EncodingError, JobLookupError, ResultTimeoutError, UnknownKeyError, UntrustedRecordError
 from redsched.events import history
 from redsched.ids import job_of
 from redsched.model import Event, Outcome, Reason, TaskExecutionResult
@@ -110,12 +111,20 @@ def _reason(word: str | None) -> Reason | None:
 async def past_results(store: Store, job_id: str | None, limit: int) -> list[TaskExecutionResult]:
     """See `BackgroundTaskScheduler.get_results`."""
     past = await history(store, limit=limit, job_id=job_id, kinds=FINAL)
-    return [await _result_of(store, event) for event in past]
+    found: list[TaskExecutionResult] = []
+    for event in past:
+        try:
+            found.append(await _result_of(store, event))
+        except (EncodingError, UnknownKeyError, UntrustedRecordError) as problem:  # it must not hide the others
+            found.append(
+                await _result_of(store, replace(event, error=f"the result cannot be read: {problem}"), read=False)
+            )
+    return found
 
 
-async def _result_of(store: Store, event: Event) -> TaskExecutionResult:
+async def _result_of(store: Store, event: Event, *, read: bool = True) -> TaskExecutionResult:
     data = None
-    if event.kind == "done":
+    if event.kind == "done" and read:
         run_id = event.run_id or event.job_id
         data = await queries.read_result(store, event.job_id, run_id)
         if data is not None:

@@ -60,6 +60,29 @@ def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def refuse_generator(result: Any) -> Any:
+    """What a task returned, unless it is a generator: then nothing of the task's code has run.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError("the task returned a generator, so its code did not run: consume it, and return a list")
+    return result
+
+
+def _refuse_generator_function(function: Callable[..., Any]) -> None:
+    bare = _unwrap(function)
+    for called in (bare, type(bare).__call__, getattr(bare, "execute", None)):
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            name = getattr(bare, "__qualname__", repr(bare))
+            raise InvalidInputError(
+                f"{name} has a yield: called as a task, nothing of it would run. Return a list, or make a task that "
+                "iterates over it.",
+                field="task",
+            )
+
+
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine; sees through partials and callable objects."""
     function = _unwrap(function)
@@ -122,6 +145,7 @@ class TaskRegistry:
             raise InvalidInputError(
                 f"a task must be a function, not {type(function).__qualname__} ({function!r})", field="task"
             )
+        _refuse_generator_function(function)
         if name is None and (known := self._known(function)):
             if known.is_local:
                 self._uses[known.name] = self._uses.get(known.name, 0) + 1

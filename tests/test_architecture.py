@@ -67,7 +67,7 @@ LONGER = {
     "worker.processes": (310, "a pool, its children, and how each may end"),
     "integrations.neuroglia": (320, "one framework, with the story of its life cycle"),
     "store.transitions": (400, "one method for each script, in one place"),
-    "tasks": (370, "the registry, and each way by which it finds a function"),
+    "tasks": (390, "the registry, and each way by which it finds a function"),
     "errors": (400, "one class for each error, each with an example"),
     "spec": (370, "what may be said of a job, in one place: half of it is a list of names"),
     "scheduler": (890, "the public door: half of it is docstrings"),

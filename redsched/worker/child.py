@@ -29,6 +29,7 @@ import msgpack
 
 from redsched.codec import pack_result, unpack_payload
 from redsched.errors import InvalidInputError
+from redsched.tasks import refuse_generator
 from redsched.worker.runs import told
 from redsched.worker.told import ToldRun, unpack_context
 
@@ -71,6 +72,7 @@ def _answer(request: bytes) -> bytes:
         result = function(*args, **kwargs)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
+        refuse_generator(result)
         try:
             reply: list[Any] = ["ok", pack_result(result, limit=limit)]
         except InvalidInputError as error:

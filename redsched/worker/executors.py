@@ -15,7 +15,7 @@ from redsched.codec import unpack_payload, unpack_result
 from redsched.errors import InvalidConfigError, TaskFailedError
 from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.learning import learned
-from redsched.tasks import Task
+from redsched.tasks import Task, refuse_generator
 from redsched.worker.runs import CurrentRun, Run
 from redsched.worker.threads import Threads
 from redsched.worker.told import pack_context
@@ -47,8 +47,12 @@ class _Threads:
         assert task is not None
         args, kwargs = unpack_payload(run.job.record.payload)
         if task.is_async:
-            return await task.function(*args, **kwargs)
-        return await self.in_thread(run, task.function, *args, **kwargs)
+            result = await task.function(*args, **kwargs)
+        else:
+            result = await self.in_thread(run, task.function, *args, **kwargs)
+        if result is not None and hasattr(result, "__await__"):
+            result = await result  # of a coroutine function behind a plain decorator, or of a function that calls one
+        return refuse_generator(result)
 
     async def in_thread(self, run: Run, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return await self.threads.call(run, functools.partial(function, *args, **kwargs))

@@ -442,6 +442,8 @@ class ShardLoop:
                 self.outcomes.keep_result(run, result, ttl_ms)
             except ValueError as problem:
                 error = f"the result is not kept: {problem}"
+                task = run.job.record.task
+                self.worker.say_once(f"not kept:{task}", "what the task %s returned is not kept: %s", task, problem)
         self._finish(run, Outcome.DONE, reason, late_ms=late_ms, error=error)
 
     def _failed(self, run: Run, error: BaseException, late_ms: int) -> None:
