@@ -32,6 +32,8 @@
 --- @include bury
 --- @include over
 --- @include spoil
+--- @include stall
+--- @include restart
 --- @include recover
 --- @include claim
 local function span(kind, id, reason, s)

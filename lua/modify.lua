@@ -122,7 +122,8 @@ elseif when then
   call('ZREM', old_due, id)
   call('HDEL', key, 'state', 'paused_ms', 'paused_from')
   if not job.fence then
-    call('HDEL', key, 'fire_ms', 'attempt', 'recoveries') -- a new fire, not another attempt of the old one
+    -- A new fire, not another attempt of the old one.
+    call('HDEL', key, 'fire_ms', 'attempt', 'recoveries', 'lost', 'excused')
   end
   local periodic = call('HEXISTS', key, 'periodic') == 1
   if not periodic and call('EXISTS', prefix .. 'live:' .. id, prefix .. 'waiting:' .. id) > 0 then

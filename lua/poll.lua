@@ -22,6 +22,7 @@
 --         following   bytes  msgpack list of job id, version, next_ms, after_ms; '' = none
 --         held        bytes  msgpack flat list: run id, fence, of the leases to renew; '' = none
 --         heartbeat   bytes  msgpack map of what the worker serves; '' = not this time
+--         stalled     bytes  msgpack list: a stall of the event loop or false, the runs that are to blame; '' = none
 --         gone_ms     int    a worker without heartbeat for so long is gone
 --         dead_age_ms int    how long dead runs are kept
 --         dead_max    int    how many dead runs are kept
@@ -47,10 +48,13 @@
 --- @include fleet
 --- @include park
 --- @include finish
+--- @include stall
+--- @include blame
 --- @include settle
 --- @include renew
 --- @include readable
 --- @include spoil
+--- @include restart
 --- @include recover
 --- @include claim
 --- @include take

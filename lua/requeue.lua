@@ -38,7 +38,9 @@ for _, given in ipairs(cmsgpack.unpack(ids)) do
   local run = to_table(call('HGETALL', key))
   if run.state == 'dead' then
     uncount_dead(key)
-    call('HDEL', key, 'state', 'reason', 'error', 'traceback', 'dead_ms', 'attempt', 'recoveries')
+    call(
+      'HDEL', key, 'state', 'reason', 'error', 'traceback', 'dead_ms', 'attempt', 'recoveries', 'lost', 'excused'
+    )
     call('HSET', key, 'begun', 1) -- however late it is: somebody wants it
     call('ZREM', dead, run_id)
     if own then

@@ -100,7 +100,10 @@ local function replace(id, key, account)
     uncount_dead(key)
   end
   local kept = {}
-  for _, name in ipairs({ 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'has_runs', 'version', 'wish' }) do
+  for _, name in ipairs({
+    'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'lost', 'excused', 'cancel', 'leave', 'has_runs', 'version',
+    'wish',
+  }) do
     local value = (old[3] or name == 'version' or name == 'has_runs' or name == 'wish') and call('HGET', key, name)
     if value then
       kept[#kept + 1] = name

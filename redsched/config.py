@@ -121,6 +121,7 @@ class SchedulerConfig:
     shards: int | None = None
     max_catch_up: int = 1000
     shutdown_grace: float = 30.0
+    stall_limit: float = 60.0
     task_packages: Sequence[str] = ()
     application: str | None = None
     """Who owns the jobs that the code declares; none = the package of each function."""

@@ -79,6 +79,12 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
             error=detail or None,
             stream_id=stream_id,
         )
+    if b"stalled" in fields:
+        job_id, task, stalled_ms, text = _unpack(fields[b"stalled"])
+        yield Event(
+            kind="stalled", job_id=job_id, at=at, reason=Reason.STALLED, task=task or None, worker=by,
+            execution_time=stalled_ms / 1000, error=text or None, stream_id=stream_id,
+        )  # fmt: skip
     for job_id in _unpack(fields[b"scheduled"]) if b"scheduled" in fields else ():
         yield Event(kind="scheduled", job_id=job_id, at=at, worker=None, stream_id=stream_id)
     for run_id in _unpack(fields[b"claimed"]) if b"claimed" in fields else ():

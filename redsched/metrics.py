@@ -27,6 +27,8 @@ STANDARD: Mapping[str, tuple[str, str]] = {
     "leases_recovered_total": ("counter", "Runs of dead or hung workers that this worker put back."),
     "leases_lost_total": ("counter", "Leases that ended while their task still ran in this worker."),
     "settles_refused_total": ("counter", "Settles of this worker that Redis refused: its lease had ended."),
+    "loop_stalls_total": ("counter", "Times that the event loop of this worker was blocked, by the task that did it; "
+                          "without a task, by something else on the loop."),
     "run_duration_seconds": ("histogram", "How long the tasks of this worker ran, an attempt each."),
     "run_lateness_seconds": ("histogram", "From the fire time to the start, for the runs of this worker."),
     "runs_active": ("gauge", "Runs that this worker holds now."),

@@ -93,6 +93,8 @@ class Reason(StrEnum):
     """The task raised in its last attempt."""
     LEASE_EXPIRED = "lease_expired"
     """The worker that held the run died or hung."""
+    STALLED = "stalled"
+    """The event loop of its worker was blocked; for a recovery: for longer than stall_limit."""
     RECOVERIES_USED_UP = "recoveries_used_up"
     """The workers of this run died more often than max_recoveries allows."""
     AT_MOST_ONCE = "at_most_once"
@@ -283,9 +285,9 @@ class Event:
 
     kind: str
     """scheduled, replaced, claimed, done, retry, dead, missed, coalesced, skipped, recovered, released, postponed,
-    cancelled, removed, paused, resumed, modified, requeued, refused, ended,
-    dropped."""
+    cancelled, removed, paused, resumed, modified, requeued, refused, ended, dropped, stalled."""
     job_id: str
+    """For `stalled`: the job whose run blocked the event loop of its worker, or "" where it was none."""
     at: datetime
     """When Redis recorded it (UTC)."""
     reason: Reason | None = None

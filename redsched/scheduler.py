@@ -87,6 +87,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             `{"type": "threadpool" or "processpool", "max_workers": …}`, a `CustomTaskExecutor`, or None for one that
             only other processes have.
         lease: seconds after which a run whose worker gave no sign of life is given to another.
+        stall_limit: seconds that a worker's event loop may be blocked until others take over its runs; 0 = as if dead.
         shards: into how many hash tags the jobs are spread. The first process of a prefix says it; None = as it is
             stored, and where nothing is, 1, in a cluster 8. Another number than what is stored is refused.
         max_catch_up: with coalesce=False, how many overdue fires of one job are run at most.
@@ -131,6 +132,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         processes: int = 2,
         executors: Mapping[str, Any] | None = None,
         lease: float | timedelta = 30.0,
+        stall_limit: float | timedelta = 60.0,
         shards: int | None = None,
         max_catch_up: int = 1000,
         shutdown_grace: float = 30.0,
@@ -209,6 +211,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         self._worker_settings: dict[str, Any] = {
             "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
             "handlers": self._handlers, "tally": self._tally,
+            "stall_limit_ms": seconds_to_ms(stall_limit, "stall_limit"),
         }  # fmt: skip
         self._feeds = PerLoop(self._make_feed)
         self._feed: EventFeed | None = None

@@ -74,7 +74,7 @@ LONGER = {
     "worker.loop": (572, "one class, one turn: what it does is read from top to bottom"),
     "zones": (355, "zones by name, then by their clocks: one page on what a zone is"),
     "jobs": (400, "what the door delegates to"),
-    "config": (325, "each field with what it means, and how it is read"),
+    "config": (326, "each field with what it means, and how it is read"),
 }
 LONGER |= {
     "model": (350, "the words, each with what it means"),

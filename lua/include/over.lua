@@ -21,7 +21,10 @@ local function end_run(run_id, own, job)
     end
     end_if_over(own)
   elseif is_anew(job) or call('EXISTS', prefix .. 'live:' .. run_id, prefix .. 'waiting:' .. run_id) > 0 then
-    call('HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'cancel', 'leave', 'begun')
+    call(
+      'HDEL', job_key(run_id), 'fence', 'owner', 'fire_ms', 'attempt', 'recoveries', 'lost', 'excused', 'cancel', 'leave',
+      'begun'
+    )
     if not job.periodic then
       call('HDEL', job_key(run_id), 'next_ms')
     end

@@ -1,5 +1,5 @@
 -- renew: extend the leases of the runs that a worker still holds.
--- Needs   job, worker, leases, lease_ms
+-- Needs   job, blame, worker, leases, lease_ms
 -- Gives   renew(rows) -> runs that are lost (the token was refused), runs that are to stop (cancelled)
 -- State   running -> running
 
@@ -10,9 +10,11 @@ local function renew(rows)
   for i = 1, #rows, 2 do
     local run_id = rows[i]
     local own = job_of(run_id)
-    local h = call('HMGET', own and run_key(run_id) or job_key(run_id), 'fence', 'owner', 'cancel', 'leave')
+    local key = own and run_key(run_id) or job_key(run_id)
+    local h = call('HMGET', key, 'fence', 'owner', 'cancel', 'leave')
     if not h[1] or tonumber(h[1]) ~= rows[i + 1] or h[2] ~= worker then
       lost[#lost + 1] = run_id
+      blame.excuse_lost(run_id, key, rows[i + 1])
     else
       if h[3] and not h[4] then
         stop[#stop + 1] = run_id

@@ -1,5 +1,5 @@
 -- replay: a poll whose reply was lost is sent again, and must give the same runs, not others.
--- Needs   job, claim, readable, unpark, worker, prefix
+-- Needs   job, claim, readable, unpark, blame, worker, prefix
 -- Gives   replayed(sequence), remember(refused), note_following(rows), report(refused)
 -- Why     Of the last poll only ids and tokens are kept (of plain claims just the ids, which are in the events too); the records are read again from the runs themselves. A
 --         run whose lease expired before the resend has been given to another, and is left out. A copy of an older
@@ -91,5 +91,6 @@ local function report(refused)
     fields[#fields + 1] = 'claimed'
     fields[#fields + 1] = claimed
   end
+  blame.add_to(fields)
   return fields
 end

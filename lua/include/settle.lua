@@ -1,5 +1,5 @@
 -- settle: what a worker finished, if its fencing token is still the run's.
--- Needs   job, over, outcomes, bury, wake, event, finish, park, worker, leases, results, deaths (of poll)
+-- Needs   job, over, outcomes, bury, wake, event, finish, park, blame, worker, leases, results, deaths (of poll)
 -- Gives   settle() -> ids of the runs that were refused; declined: the queues of what was postponed
 -- State   running -> (ended) | scheduled (retry, released, postponed or parked) | dead
 --
@@ -48,7 +48,7 @@ end
 local function go_on(row, own, key, job)
   local remaining = row[12]
   call('HSET', key, 'fire_ms', remaining[1], 'fires', cmsgpack.pack(remaining))
-  call('HDEL', key, 'attempt', 'recoveries', 'begun')
+  call('HDEL', key, 'attempt', 'recoveries', 'lost', 'excused', 'begun')
   if row[3] == 'retry' and job.cancel then
     event('cancelled', own, 'cancelled', row[4], row[4], 1, row[5])
     return
@@ -126,6 +126,7 @@ local function settle()
       refused[#refused + 1] = run_id
       is_refused[run_id] = true
       event('refused', own or run_id, 'fence_lost', row[4], row[4], 1, row[5])
+      blame.excuse_lost(run_id, key, row[2])
     else
       local job = {
         tags = h[3] or nil, next_ms = h[4] or nil, cancel = h[5] or nil, queue = h[6] or nil,

@@ -6,9 +6,11 @@ It says "ready" and its worker's id when it serves, and ends on SIGTERM, or when
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import signal
 import sys
+import time
 
 from redsched import BackgroundTaskScheduler
 from redsched.chaos import tasks
@@ -18,6 +20,13 @@ __all__ = ["EVENTS_MAX", "main"]
 EVENTS_MAX = 5_000_000
 """The verdict reads the whole stream: nothing of it may be trimmed."""
 GRACE_S = 3.0
+BLOCKED_LEASES = 1.6
+"""For how many leases a worker is blocked."""
+
+
+def _hold(seconds: float) -> None:
+    """A C call that holds the interpreter's lock: a PyDLL's functions are called so."""
+    ctypes.PyDLL(None).usleep(round(seconds * 1_000_000))
 
 
 async def _serve(url: str, prefix: str, lease_s: float, concurrency: int, queues: list[str]) -> None:
@@ -29,6 +38,9 @@ async def _serve(url: str, prefix: str, lease_s: float, concurrency: int, queues
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    # The faults that block a worker: its event loop, and its interpreter.
+    loop.add_signal_handler(signal.SIGUSR1, time.sleep, BLOCKED_LEASES * lease_s)
+    loop.add_signal_handler(signal.SIGUSR2, lambda: loop.run_in_executor(None, _hold, BLOCKED_LEASES * lease_s))
     parent = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(parent), sys.stdin)
     orphaned = asyncio.create_task(parent.read())

@@ -1,9 +1,9 @@
 """A worker process of `redsched worker --processes N`: `python -m redsched.cli.child <fd>`.
 
 The parent holds the other end of a socket, over which it sends the settings as one line of JSON (an argument list
-can be read by everybody on the machine, and a URL may hold a password), then `drain` and `now`. When the socket is
-closed the parent is gone, and the child drains, too. Whenever the child has started to serve it sends `ready` and its
-grace time in seconds.
+can be read by everybody on the machine, and a URL may hold a password), then `drain` with its time, and
+`now`. When the socket is closed the parent is gone, and the child drains, too. Whenever the child has started to serve
+it sends `ready` and its grace time in seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redsched.cli.stopping import Stop
 
 __all__ = ["DRAIN", "NOW", "READY", "main"]
 
-DRAIN, NOW, READY = b"drain\n", b"now\n", b"ready"
+DRAIN, NOW, READY = b"drain", b"now\n", b"ready"
 
 
 def _read_line(link: socket.socket) -> bytes:
@@ -46,12 +46,17 @@ def main() -> None:
         stop.listen(once=True)
 
         def obey() -> None:
+            """What the parent says: `drain` and when it said so (time.monotonic()), or `now`."""
             try:
                 words = link.recv(4096)
             except BlockingIOError:
                 return
             except OSError:
                 words = b""
+            for line in words.splitlines():
+                word, _, at = line.partition(b" ")
+                if word == DRAIN:
+                    stop.note("the order to stop", float(at))
             stop.asked.set()
             if NOW in words:
                 stop.urged.set()

@@ -181,6 +181,8 @@ async def _serve(
             trouble = error
         else:
             ready(grace)
+            stalls = scheduler.worker.stalls if scheduler.worker is not None else None
+            stop.heard = None if stalls is None else stalls.note_signal
             await _announce(scheduler)
             pause = FIRST_PAUSE_S
             trouble = await _until_stopped(scheduler, grace, stop)
@@ -231,6 +233,8 @@ async def _announce(scheduler: BackgroundTaskScheduler) -> None:
 async def _drain(scheduler: BackgroundTaskScheduler, grace: float, stop: Stop) -> None:
     worker = scheduler.worker
     held = worker.holding if worker is not None else 0
+    if worker is not None and worker.stalls is not None:
+        worker.stalls.tell_lateness(*(stop.came or ("the order to stop", time.monotonic())))
     if held:
         runs = "1 run has" if held == 1 else f"{held} runs have"
         log.info("stopping: %s %g s to finish; a second signal gives back what is left", runs, grace)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Any
 
 __all__ = ["Stop"]
@@ -18,6 +20,17 @@ class Stop:
         """Stop claiming, let runs finish."""
         self.urged = asyncio.Event()
         """Give all runs back, now."""
+        self.came: tuple[str, float] | None = None
+        """Who asked first, and when (time.monotonic()). The event loop may hear of it much later: see `note`."""
+        self.heard: Callable[[str, float], None] | None = None
+        """Called with this at once, even while the event loop is blocked, if Python code can run at all."""
+
+    def note(self, who: str, at: float) -> None:
+        """A stop was asked for."""
+        if self.came is None:
+            self.came = (who, at)
+            if self.heard is not None:
+                self.heard(who, at)
 
     def ask(self) -> None:
         """The first time: drain. The second: end at once."""
@@ -35,6 +48,19 @@ class Stop:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.asked.set if once else self.ask)
+            self._note_arrival(number)
+
+    def _note_arrival(self, number: signal.Signals) -> None:
+        """The loop's handler waits for its turn. Python's own is called between two lines of whatever runs."""
+        of_the_loop = signal.getsignal(number)
+
+        def arrived(given: int, frame: FrameType | None) -> None:
+            self.note(number.name, time.monotonic())
+            if callable(of_the_loop):
+                of_the_loop(given, frame)
+
+        signal.signal(number, arrived)
+        signal.siginterrupt(number, False)  # as the loop wants it
 
     async def before(self, work: Awaitable[Any]) -> bool:
         """Wait until the work is done, or a stop is asked for. Whether the stop came first; the work goes on then."""

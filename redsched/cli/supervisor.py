@@ -112,7 +112,7 @@ class _Supervisor:
         child = self.children[slot] = _Child(process, ours)
         child.tell(self._settings(slot).to_json() + b"\n")
         if self.stop.asked.is_set():
-            child.tell(NOW if self.stop.urged.is_set() else DRAIN)
+            child.tell(NOW if self.stop.urged.is_set() else _drain())
         return child
 
     def _settings(self, slot: int) -> Settings:
@@ -135,7 +135,7 @@ class _Supervisor:
 
     async def _end(self, all_ended: asyncio.Future[list[None]]) -> None:
         """Ask the children to drain, a second signal to end at once; kill what does neither."""
-        self._tell(DRAIN)
+        self._tell(_drain())
         grace = max((child.grace for child in self.children.values()), default=0.0)
         try:
             async with asyncio.timeout(grace + OVERTIME_S):
@@ -153,6 +153,11 @@ class _Supervisor:
     def _tell(self, word: bytes) -> None:
         for child in self.children.values():
             child.tell(word)
+
+
+def _drain() -> bytes:
+    """With its time, so that a child whose event loop is blocked can say how late it was heard."""
+    return b"%s %f\n" % (DRAIN, time.monotonic())
 
 
 def _told(code: int) -> str:

@@ -23,6 +23,8 @@ class PollRequest:
     results: list[Any] = field(default_factory=list[Any])
     following: list[Any] = field(default_factory=list[Any])
     held: list[Any] = field(default_factory=list[Any])
+    stalled: list[Any] = field(default_factory=list[Any])
+    """A stall of the event loop that ended: job id, task, ms, text, or False; then the runs that are to blame."""
     heartbeat: Mapping[str, Any] | None = None
     places: bytes = b""
     """Packed: queue -> places of it (`lua/include/park.lua`) that the worker serves."""

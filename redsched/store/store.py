@@ -75,6 +75,7 @@ class Store:
         self.sealer = None if security is None else Sealer(security, prefix)
         self.wire = _connect(url, max_connections=max_connections, health_check_interval=health_check_interval)
         """The server, or the cluster."""
+        self._url, self._options = redis_url, options
         self.limits = limits or Limits()
         self._durability = (durability_replicas, durability_timeout_ms)
         self._named = {
@@ -97,6 +98,13 @@ class Store:
         ]
         for shard in self.shards:
             shard.resend = Resend(self._retry_for)
+
+    def reached_by(self) -> dict[str, Any]:
+        """How another process reaches the same keys. The URL has its password: this is not for a log."""
+        return {
+            "url": self._url, "prefix": self.prefix, "shards": len(self.shards), "lock_prefix": self.lock_prefix,
+            "options": self._options,
+        }  # fmt: skip
 
     def promise(self, levels: Collection[str | None]) -> Promise:
         """What is to be true of jobs with these levels of `durability` before their caller is told of them."""

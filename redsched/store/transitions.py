@@ -208,6 +208,7 @@ class Shard:
             following=_pack(request.following) if request.following else b"",
             held=_pack(request.held) if request.held else b"",
             heartbeat=_pack(request.heartbeat) if request.heartbeat is not None else b"",
+            stalled=_pack(request.stalled) if request.stalled else b"",
             gone_ms=limits.gone_ms,
             dead_age_ms=limits.dead_age_ms,
             dead_max=limits.dead_max,
@@ -314,6 +315,11 @@ class Shard:
         more = 1
         while more:
             _, _, more = await self._call("leave", None, Resend(0.0), worker=worker, queues=queues, keep=int(keep))
+
+    async def vouch(self, worker: str, for_ms: int, blocker: str = "", *, resend: Resend) -> bool:
+        """Keep the leases of a worker from ending for so long from now; 0 = no more. False if it is not there."""
+        reply = await self._call("vouch", None, resend, worker=worker, for_ms=for_ms, blocker=blocker)
+        return bool(reply[2])
 
     async def progress(self, worker: str, run_id: str, fence: int, value: Any) -> bool:
         """Keep what a task tells of itself. Returns False if the worker no longer holds the run."""

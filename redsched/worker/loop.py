@@ -38,6 +38,7 @@ from redsched.worker.outcomes import Outcomes
 from redsched.worker.places import Places
 from redsched.worker.planning import plan_row
 from redsched.worker.runs import Run
+from redsched.worker.stall_report import StallReport
 from redsched.worker.tracebacks import traceback_of
 from redsched.worker.troubles import (
     FOR_OTHERS,
@@ -83,6 +84,7 @@ class ShardLoop:
         self.places = Places(worker)
         self._wake = asyncio.Event()
         self.outcomes = Outcomes(self._wake.set, worker.store.sealer)
+        self.stalls = StallReport(self._wake.set)
         self._idle = asyncio.Event()
         self._renew_at = 0.0
         self._heartbeat_at = 0.0
@@ -109,6 +111,7 @@ class ShardLoop:
     async def turn(self, *, claim: bool = True) -> PollReply:
         """One poll, and all that follows from its reply."""
         now = time.monotonic()
+        self.worker.turned(now)
         self.worker.give_back(now - LONG_WAIT_S)
         request = self._request(now, claim=claim)
         self.hungry = claim and request.capacity == 0
@@ -161,6 +164,8 @@ class ShardLoop:
             self._renew_at = now + self.shard.limits.lease_ms / 3000
         elif not self.held:
             self._renew_at = now + self.shard.limits.lease_ms / 3000
+        if self.stalls:
+            request.stalled = self.stalls.take(self.held.keys())
         if now >= self._heartbeat_at:
             request.heartbeat = worker.describe()
             self._heartbeat_at = now + self.shard.limits.nap_ms / 1000

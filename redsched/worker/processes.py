@@ -207,7 +207,7 @@ class ProcessPool:
         Args:
             payload: msgpack of `[args, kwargs]`, as it is in Redis.
             context: of the run (`pack_context`), for the function's `current_run()`.
-            begin: called when the call has a child, as soon as fewer than `max_workers` are under way.
+            begin: called when the call has a child that is ready for it.
 
         Raises:
             TaskFailedError: the function raised, or its process died (`error_type` WorkerProcessDied).
@@ -222,9 +222,7 @@ class ProcessPool:
             ]
         ) or b""  # fmt: skip
         async with self._places:
-            if begin is not None:
-                begin()
-            reply = await self._call(request)
+            reply = await self._call(request, begin)
         kind, *rest = msgpack.unpackb(reply, raw=False)
         if kind == "ok":
             return rest[0]
@@ -233,9 +231,11 @@ class ProcessPool:
             raise EncodingError(message, field="result")
         raise TaskFailedError(message, error_type=error_type, traceback=trace)
 
-    async def _call(self, request: bytes) -> bytes:
+    async def _call(self, request: bytes, begin: Callable[[], None] | None) -> bytes:
         while True:
             child = await self._free_child()
+            if begin is not None:
+                begin()
             before = child.begun
             self._busy.add(child)
             try:

@@ -36,6 +36,7 @@ class Tally:
         self._lateness: Counter[tuple[str, int]] = Counter()
         self._duration: Counter[tuple[str, int]] = Counter()
         self._moved: Counter[str] = Counter()
+        self._stalls: Counter[str] = Counter()
         self._metrics = TaskMetrics()
 
     def settled(self, rows: Sequence[Any], refused: Sequence[bytes]) -> None:
@@ -57,11 +58,16 @@ class Tally:
         for index in range(0, len(tally), 2):
             self._moved[tally[index].decode()] += int(tally[index + 1])
 
+    def stalled(self, task: str) -> None:
+        """The event loop was blocked by a task; "" = by something else."""
+        self._stalls[task] += 1
+
     def fold(self, metrics: TaskMetrics) -> None:
         """Add what was counted to metrics, and count from zero."""
         # Replaced first: another thread may ask while the worker counts on.
         outcomes, lateness, duration, moved = self._outcomes, self._lateness, self._duration, self._moved
         self._outcomes, self._lateness, self._duration, self._moved = Counter(), Counter(), Counter(), Counter()
+        stalls, self._stalls = self._stalls, Counter()
         if metrics is not self._metrics:
             metrics.take(self._metrics)
         for (outcome, task), count in outcomes.items():
@@ -84,6 +90,8 @@ class Tally:
                     metrics.increment("runs_buried_total", count, reason=reason)
                 case _:
                     pass
+        for task, count in stalls.items():
+            metrics.increment("loop_stalls_total", count, task=_task(task))
 
 
 def _task(name: str) -> str:

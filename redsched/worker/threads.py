@@ -26,10 +26,12 @@ from redsched import forks
 if TYPE_CHECKING:
     from redsched.worker.runs import Run
 
-__all__ = ["Threads"]
+__all__ = ["Call", "Threads"]
 
 log = logging.getLogger("redsched.worker")
 
+HEAVY_S = 0.05
+"""Processor seconds from which on a call may have held others up."""
 WARN_EVERY_S = 30.0
 """How often a task is named whose functions are abandoned."""
 
@@ -44,7 +46,7 @@ class _State(Enum):
     DROPPED = "it was given up before its thread began it"
 
 
-class _Call:
+class Call:
     """One call of a plain function, and the place of the thread that executes it.
 
     It is anyio's limiter for this one call, since anyio frees a place as soon as nobody waits for the result.
@@ -53,12 +55,17 @@ class _Call:
     def __init__(self, threads: Threads, run: Run, call: Callable[[], Any]) -> None:
         self.task = run.job.record.task
         self.run_id = run.id
+        self.run = run
         self.thread = 0
-        """The ident of its thread, once that has begun it."""
+        """The ident of its thread, while that executes it."""
+        self.used_before = 0.0
+        """Processor seconds that its thread had used when it began."""
+        self.used = 0.0
+        """Processor seconds that it used; known when it has ended, at `ended_at` (time.monotonic())."""
+        self.ended_at = 0.0
         self.abandoned = 0.0
         """time.monotonic() when nobody waited for it any more."""
         self._threads = threads
-        self._run = run
         self._call = call
         self._lock = threading.Lock()
         self._state = _State.WAITING
@@ -70,10 +77,16 @@ class _Call:
             if self._state is _State.DROPPED:
                 return None
             self._state = _State.RUNNING
+        self.used_before = time.thread_time()
         self.thread = threading.get_ident()
         try:
             return self._call()
         finally:
+            self.thread = 0
+            self.used = time.thread_time() - self.used_before
+            if self.used >= HEAVY_S:
+                self.ended_at = time.monotonic()
+                self._threads.heavy.append(self)
             with self._lock:
                 was, self._state = self._state, _State.ENDED
             if was is _State.ABANDONED:
@@ -83,7 +96,7 @@ class _Call:
                     self._threads.ended_elsewhere(self)
 
     async def __aenter__(self) -> None:
-        with self._run.timeout_paused():
+        with self.run.timeout_paused():
             await self._threads.take(self)
 
     async def __aexit__(
@@ -96,7 +109,7 @@ class _Call:
                 self._state = _State.DROPPED
         if self._state is _State.ABANDONED:
             self.abandoned = time.monotonic()
-            self._threads.abandon(self, self._run.stop_reason or "timeout")
+            self._threads.abandon(self, self.run.stop_reason or "timeout")
         else:
             self._threads.end(self)
 
@@ -110,8 +123,10 @@ class Threads:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.calls: set[_Call] = set()
+        self.calls: set[Call] = set()
         """Those that a thread executes, or is about to."""
+        self.heavy: deque[Call] = deque(maxlen=20)
+        """Those that ended lately and used much of the processor."""
         self._abandoned = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._warned: dict[str, float] = {}
@@ -129,17 +144,17 @@ class Threads:
         return self.size - working - max(0, self._abandoned - self.size)
 
     @property
-    def abandoned(self) -> list[_Call]:
+    def abandoned(self) -> list[Call]:
         """Calls that nobody waits for, and that still run."""
         return [call for call in list(self.calls) if call.abandoned]
 
     async def call(self, run: Run, function: Callable[[], Any]) -> Any:
         """Call a function of a run in a thread, as soon as there is a place."""
-        call = _Call(self, run, function)
+        call = Call(self, run, function)
         limiter = cast("anyio.CapacityLimiter", call)
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
 
-    async def take(self, call: _Call) -> None:
+    async def take(self, call: Call) -> None:
         """Wait for a place: the first that came gets the first."""
         if self.free <= 0 or self._waiters:
             waiter = asyncio.get_running_loop().create_future()
@@ -153,12 +168,12 @@ class Threads:
         else:
             self.calls.add(call)
 
-    def end(self, call: _Call) -> None:
+    def end(self, call: Call) -> None:
         """A call is over."""
         self.calls.discard(call)
         self._wake()
 
-    def abandon(self, call: _Call, why: str) -> None:
+    def abandon(self, call: Call, why: str) -> None:
         """Nobody waits for a call any more; its thread goes on. Say so."""
         self._abandoned += 1
         self._wake()
@@ -182,7 +197,7 @@ class Threads:
                 call.task, call.run_id, why, len(left), 2 * self.size, by_task,
             )  # fmt: skip
 
-    def ended(self, call: _Call) -> None:
+    def ended(self, call: Call) -> None:
         """An abandoned call has ended, and its thread is free again."""
         none_was_left = self._abandoned >= 2 * self.size
         self._abandoned -= 1
@@ -194,7 +209,7 @@ class Threads:
                 call.task, call.run_id, seconds,
             )  # fmt: skip
 
-    def ended_elsewhere(self, call: _Call) -> None:
+    def ended_elsewhere(self, call: Call) -> None:
         """As `ended`, from its thread."""
         self._abandoned -= 1
         self.calls.discard(call)

@@ -28,12 +28,15 @@ from redsched.tasks import TaskRegistry
 from redsched.worker.executors import Executors
 from redsched.worker.loop import ShardLoop
 from redsched.worker.slots import Slots
+from redsched.worker.stalls import StallWatch
 from redsched.worker.tally import Tally
 
 __all__ = ["Worker"]
 
 log = logging.getLogger("redsched.worker")
 
+STALL_LIMIT_MS = 60_000
+"""How long an event loop may be blocked before others take over what its worker holds."""
 STUBBORN_S = 2.0
 """How long a cancelled task may take to end at a shutdown; then its lease is left to run out."""
 
@@ -53,6 +56,7 @@ class Worker:
         max_catch_up: int = 1000,
         handlers: Handlers | None = None,
         tally: Tally | None = None,
+        stall_limit_ms: int = STALL_LIMIT_MS,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise InvalidConfigError(
@@ -85,6 +89,9 @@ class Worker:
         self.lost = 0
         """Leases that ended while their task still ran here."""
         self.store = store
+        self.stalls: StallWatch | None = None
+        """While it serves."""
+        self._stall_limit_ms = stall_limit_ms
         self._said: dict[str, float] = {}
         self._fed = 0
         self._serving = False
@@ -99,6 +106,11 @@ class Worker:
     def room(self) -> int:
         """How many more runs may be claimed."""
         return self.concurrency + self.ahead - self.holding - self.reserved
+
+    def turned(self, now: float) -> None:
+        """The event loop turns; `now` is time.monotonic()."""
+        if self.stalls is not None:
+            self.stalls.turned(now)
 
     def give_back(self, before: float) -> None:
         """Give back what was claimed before an instant (of time.monotonic) and waits for a slot ever since."""
@@ -182,6 +194,9 @@ class Worker:
         try:
             await self._load()
             self._prepare()
+            lease_ms = self.store.limits.lease_ms
+            self.stalls = StallWatch(self, lease=lease_ms / 1000, limit=self._stall_limit_ms / 1000)
+            self.stalls.start()
             with anyio.CancelScope() as self._scope:
                 async with anyio.create_task_group() as listening:
                     for loop in self.loops:
@@ -199,6 +214,9 @@ class Worker:
                     run.stop("shutdown")
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                 await self._leave()
+            if self.stalls is not None:
+                self.stalls.stop()
+                self.stalls = None
             self._serving = False
             self._owner.release()
             stopped.set()

@@ -241,6 +241,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "shards": (3, "len(store.shards)"),
     "max_catch_up": (17, "scheduler.make_worker().max_catch_up"),
     "shutdown_grace": (1.5, "scheduler.shutdown_grace"),
+    "stall_limit": (7.5, "scheduler._worker_settings['stall_limit_ms'] / 1000"),
     "task_packages": (["shop"], "list(scheduler.registry.packages)"),
     "application": ("shop", "scheduler.application"),
     "declared_tasks": (False, "scheduler._declared_tasks"),

@@ -24,7 +24,7 @@ from redsched.store.store import Store
 from redsched.store.transitions import LeftBehindError, claimed_rows
 from redsched.testing import fresh_prefix
 from tests.invariants import check
-from tests.store.raw import LIMITS, Claim, Raw, periodic, row
+from tests.store.raw import LIMITS, ONCE, Claim, Raw, periodic, row
 
 IDS = ("a", "b")
 WORKERS = ("w1", "w2")
@@ -72,6 +72,8 @@ class Scheduler(RuleBasedStateMachine):
         self.generation: dict[str, int] = dict.fromkeys(IDS, 0)
         self.last_poll: dict[str, tuple[Any, Any]] = {}
         self.fences: set[int] = set()
+        self.vouched: dict[str, tuple[int, str]] = {}
+        """Until when the process of a worker vouches for it, and which run blocks it."""
         self.attempts: dict[str, tuple[int, int]] = {}
         """Of a run that may begin again: the job's generation, and the attempts that were used up."""
 
@@ -214,14 +216,19 @@ class Scheduler(RuleBasedStateMachine):
 
     # -- the workers ------------------------------------------------------------------------------------------------
 
-    def _poll(self, name: str, settled: list[Held], held: list[Held], capacity: int, rows: list[list[Any]]) -> None:
+    def _poll(
+        self, name: str, settled: list[Held], held: list[Held], capacity: int, rows: list[list[Any]],
+        blamed: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         worker = self.raw.worker(name, "default", "other")
         known = [h.claim for h in held]
-        over = {h.claim.run for h in settled} | {r for r, h in self.held.items() if h.until_ms <= self.now}
+        ended = {r for r, h in self.held.items() if h.until_ms <= self.now and not self._goes_on(h)}
+        over = {h.claim.run for h in settled} | ended
         due = self._due() | over | self._blocked(over) | (self._parked() if name == KNOWING else set())
-        reply = self.do(
-            worker.poll(*rows, held=known, capacity=capacity, heartbeat={}, places=SERVED if name == KNOWING else b"")
-        )
+        before = {h.claim.run: self.do(self._fields(h.claim.run)) for h in settled}
+        stalled = [["a", "task", 1500, "text"], *blamed] if blamed else []
+        places = SERVED if name == KNOWING else b""
+        reply = self.do(worker.poll(*rows, held=known, capacity=capacity, heartbeat={}, stalled=stalled, places=places))
         taken = {claimed[0].decode() for claimed in reply.claims} | {plan[0].decode() for plan in reply.plans}
         early = {entry for entry in taken if not {entry, entry.partition("@")[0]} & due}
         assert not early, f"{early} were not due; {due} were"
@@ -233,6 +240,8 @@ class Scheduler(RuleBasedStateMachine):
             run = one.claim.run
             holds = self.held.get(run) is one
             assert (run in refused) == (not holds), f"{run}: refused {refused}, held {holds}"
+            if not holds and run not in blamed:
+                self._came_back(run, one.claim.fence, before[run])
             if holds:
                 del self.held[run]
                 if its_row[2] == "retry":
@@ -252,13 +261,39 @@ class Scheduler(RuleBasedStateMachine):
         self.plans += [(name, plan) for plan in reply.plans]
         self._skipped()
 
+    async def _fields(self, run: str) -> dict[str, str]:
+        return await (self.raw.run(run) if "@" in run else self.raw.job(run))
+
+    def _goes_on(self, one: Held) -> bool:
+        return self.vouched.get(one.worker, (0, ""))[0] > self.now
+
+    def _came_back(self, run: str, fence: int, fields: dict[str, str]) -> None:
+        """A worker that had lost a run tells of it: it lived, so that the run did not use up an attempt."""
+        marks = fields.get("lost", "").split()
+        if str(fence) not in marks or fields.get("state") == "dead":
+            return
+        marks.remove(str(fence))
+        fields["lost"] = " ".join(marks)
+        attempt = int(fields.get("attempt", 0))
+        if "fence" not in fields and attempt > 0:
+            fields["attempt"] = str(attempt - 1)
+            if run in self.attempts:
+                generation, used = self.attempts[run]
+                self.attempts[run] = (generation, used - 1)
+
     def _recovered(self, full: str | None = None) -> None:
         """Leases that had ended by now are ended by any poll; by a plan those of its job, if that had no free place."""
         for run, one in list(self.held.items()):
             known = full is not None and (full != run.partition("@")[0] or "fence" in self.do(self.raw.run(run)))
-            if one.until_ms <= self.now and not known:
+            if one.until_ms <= self.now and self._goes_on(one):
+                one.until_ms = self.vouched[one.worker][0]
+            elif one.until_ms <= self.now and not known:
                 self.stale.append(self.held.pop(run))
-                self._used_up(run, one)
+                until_ms, blocker = self.vouched.get(one.worker, (0, ""))
+                if one.until_ms <= until_ms and blocker not in ("", run):
+                    self.attempts[run] = (one.generation, one.claim.attempt - 1)  # another run's fault
+                else:
+                    self._used_up(run, one)
                 if run in self.expected and one.generation == self.generation[run]:
                     # at_most_once and max_recoveries may have ended it, dead and so still there
                     assert self.do(self.raw.job(run)), f"{run} is gone with its worker"
@@ -309,14 +344,29 @@ class Scheduler(RuleBasedStateMachine):
         verb=st.sampled_from(["done", "retry", "dead", "released", "postponed", "parked", "missed", "cancelled"]),
         claims=st.booleans(),
         late=st.booleans(),
+        blame=st.booleans(),
     )
-    def settle(self, name: str, verb: str, claims: bool, late: bool) -> None:
-        """All that the worker believes to hold, or (late) what it has lost."""
+    def settle(self, name: str, verb: str, claims: bool, late: bool, blame: bool) -> None:
+        """All that the worker believes to hold, or (late) what it has lost, perhaps because these blocked it."""
         mine = [h for h in (self.stale if late else self.held.values()) if h.worker == name]
         rows = [h.claim.settled("postponed" if verb == "parked" else verb, delay_ms=100) for h in mine]
         if verb == "parked":
             rows = [[*one, NEED] for one in rows]
-        self._poll(name, mine, [], 10 if claims else 0, rows)
+        blamed = tuple(h.claim.run for h in mine) if blame else ()
+        self._poll(name, mine, [], 10 if claims else 0, rows, blamed)
+
+    @rule(
+        name=workers,
+        for_ms=st.sampled_from([0, 1000, LIMITS.lease_ms, 2 * LIMITS.lease_ms]),
+        blocker=st.sampled_from(["", *IDS]),
+    )
+    def vouch(self, name: str, for_ms: int, blocker: str) -> None:
+        """The event loop of a worker stands still, and its process vouches for it; or is over (0)."""
+        assert self.do(self.raw.shard.vouch(name, for_ms, blocker, resend=ONCE)) == (name in self.last_poll)
+        if for_ms and name in self.last_poll:
+            self.vouched[name] = (self.now + for_ms, blocker)
+        else:
+            self.vouched.pop(name, None)
 
     @rule(name=workers)
     def the_last_poll_is_sent_again(self, name: str) -> None:

@@ -17,7 +17,7 @@ from redsched.chaos.faults.servers import (
     RedisRestart,
     ScriptFlush,
 )
-from redsched.chaos.faults.workers import Nothing, WorkerKill, WorkerLeave, WorkerStop
+from redsched.chaos.faults.workers import GilHeld, LoopBlocked, Nothing, WorkerKill, WorkerLeave, WorkerStop
 
 __all__ = ["ALL", "Fault", "Unavailable", "register"]
 
@@ -38,7 +38,8 @@ def register(*faults: type[Fault]) -> None:
 
 
 register(
-    Nothing, WorkerKill, WorkerStop, WorkerLeave, WorkerClockAhead, WorkerClockBehind, ReplyDropped, RequestDropped,
+    Nothing, WorkerKill, WorkerStop, LoopBlocked, GilHeld, WorkerLeave,
+    WorkerClockAhead, WorkerClockBehind, ReplyDropped, RequestDropped,
     ReplyCut, Latency, BlackHole, RedisRestart, RedisKillAlways, RedisKillEverysec, PowerLossEverysec, ClientKill,
     ScriptFlush, MemoryFull, WrongEviction, Failover, FailoverLosing, SentinelFailover,
     ClusterFailover, ClusterKill, ClusterSlotMoved, RedisClockBack,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import ClassVar
 
 from redsched.chaos.faults.base import Fault
 from redsched.chaos.place import LEASE_S, Place
+from redsched.chaos.worker import BLOCKED_LEASES
 
-__all__ = ["Nothing", "WorkerKill", "WorkerLeave", "WorkerStop"]
+__all__ = ["GilHeld", "LoopBlocked", "Nothing", "WorkerKill", "WorkerLeave", "WorkerStop"]
 
 
 class Nothing(Fault):
@@ -57,6 +59,44 @@ class WorkerStop(Fault):
                 await asyncio.sleep(place.lease_s + place.rng.uniform(0.5, 1.5))
             finally:
                 place.fleet.thaw(member)
+
+
+class LoopBlocked(Fault):
+    """A step of the event loop that takes longer than a lease."""
+
+    name = "loop-blocked"
+    shows = (
+        "A worker's event loop is blocked for longer than its lease; its process lives, so it keeps all that it holds, "
+        "and nothing starts elsewhere."
+    )
+    at_least_s: ClassVar[float] = 10.0
+    slower: ClassVar[float] = 1.5
+    number: ClassVar[signal.Signals] = signal.SIGUSR1
+
+    async def strike(self, place: Place) -> None:
+        await asyncio.sleep(1.0)  # the keepers load what they need
+        while await place.pause(0.2, 1.0):
+            member = await place.victim()
+            member.send(self.number)
+            await asyncio.sleep(place.lease_s * BLOCKED_LEASES + 0.5)
+
+    async def verify(self, place: Place) -> list[str]:
+        log = place.fleet.log.read_text(encoding="utf-8", errors="replace")
+        wrong = [] if "the event loop was blocked for" in log else ["no worker said that it was blocked"]
+        if refused := log.count("Redis refused to settle"):
+            wrong.append(f"leases of blocked workers ended: {refused} settles were refused")
+        return wrong
+
+
+class GilHeld(LoopBlocked):
+    """A C call that takes longer than a lease and holds the interpreter's lock."""
+
+    name = "gil-held"
+    shows = (
+        "One C call holds a worker's interpreter for longer than its lease, so that no thread of it can run; it keeps "
+        "all that it holds."
+    )
+    number: ClassVar[signal.Signals] = signal.SIGUSR2
 
 
 class WorkerLeave(Fault):

@@ -1,0 +1,29 @@
+-- blame: what this worker tells of a stall of its event loop, now that it is back.
+-- Needs   stalled (of poll), stall
+-- Gives   blame: excuse_lost(run_id, key, fence), add_to(fields)
+--
+-- A stall: 1 job id, 2 task, 3 ms, 4 text
+local blame = {}
+
+do
+  local told = stalled ~= '' and cmsgpack.unpack(stalled) or { false }
+  local blamed = {}
+  for i = 2, #told do
+    blamed[told[i]] = true
+  end
+
+  -- This worker lost the run, and is back. That counts as a recovery only if the run itself blocked the event loop.
+  function blame.excuse_lost(run_id, key, fence)
+    if not blamed[run_id] then
+      stall.excuse(key, fence)
+    end
+  end
+
+  -- The stall is an event: see `stalled` in redsched/events.py.
+  function blame.add_to(fields)
+    if told[1] then
+      fields[#fields + 1] = 'stalled'
+      fields[#fields + 1] = cmsgpack.pack(told[1])
+    end
+  end
+end

@@ -1,0 +1,67 @@
+"""SIGTERM while the event loop is blocked: acted on as soon as it turns again, and its lateness is told."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redsched.cli.exits import ExitCode
+from redsched.testing import Kit
+
+from .harness import Start
+
+BLOCKING_APP = '''
+import ctypes, os, sys, time
+import redsched
+
+scheduler = redsched.BackgroundTaskScheduler(
+    os.environ["APP_REDIS"], os.environ["APP_PREFIX"], lease=4, declared_tasks=False
+)
+
+@redsched.schedule_task(name="burn")
+async def burn() -> None:
+    print("it blocks", file=sys.stderr, flush=True)
+    ends = time.monotonic() + 4
+    while time.monotonic() < ends:
+        pass
+
+@redsched.schedule_task(name="hold")
+def hold() -> None:
+    """PyDLL: the interpreter's lock is held during the call."""
+    print("it blocks", file=sys.stderr, flush=True)
+    ctypes.PyDLL(None).sleep(4)
+'''
+
+
+def _stand_in() -> Callable[..., Any]:
+    async def stand_in() -> None: ...
+
+    return stand_in
+
+
+@pytest.mark.parametrize("task", ["burn", "hold"])
+@pytest.mark.parametrize("options", [("--no-uvloop",), ("--uvloop",), ("--processes", "1"), ("--processes", "2")])
+async def test_a_signal_to_a_blocked_worker_is_acted_on_late_and_says_so(
+    redsched_kit: Kit, start: Start, app_folder: Path, task: str, options: tuple[str, ...]
+) -> None:
+    (app_folder / "blocking_app.py").write_text(BLOCKING_APP)
+    worker = await start("worker", "blocking_app:scheduler", *options)
+    await worker.says("runs at once")
+    redsched_kit.scheduler.register(_stand_in(), name=task)
+    found = redsched_kit.scheduler.registry.find(task)
+    assert found is not None
+    await redsched_kit.scheduler.schedule_immediate_task(task, found.function, job_id="blocker")
+    await worker.says("it blocks")
+    await asyncio.sleep(0.5)
+    worker.signal(signal.SIGTERM)
+    line = await worker.says("is acted on now", timeout=20)
+    assert re.search(r"SIGTERM (came|is acted on now and may have come) [\d.]+ s ago|the order to stop", line)
+    assert task in line or task == "hold"  # a call that uses no processor cannot be told from a stopped process
+    assert await worker.ends(timeout=20) == ExitCode.OK
+    await redsched_kit.wait_for("done", "blocker")
