@@ -7,6 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
+from redsched import InvalidInputError
 from redsched.cli import output
 from redsched.cli.exits import ExitCode
 from redsched.cli.session import JsonFlag, Prefix, Url, place
@@ -17,23 +18,22 @@ __all__ = ["prune"]
 
 def prune(
     ctx: typer.Context,
-    app: Annotated[
-        str,
-        typer.Option(
-            "--app", metavar="MODULE:SCHEDULER", help="The application's scheduler, as for `redsched worker`."
-        ),
-    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which jobs would end.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonFlag = False,
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """End the declared jobs of an application that its code does not declare any more.
+    """End the declared jobs of an application (--app module:scheduler) that its code does not declare any more.
 
     Jobs that a live process may still declare are held back, and shown as such. Those of other applications stay.
     """
     where = place(ctx, url, prefix)
+    app = where.app
+    if app is None:
+        raise InvalidInputError(
+            "prune needs --app module:scheduler: the code says which jobs are declared", field="app"
+        )
 
     async def session() -> tuple[list[str], list[str]]:
         scheduler = await load(app)
