@@ -8,7 +8,6 @@ the keeper itself be killed, the server ends, and a user starts another keeper.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import importlib.util
@@ -16,7 +15,6 @@ import logging
 import os
 import platform
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -29,7 +27,9 @@ from typing import Self
 from urllib.parse import quote
 
 from redsched import forks
+from redsched.embedded_files import LOG, FolderError, check_contents, make_folder, open_file
 from redsched.embedded_locks import close_lock, open_lock, try_lock
+from redsched.embedded_process import ping, recorded_pid
 from redsched.errors import InvalidConfigError, StoreUnavailableError
 from redsched.store.urls import parse_url, split_url
 
@@ -75,7 +75,7 @@ def socket_path(folder: Path) -> Path:
         return inside
     digest = hashlib.blake2b(os.fsencode(folder), digest_size=10).hexdigest()
     # Not tempfile's folder: two processes with different TMPDIR must find the same socket.
-    return Path(f"/tmp/redsched-{os.getuid()}", f"{digest}.sock")
+    return Path(f"/tmp/redsched-{os.geteuid()}", f"{digest}.sock")
 
 
 def _make_private(folder: Path) -> None:
@@ -86,23 +86,16 @@ def _make_private(folder: Path) -> None:
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is there already and is not a private folder of this user")
-
-
-def _ping(path: Path) -> bytes:
-    """What the server there says: `+PONG`, or `-LOADING` while it reads its data; nothing if there is none."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(1)
-        client.connect(str(path))
-        client.sendall(b"PING\r\n")
-        return client.recv(64)
-    return b""
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(
+            f"{folder} is there already and is not a private folder of this user: remove it, or use a shorter path"
+        )
+    make_folder(folder)  # whoever may replace it, or what leads to it, could put another in its place
 
 
 def answers(path: Path) -> bool:
     """Whether a server that has loaded its data listens there."""
-    return _ping(path).startswith(b"+PONG")
+    return ping(path).startswith(b"+PONG")
 
 
 class EmbeddedServer:
@@ -127,10 +120,7 @@ class EmbeddedServer:
     @property
     def pid(self) -> int | None:
         """The server's process id, or None while it is being restarted."""
-        try:
-            return int((self.path / "server.pid").read_text())
-        except (OSError, ValueError):
-            return None
+        return recorded_pid(self.path)
 
     def stop(self) -> None:
         """Let go. The last one to do so ends the server, whose data stays (unless the folder was a temporary one)."""
@@ -189,14 +179,15 @@ def start(path: str | Path | None = None, *, args: Sequence[str] = (), timeout: 
 
     Raises:
         StoreUnavailableError: there is no server program, or it does not come up; its last words are in the message.
-        InvalidConfigError: the folder cannot be used.
+        InvalidConfigError: the folder cannot be used: another user owns, or may write to, the folder, one that it is
+            in, or a file of the server; the message names it, and says what to do.
     """
     command = [server_binary(), *args]
     temporary = path is None
     folder = Path(tempfile.mkdtemp(prefix="redsched-") if path is None else path)
     try:
-        folder = folder.expanduser().resolve()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = make_folder(folder)
+        check_contents(folder)
         if socket_path(folder).parent != folder:
             _make_private(socket_path(folder).parent)
         users = open_lock(folder, "users.lock")
@@ -204,7 +195,11 @@ def start(path: str | Path | None = None, *, args: Sequence[str] = (), timeout: 
         text = f"the folder {str(folder)!r} cannot hold a server: {error}"
         raise InvalidConfigError(text, field="redis_url") from None
     try:
-        started = _come_in(folder, users, command, timeout)
+        try:
+            started = _come_in(folder, users, command, timeout)
+        except FolderError as error:
+            text = f"the folder {str(folder)!r} cannot hold a server: {error}"
+            raise InvalidConfigError(text, field="redis_url") from None
         return EmbeddedServer(folder, users, started=started, temporary=temporary, command=command)
     except BaseException:
         close_lock(users)
@@ -224,7 +219,7 @@ def _come_in(folder: Path, users: int, command: Sequence[str], timeout: float) -
         while True:
             # Not to be had while the keeper is just ending the server because nobody used it.
             held = held or try_lock(users, fcntl.LOCK_SH)
-            said = _ping(listening) if held else b""
+            said = ping(listening) if held else b""
             if said.startswith(b"+PONG"):
                 return started
             now = time.monotonic()
@@ -249,7 +244,7 @@ def _start_keeper(folder: Path, command: Sequence[str]) -> None:
     # By its file, isolated, without site-packages: it needs the standard library only, and must not find modules in
     # the folder in which this process happens to be.
     keeper = Path(__file__).with_name("embedded_keeper.py")
-    with (folder / "server.log").open("ab") as output:
+    with os.fdopen(open_file(folder, LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as output:
         subprocess.run(
             [sys.executable, "-I", "-S", str(keeper), str(folder), str(socket_path(folder)), *command],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
@@ -258,7 +253,8 @@ def _start_keeper(folder: Path, command: Sequence[str]) -> None:
 
 def _last_words(folder: Path) -> str:
     try:
-        lines = (folder / "server.log").read_text(errors="replace").splitlines()
+        with os.fdopen(open_file(folder, LOG, os.O_RDONLY), errors="replace") as log_file:
+            lines = log_file.read().splitlines()
     except OSError:
         return "no log"
     said = [line for line in lines if line.strip() and not line.startswith(KEEPER_SAYS)]

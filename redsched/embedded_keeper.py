@@ -1,15 +1,15 @@
 """The keeper of an embedded server: `python embedded_keeper.py FOLDER SOCKET BINARY [option …]`.
 
 Runs the server, restarts it if it dies, and stops it when no user is left. See `redsched.embedded`. Imports the
-standard library only, so that it starts at once and stays small.
+standard library only (and two modules that do so too), so that it starts at once and stays small.
 
 Its locks are files in the folder. `users.lock`: shared by users, taken whole by the keeper when nobody is left.
-`keeper.lock`: held by the one keeper. `server.lock`: held by the server's own process, for as long as it lives.
+`keeper.lock`: held by the one keeper. `server.lock`: held by the server's own process, for as long as it lives, which
+is named in it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -17,8 +17,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
+
+if __name__ == "__main__":
+    # The package without its __init__, which would import all of redsched.
+    _package = ModuleType("redsched")
+    _package.__path__ = [str(Path(__file__).parent)]
+    sys.modules["redsched"] = _package
+
+from redsched.embedded_files import FolderError, check_contents, check_folder, open_file
+from redsched.embedded_process import ask_to_end, record_server, signal_server
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -32,9 +42,9 @@ LASTS_S = 5.0
 """A server that ended sooner will do so again: the next start waits, longer each time, up to this."""
 
 
-def _lock(path: Path, seconds: float) -> int | None:
+def _lock(folder: Path, name: str, seconds: float) -> int | None:
     """The file, locked for us alone; None if another has it all the time."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -47,25 +57,30 @@ def _lock(path: Path, seconds: float) -> int | None:
             time.sleep(0.02)
 
 
-def _place(folder: Path) -> int | None:
+def _place(folder: Path, listening: str) -> int:
     """`server.lock`, once no other server is in the folder: two would spoil the data, and each other's socket.
 
     One is there only where its keeper was killed. It has been told to end then, or (not on Linux) knows nothing of it.
+
+    Raises:
+        FolderError: another process keeps the lock, and is not proven to be a server of the folder.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
-        place = _lock(folder / "server.lock", 0)
+        place = _lock(folder, "server.lock", 0)
+        if place is None:
+            if not signal_server(folder, number):
+                ask_to_end(listening)
+            place = _lock(folder, "server.lock", ENDS_S)
         if place is not None:
+            os.ftruncate(place, 0)
             return place
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int((folder / "server.pid").read_text()), number)
-        place = _lock(folder / "server.lock", ENDS_S)
-        if place is not None:
-            return place
-    return None  # a child of the killed server: it only writes a file that nobody will read
+    raise FolderError(f"another process holds {folder / 'server.lock'}; end it (`fuser` names it), then try again")
 
 
 def _serve(folder: Path, listening: str, binary: str, args: list[str]) -> subprocess.Popen[bytes]:
-    place = _place(folder)
+    check_folder(folder)
+    check_contents(folder)
+    place = _place(folder, listening)
     Path(listening).unlink(missing_ok=True)  # of a server that was killed
     keeper = os.getpid()
 
@@ -75,7 +90,7 @@ def _serve(folder: Path, listening: str, binary: str, args: list[str]) -> subpro
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # if the keeper is killed, the server ends
             if os.getppid() != keeper:
                 os._exit(1)  # it was killed just now
-        (folder / "server.pid").write_text(str(os.getpid()))
+        record_server(place)
 
     command = [
         binary, "--port", "0", "--unixsocket", listening, "--unixsocketperm", "700", "--dir", str(folder),
@@ -87,11 +102,10 @@ def _serve(folder: Path, listening: str, binary: str, args: list[str]) -> subpro
             command,
             stdin=subprocess.DEVNULL,
             preexec_fn=before,  # noqa: PLW1509
-            pass_fds=() if place is None else (place,),
+            pass_fds=(place,),
         )
     finally:
-        if place is not None:
-            os.close(place)
+        os.close(place)
 
 
 def main() -> int:
@@ -110,12 +124,20 @@ def main() -> int:
         asked_to_stop = True
 
     signal.signal(signal.SIGTERM, stop)
-    keeping = _lock(home / "keeper.lock", OTHER_KEEPER_S)
+    try:
+        return _keep(home, listening, binary, args, lambda: asked_to_stop)
+    except FolderError as error:
+        print(error, flush=True)  # noqa: T201  the log
+        return 1
+
+
+def _keep(home: Path, listening: str, binary: str, args: list[str], asked_to_stop: Callable[[], bool]) -> int:
+    keeping = _lock(home, "keeper.lock", OTHER_KEEPER_S)
     if keeping is None:
         return 0  # another keeper is there
-    users = os.open(home / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    users = open_file(home, "users.lock", os.O_RDWR | os.O_CREAT)
     server, started, pause = _serve(home, listening, binary, args), time.monotonic(), 0.0
-    while not asked_to_stop:
+    while not asked_to_stop():
         time.sleep(USERS_LOOK_S)
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,7 +159,9 @@ def main() -> int:
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-    (home / "server.pid").unlink(missing_ok=True)
+    if (place := _lock(home, "server.lock", 0)) is not None:
+        os.ftruncate(place, 0)
+        os.close(place)
     Path(listening).unlink(missing_ok=True)
     # In this order: a user who comes in then finds no keeper, and does not wait for this one.
     os.close(keeping)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from redsched import forks
+from redsched.embedded_files import open_file
 
 __all__ = ["close_lock", "open_lock", "try_lock"]
 
@@ -26,8 +27,12 @@ def try_lock(descriptor: int, how: int) -> bool:
 
 
 def open_lock(folder: Path, name: str) -> int:
-    """A descriptor of a lock file, which is made if it is not there. Close it with `close_lock`."""
-    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """A descriptor of a lock file, which is made if it is not there. Close it with `close_lock`.
+
+    Raises:
+        FolderError: it is a link, or not ours alone.
+    """
+    descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT)
     _locks.add(descriptor)
     return descriptor
 

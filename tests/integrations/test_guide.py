@@ -18,7 +18,7 @@ async def test_the_fastapi_application_of_the_guide_runs_as_it_stands(redsched_u
     prefix = fresh_prefix()
     (tmp_path / "shop.py").write_text(
         BLOCKS[0]
-        .replace('"embedded:///tmp/shop", "shop"', f'"{redsched_url}", "{prefix}"')
+        .replace('"embedded://", "shop"', f'"{redsched_url}", "{prefix}"')
         .replace("delay_seconds=5", "delay_seconds=0.2")
         .replace("start preparing order {order_id}", 'start preparing order {order_id}", flush=True, end="\\n')
     )
