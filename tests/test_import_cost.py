@@ -49,7 +49,7 @@ FOR_FEW = [
     "redsched.doctor", "redsched.embedded", "redsched.store.cluster", "redsched.store.sentinel", "redsched.reactive",
     "redsched.streams", "redsched.standard", "redsched.config", "redsched.worker.worker", "redsched.worker.loop",
     "redsched.worker.processes", "redsched.testing", "redsched.cli", "redsched.demo", "redsched.chaos", "typer", "rich",
-    "prometheus_client", "starlette", "pytest",
+    "prometheus_client", "starlette", "pytest", "croniter", "dateutil",
 ]  # fmt: skip
 
 
@@ -57,6 +57,12 @@ FOR_FEW = [
 def test_a_scheduler_that_only_schedules_does_not_load_what_few_need(module: str) -> None:
     code = "from redsched import BackgroundTaskScheduler; BackgroundTaskScheduler('redis://localhost')"
     assert module not in modules_after(code)
+
+
+def test_croniter_is_loaded_when_a_cron_schedule_is_asked_for_its_next_fire() -> None:
+    code = "from redsched.schedules import CronSchedule; it = CronSchedule('0 8 * * mon-fri', 'Europe/Berlin')"
+    assert "croniter" not in modules_after(code)
+    assert "croniter" in modules_after(f"{code}; it.next(0)")
 
 
 def test_ids_need_no_large_table() -> None:

@@ -9,6 +9,7 @@ What is stored must stay readable, so what is merely suspicious is not refused h
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -26,6 +27,7 @@ __all__ = [
     "Field",
     "SecondsOrder",
     "Values",
+    "as_text",
     "begins_with_star",
     "read",
     "refused",
@@ -204,6 +206,13 @@ def _read_field(text: str, spec: Field) -> Values:
 def begins_with_star(part: str) -> bool:
     """What Debian cron goes by: `*`, `*/2` and `*,5` do, `1-31` does not. `?` is another word for `*`."""
     return part.startswith(("*", "?"))
+
+
+def as_text(values: Collection[int], spec: Field) -> str:
+    """Those values of a field as croniter takes them: plain numbers in a list, `l` for the last day (0 here)."""
+    if all(value in values for value in range(spec.low, spec.high + 1)):
+        return "*"
+    return ",".join("l" if value < spec.low else str(value) for value in sorted(values))
 
 
 def read(text: str, parts: list[str]) -> list[Values]:

@@ -145,7 +145,8 @@ seconds = st.integers(local(1970, 1, 1), local(2090, 1, 1))
 
 @settings(max_examples=400, deadline=None)
 @given(texts, seconds)
-def test_the_next_and_the_latest_match_and_the_counts_agree(text, at):
+def test_the_latest_match_and_the_counts_agree_with_croniters_next(text, at):
+    """next() comes from croniter, last() and count() from lists of days: two ways that have to meet."""
     assume(not ("W" in text and text.split()[4] == "*/6"))  # a working day that is Saturday or Sunday never comes
     parsed = parse_expression(text)
     following = parsed.next(at)
@@ -163,7 +164,7 @@ def test_the_next_and_the_latest_match_and_the_counts_agree(text, at):
 @settings(max_examples=300, deadline=None)
 @given(texts.filter(lambda text: "W" not in text), seconds)
 def test_plain_expressions_mean_what_they_mean_to_croniter(text, at):
-    """But for the days, where croniter is asked for the rule; and a 10W beside a weekday, which it ANDs."""
+    """As they are written, with the rule for the days named; but for a 10W beside a weekday, which it always ANDs."""
     _, _, day, _, weekday, *_ = text.split()
     either = not day.startswith("*") and not weekday.startswith("*")
     theirs = croniter(text, float(at - 1), day_or=either, max_years_between_matches=50)
@@ -424,14 +425,45 @@ def test_what_is_no_schedule_is_named(text, says):
 # --- cost -------------------------------------------------------------------------------------------------------------
 
 
-def test_ten_thousand_jobs_have_one_list_of_days():
-    expression._days_of_year.cache_clear()
+@pytest.fixture
+def asked(monkeypatch):
+    """What croniter is asked from now on, with nothing remembered."""
+    calls = []
+    original = expression._ask_croniter
+    monkeypatch.setattr(expression, "_ask_croniter", lambda *args: calls.append(args) or original(*args))
+    expression._next_match.cache_clear()
+    expression.days_of_year.cache_clear()
+    yield calls
+    expression._next_match.cache_clear()
+
+
+@pytest.mark.parametrize("text", ["* * * * *", "* * * * 1-5", "* 0-23 1-30 * 1-5", "* * L-30,1-31 * */1"])
+def test_ten_thousand_jobs_ask_croniter_once_for_each_fire(asked, text):
     choose = random.Random(1)
     start = local(2026, 6, 1) * 1000
     for number in range(10_000):
-        schedule = CronSchedule(
-            "* * * * 1-5", choose.choice(["UTC", "Asia/Tokyo"]), jitter_ms=number % 2, seed=str(number)
-        )
+        schedule = CronSchedule(text, choose.choice(["UTC", "Asia/Tokyo"]), jitter_ms=number % 2, seed=str(number))
         following = schedule.next(start + choose.randrange(100, 59_000))
         assert 60_000 <= following - start <= 60_001
-    assert expression._days_of_year.cache_info().misses <= 3
+    # UTC and Tokyo show different local times: one match each, and the one after it for the bound of the jitter.
+    assert 1 <= len(asked) <= 6
+    assert expression.days_of_year.cache_info().misses <= 3
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("0 8 * * mon-fri", 1), ("0 8 1,15,L * *", 1), ("0 0 29 2 *", 1), ("0 8 ? */2 */2", 1), ("*/5 9-17 1-31 * fri", 1),
+     ("0 0 1-7 * */7", 2), ("0 0 13 * fri", 2), ("0 0 L-3,LW * *", 2), ("0 0 * * 5L,mon#1", 2),
+     ("0 0 29 2 */7", 2), ("0 0 * 2 mon#5", 2), ("0 0 L-28 2 *", 2)],
+)  # fmt: skip
+def test_a_match_asks_croniter_once_or_twice_where_it_does_not_know_the_days(asked, text, most):
+    """However rare the day is: a 29 February that is a Sunday, a fifth Monday in February."""
+    parsed, at = parse_expression(text), local(2026, 6, 1)
+    for _ in range(50):
+        asked.clear()
+        match = parsed.next(at)
+        assert 1 <= len(asked) <= most
+        assert match == expression._ask_croniter(*asked[-1]), "the match is croniter's answer"
+        at = match + 1
+        if at > local(2500, 1, 1):
+            break
