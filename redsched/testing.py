@@ -207,8 +207,11 @@ async def kit(scheduler: BackgroundTaskScheduler, *, clean: bool = True) -> Asyn
     finally:
         await scheduler.shutdown(wait=False)
         if clean and kind_of(scheduler.redis_url) != "embedded":
-            await clear(await scheduler.store())
-            await (await scheduler.store()).close()
+            store = await scheduler._open()
+            try:
+                await clear(await scheduler.store())
+            finally:
+                await store.close()  # also where what is stored is refused: of a newer layout, or divided otherwise
 
 
 def fresh_prefix() -> str:

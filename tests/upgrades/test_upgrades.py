@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
+import redis.asyncio
 
 from redsched import BackgroundTaskScheduler, JobSpec, Reason, RecordVersionError, State
 from redsched.codec import SEALED_VERSION, Record
+from redsched.store.store import Store
 from redsched.testing import Kit, fresh_prefix, kit
 from redsched.worker import places
 from redsched.worker.worker import Worker
@@ -196,12 +198,60 @@ async def test_old_and_new_workers_side_by_side_run_everything_once(redsched_url
     await new.shutdown()
 
 
-async def test_keys_of_a_newer_layout_are_left_alone(redsched_kit: Kit) -> None:
-    scheduler = redsched_kit.scheduler
-    shard = (await scheduler.store()).shards[0]
-    await shard.link.command("HSET", shard.keys.clock, "layout", 2)
-    with pytest.raises(RecordVersionError, match=r"layout 2; this redsched knows up to 1\. Upgrade"):
-        await scheduler.start()
+Call = Callable[[BackgroundTaskScheduler], Awaitable[Any]]
+CALLS: dict[str, Call] = {
+    "start": lambda scheduler: scheduler.start(),
+    "follow": lambda scheduler: scheduler.start(worker=False),
+    "schedule": lambda scheduler: scheduler.schedule_immediate_task("job", counted, args=[1]),
+    "schedule many": lambda scheduler: scheduler.schedule_many([JobSpec("job", counted, args=[1])]),
+    "list": lambda scheduler: scheduler.get_jobs(),
+    "look": lambda scheduler: scheduler.get_job("kept"),
+    "dead": lambda scheduler: scheduler.get_dead(),
+    "history": lambda scheduler: scheduler.get_history(),
+    "modify": lambda scheduler: scheduler.modify_job("kept", args=[2]),
+    "pause": lambda scheduler: scheduler.pause_job("kept"),
+    "run": lambda scheduler: scheduler.run_now("kept"),
+    "remove": lambda scheduler: scheduler.remove_job("kept"),
+    "clear": lambda scheduler: scheduler.clear_all_jobs(),
+}
+
+
+async def everything(store: Store) -> dict[bytes, bytes]:
+    [shard] = store.shards
+    keys = await shard.link.command("KEYS", shard.keys.every())
+    return {key: await shard.link.command("DUMP", key) for key in keys}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_keys_of_a_newer_layout_are_left_alone(redsched_kit: Kit, redsched_url: str, call: Call) -> None:
+    """A process of this layout neither changes them nor shows what it may misread."""
+    await redsched_kit.scheduler.schedule_delayed_task("kept", counted, args=[1], delay=60, job_id="kept")
+    store = await redsched_kit.scheduler.store()
+    clock = store.shards[0].keys.clock
+    await store.link.command("HSET", clock, "layout", 2)
+    before = await everything(store)
+    older = BackgroundTaskScheduler(redsched_url, redsched_kit.scheduler.prefix, declared_tasks=False)
+    older.register(counted)
+    try:
+        with pytest.raises(RecordVersionError, match=r"layout 2; this redsched knows up to 1\. Upgrade"):
+            await call(older)
+        assert await everything(store) == before
+    finally:
+        await older.shutdown()
+        await store.link.command("HSET", clock, "layout", 1)
+
+
+async def test_a_kit_around_keys_of_a_newer_layout_leaves_them_and_closes_its_connections(redsched_url: str) -> None:
+    name = fresh_prefix()
+    scheduler = BackgroundTaskScheduler(redsched_url, name, declared_tasks=False, redis_options={"client_name": name})
     with pytest.raises(RecordVersionError):
-        await scheduler.schedule_immediate_task("job", counted, args=[1])
-    assert await scheduler.get_jobs() == []
+        async with kit(scheduler):
+            store = await scheduler.store()
+            await store.link.command("HSET", store.shards[0].keys.clock, "layout", 2)
+    other = redis.asyncio.Redis.from_url(redsched_url)
+    try:
+        assert await other.hget(store.shards[0].keys.clock, "layout") == b"2"
+        assert [each for each in await other.client_list() if each["name"] == name] == []
+    finally:
+        await other.delete(store.shards[0].keys.clock)
+        await other.aclose()
