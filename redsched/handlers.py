@@ -154,6 +154,11 @@ def _named(run: Run, args: list[Any], kwargs: Mapping[str, Any]) -> Mapping[str,
     """The arguments by the names of the task's parameters."""
     try:
         assert run.task is not None
-        return signature_of(run.task.function).bind_partial(*args, **kwargs).arguments
+        bound = signature_of(run.task.function).bind_partial(*args, **kwargs)
     except (TypeError, ValueError):  # they do not fit the function, or it has no signature
         return kwargs
+    named = dict(bound.arguments)
+    for parameter in bound.signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:  # what `**options` takes has names already
+            named |= named.pop(parameter.name, {})
+    return named

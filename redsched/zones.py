@@ -157,7 +157,8 @@ def parse_timezone(value: str | tzinfo | None, default: str, field: str = "timez
         field: the argument's name, for the message.
 
     Raises:
-        InvalidScheduleError: an unknown name (close matches are suggested), or a tzinfo of which no name is known.
+        InvalidScheduleError: an unknown name (close matches are suggested), a tzinfo of which no name is known, or an
+            offset that is not whole seconds.
     """
     if value is None:
         value = default
@@ -200,6 +201,10 @@ def _key_of(value: tzinfo, field: str) -> str:
     if isinstance(key, str):
         return key
     if (offset := value.utcoffset(None)) is not None:
+        if offset % timedelta(seconds=1):
+            raise InvalidScheduleError(
+                f"{field}={value!r}: an offset must be whole seconds, not {offset}.", field=field
+            )
         return _fixed_key(offset)
     # dateutil's tzfile knows the file that it was read from. The name that this gives must be the same zone.
     path = getattr(value, "_filename", None)

@@ -75,7 +75,7 @@ WRONG_OPTIONS: list[tuple[str, Any]] = [
     ("retry", 3), ("retry", "always"), ("retry", {"max_attempts": 3}),
     ("delivery", "exactly_once"), ("delivery", None), ("delivery", 1), ("delivery", []),
     ("timezone", "Europe/Berlni"), ("timezone", 5), ("timezone", ""), ("timezone", "../etc/passwd"),
-    ("timezone", timezone(timedelta(minutes=7))), ("timezone", "\0"),
+    ("timezone", timezone(timedelta(microseconds=7))), ("timezone", "\0"),
     ("executor", "gpu"), ("executor", None), ("executor", []), ("executor", 5),
     ("result_ttl", -1), ("result_ttl", None), ("result_ttl", "5"), ("result_ttl", math.inf),
     ("max_recoveries", -1), ("max_recoveries", None), ("max_recoveries", 1.5), ("max_recoveries", False),

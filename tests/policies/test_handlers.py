@@ -93,6 +93,19 @@ async def test_arguments_that_do_not_fit_the_function_are_told_as_they_were_give
     assert (context["args"], context["order"]) == ([1, 2, 3], 4)
 
 
+async def test_what_a_task_takes_by_any_name_is_told_by_its_name(redsched_kit: Kit, monitor: Monitor) -> None:
+    async def flexible(order: str, *parts: str, **options: int) -> None:
+        raise ValueError("the oven is cold")
+
+    await redsched_kit.scheduler.schedule_immediate_task(
+        "wide", flexible, args=["order-1", "a", "b"], kwargs={"size": 2}, max_attempts=1
+    )
+    await redsched_kit.run_due()
+    [(_, _, context)] = monitor.failures
+    assert (context["order"], context["parts"], context["size"]) == ("order-1", ("a", "b"), 2)
+    assert "options" not in context
+
+
 async def test_a_handler_that_raises_or_hangs_does_no_harm(
     redsched_kit: Kit, monitor: Monitor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
