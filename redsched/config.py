@@ -7,7 +7,6 @@ by type; what the values may be is checked where they are used, when the schedul
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import tomllib
@@ -17,9 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from redsched.config_values import EnvText, fields_of, table_of
 from redsched.errors import InvalidConfigError
+from redsched.redaction import shown_name, shown_value, without_credentials
 from redsched.sealing import PayloadSecurity
-from redsched.store.urls import kind_of, split_url
+from redsched.store.urls import kind_of, split_url, without_password
 
 __all__ = ["RedisJobStoreConfig", "SchedulerConfig"]
 
@@ -46,7 +47,7 @@ class RedisJobStoreConfig:
     """6379, if neither this nor the URL says otherwise."""
     db: int | None = None
     """The number of the database."""
-    username: str | None = None
+    username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     job_store_prefix: str = "redsched"
     """What all keys start with."""
@@ -64,6 +65,15 @@ class RedisJobStoreConfig:
     """Further options of the connections, such as ssl_ca_certs: those that a URL may name, and
     credential_provider and socket_keepalive_options."""
 
+    def __repr__(self) -> str:
+        fields = [each.name for each in dataclasses.fields(self) if each.repr]
+        values = {name: getattr(self, name) for name in fields}
+        host: Any = self.host
+        if isinstance(host, str):
+            values["host"] = without_password(host if "://" in host else f"redis://{host}")
+        text = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        return without_credentials(f"RedisJobStoreConfig({text})")
+
     @property
     def url(self) -> str:
         """All of it as one URL, with the password.
@@ -80,7 +90,7 @@ class RedisJobStoreConfig:
                 why = (
                     "its host is a URL without one" if kind in ("unix", "embedded") else "its host names several hosts"
                 )
-                raise InvalidConfigError(f"port is {self.port!r}, but {why}", field="port")
+                raise InvalidConfigError(f"port is {shown_value(self.port)}, but {why}", field="port")
             parts = replace(parts, hosts=re.sub(r":\d+$", "", parts.hosts) + f":{self.port}")
         if kind == "embedded" and (users := given.keys() - {"db"}):
             raise InvalidConfigError(f"{max(users)} is given, but an embedded server has no users", field=max(users))
@@ -143,12 +153,17 @@ class SchedulerConfig:
     def __post_init__(self) -> None:
         stores: Any = self.job_stores
         if not isinstance(stores, Mapping) or len(stores) > 1:
-            raise InvalidConfigError(f"job_stores is {stores!r}; pass a dict with one store", field="job_stores")
+            what = f"has {len(stores)} stores" if isinstance(stores, Mapping) else f"is {shown_value(stores)}"
+            raise InvalidConfigError(f"job_stores {what}; pass a dict with one store", field="job_stores")
         for name, store in stores.items():
             if not isinstance(store, RedisJobStoreConfig):
                 raise InvalidConfigError(
-                    f"job_stores: {name!r} is {store!r}; pass a RedisJobStoreConfig", field="job_stores"
+                    f"job_stores: {shown_name(name)!r} is {shown_value(store)}; pass a RedisJobStoreConfig",
+                    field="job_stores",
                 )
+        security: Any = self.payload_security
+        if security is not None and not isinstance(security, PayloadSecurity):
+            raise InvalidConfigError("payload_security must be a PayloadSecurity([key, …])", field="payload_security")
 
     @property
     def store(self) -> RedisJobStoreConfig:
@@ -180,10 +195,14 @@ class SchedulerConfig:
             InvalidConfigError: it cannot be read, or a field is unknown or of the wrong type; the message names it.
         """
         try:
-            data = tomllib.loads(Path(path).read_text("utf-8"))
+            data, problem = tomllib.loads(Path(path).read_text("utf-8")), ""
         except (OSError, ValueError) as error:
-            raise InvalidConfigError(f"{path}: {error}", field="path") from None
-        return _scheduler(data.get("tool", {}).get("redsched", data), str(path))
+            data, problem = {}, str(error)
+        if problem:  # not in the except: the error that is caught has the whole text, with its passwords
+            raise InvalidConfigError(f"{path}: {problem}", field="path")
+        tool = data.get("tool", {})
+        own = tool.get("redsched", data) if isinstance(tool, dict) else data
+        return _scheduler(table_of(own, "redsched", str(path)), str(path))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> SchedulerConfig:
@@ -207,41 +226,24 @@ class SchedulerConfig:
             table = store if path[0] in stores_own else data
             for name in path[:-1]:
                 table = table.setdefault(name, {})
-            table[path[-1]] = _Text(text, variable)
+                if not isinstance(table, dict):
+                    raise InvalidConfigError(
+                        f"the environment ({variable}): {name} is given as a value as well", field=path[0]
+                    )
+            if isinstance(table.get(path[-1]), dict):
+                raise InvalidConfigError(f"the environment ({variable}): it is given as a table as well", field=path[0])
+            table[path[-1]] = EnvText(text, variable)
         if store:
             data["job_stores"] = {"redis": store}
         return _scheduler(data, "the environment")
 
 
-class _Text(str):
-    """The value of an environment variable: text that may mean a number."""
-
-    __slots__ = ("variable",)
-    variable: str
-
-    def __new__(cls, text: str, variable: str) -> _Text:
-        made = super().__new__(cls, text)
-        made.variable = variable
-        return made
-
-    def plain(self) -> bool | int | float | str | None:
-        """What the text means where no type says it."""
-        if self.lower() in ("true", "false"):
-            return self.lower() == "true"
-        for kind in (int, float):
-            try:
-                return kind(self)
-            except ValueError:
-                continue
-        return None if self.lower() in ("", "none", "null") else str(self)
-
-
 def _scheduler(data: Mapping[str, Any], where: str) -> SchedulerConfig:
-    values = _fields(SchedulerConfig, data, where)
+    values = fields_of(SchedulerConfig, data, where)
     stores: Any = values.get("job_stores", {})
     values["job_stores"] = {
         name: RedisJobStoreConfig(
-            **_fields(RedisJobStoreConfig, _table(store, name, where), f"{where}: job_stores.{name}")
+            **fields_of(RedisJobStoreConfig, table_of(store, name, where), f"{where}: job_stores.{shown_name(name)}")
         )
         for name, store in stores.items()
     }
@@ -249,78 +251,3 @@ def _scheduler(data: Mapping[str, Any], where: str) -> SchedulerConfig:
         return SchedulerConfig(**values)
     except InvalidConfigError as error:
         raise InvalidConfigError(f"{where}: {error}", field=error.field) from None
-
-
-def _table(value: Any, name: str, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidConfigError(f"{where}: {name} is {value!r}; it must be a table", field=name)
-    return value
-
-
-def _fields(kind: type[Any], data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The fields of a class from a table, by their types."""
-    known = {f.name: str(f.type) for f in dataclasses.fields(kind)}
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        place = f"{where} ({value.variable})" if isinstance(value, _Text) else where
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise InvalidConfigError(f"{place}: {name!r} is not a setting; {hint}", field=name)
-        values[name] = _value(value, known[name], name, place)
-    return values
-
-
-def _security(value: Any, where: str) -> PayloadSecurity:
-    """Payload keys from a table. No message shows one."""
-    if not isinstance(value, Mapping):
-        raise InvalidConfigError(f"{where}: payload_security must be a table with keys", field="payload_security")
-    table = _plain({name: part for name, part in value.items() if name != "keys"})
-    keys = value.get("keys", [])
-    table["keys"] = [key.strip() for key in keys.split(",") if key.strip()] if isinstance(keys, _Text) else keys
-    if unknown := set(table) - {"keys", "encrypt", "accept_unsigned"}:
-        raise InvalidConfigError(
-            f"{where}: payload_security has no setting {min(unknown)!r}; there are keys, encrypt, accept_unsigned",
-            field="payload_security",
-        )
-    for name in ("encrypt", "accept_unsigned"):
-        if not isinstance(table.get(name, False), bool):
-            raise InvalidConfigError(
-                f"{where}: payload_security.{name} must be true or false", field="payload_security"
-            )
-    try:
-        return PayloadSecurity(**table)
-    except InvalidConfigError as error:
-        raise InvalidConfigError(f"{where}: payload_security: {error}", field="payload_security") from None
-
-
-def _value(value: Any, wanted: str, name: str, where: str) -> Any:
-    """A value as a field's type wants it. From the environment everything is text."""
-    if name == "payload_security":
-        return _security(value, where)
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "str": str, "int": int, "float": (int, float), "bool": bool, "Mapping": Mapping, "Sequence": (list, tuple),
-    }  # fmt: skip
-    kind = wanted.partition("[")[0].partition(" |")[0]
-    if isinstance(value, _Text):
-        if kind == "str":
-            return str(value)
-        value = [part.strip() for part in value.split(",") if part.strip()] if kind == "Sequence" else value.plain()
-    if isinstance(value, Mapping) and kind == "Mapping":
-        inside = {key: _plain(table) if isinstance(table, Mapping) else table for key, table in value.items()}
-        if name == "redis_options":
-            return {key: str(part) if isinstance(part, _Text) else part for key, part in value.items()}  # "007" is text
-        return value if name == "job_stores" else _plain(inside)
-    if value is None and wanted.endswith("| None"):
-        return None
-    if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
-        words = {"Mapping": "a table", "Sequence": "a list", "str": "text", "bool": "true or false", "int": "an int"}
-        word = words.get(kind, "a number")
-        shown = "***" if name == "password" else repr(value)
-        raise InvalidConfigError(f"{where}: {name} is {shown}; it must be {word}", field=name)
-    return value
-
-
-def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A table with values in the place of the environment's texts."""
-    return {name: value.plain() if isinstance(value, _Text) else value for name, value in table.items()}

@@ -28,6 +28,10 @@ RedschedError
 └── SchedulerStateError                 used before start(), started twice, …
 """
 
+from __future__ import annotations
+
+from redsched.redaction import without_credentials
+
 __all__ = [
     "CircuitOpenError",
     "ConflictingIdError",
@@ -84,8 +88,8 @@ class InvalidInputError(RedschedError, ValueError):
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
+        super().__init__(without_credentials(message))  # a URL may have been given in the place of anything
+        self.field = None if field is None else without_credentials(field)
 
 
 class InvalidScheduleError(InvalidInputError):

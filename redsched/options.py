@@ -18,6 +18,7 @@ from redsched.errors import InvalidConfigError, InvalidInputError
 from redsched.ids import parse_run_id
 from redsched.model import Delivery
 from redsched.policies import MAX_COUNT, RetryPolicy
+from redsched.redaction import shown_value
 
 __all__ = ["JobOptions", "check_executor", "check_id", "check_queue", "check_settings", "check_tags", "seconds_to_ms"]
 
@@ -142,7 +143,7 @@ def check_settings(
         seconds_to_ms(value, name)
     for name, value in (("job_defaults", job_defaults), ("redis_options", redis_options)):
         if value is not None and not isinstance(value, Mapping):
-            raise InvalidConfigError(f"{name} is {value!r}; pass a dict", field=name)
+            raise InvalidConfigError(f"{name} is {shown_value(value)}; pass a dict", field=name)
     if service_provider is not None and not callable(getattr(service_provider, "get_service", None)):
         raise InvalidConfigError(
             f"service_provider is {service_provider!r}; it must have a method get_service(class)",

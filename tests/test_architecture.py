@@ -17,7 +17,7 @@ ROOT = Path(redsched.__file__).parent
 LUA = Path(str(lua_folder()))
 PURE = (
     "model", "errors", "untrusted", "extensions", "sealing", "codec", "options", "ids", "zones", "plan", "job", "times",
-    "spec", "schedules", "printing", "signatures",
+    "spec", "schedules", "printing", "redaction", "signatures",
 )  # fmt: skip
 """Modules and packages that compute, and do nothing else."""
 
@@ -74,7 +74,6 @@ LONGER = {
     "worker.loop": (572, "one class, one turn: what it does is read from top to bottom"),
     "zones": (355, "zones by name, then by their clocks: one page on what a zone is"),
     "jobs": (400, "what the door delegates to"),
-    "config": (326, "each field with what it means, and how it is read"),
 }
 LONGER |= {
     "model": (350, "the words, each with what it means"),

@@ -51,7 +51,8 @@ class Fleet:
 
     def __init__(self, url: str, prefix: str, ledger: Path, lease_s: float, concurrency: int) -> None:
         self.members: list[Member] = []
-        self._arguments = [url, prefix, str(ledger), str(lease_s), str(concurrency)]
+        self._environment = {**os.environ, "REDSCHED_URL": url}  # a command line can be read by others
+        self._arguments = [prefix, str(ledger), str(lease_s), str(concurrency)]
         self.log = ledger.with_name("workers.log")
 
     @property
@@ -71,7 +72,7 @@ class Fleet:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "redsched.chaos.worker", *self._arguments, *queues,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
-                env={**os.environ, **(environment or {})},
+                env={**self._environment, **(environment or {})},
                 # Ctrl-C is for the run itself, which then ends its workers.
                 start_new_session=True,
             )  # fmt: skip

@@ -1,4 +1,5 @@
-"""A worker process of a chaos run: `python -m redsched.chaos.worker URL PREFIX LEDGER LEASE CONCURRENCY QUEUE…`.
+"""A worker process of a chaos run: `python -m redsched.chaos.worker PREFIX LEDGER LEASE CONCURRENCY QUEUE…`, with
+REDSCHED_URL.
 
 It says "ready" and its worker's id when it serves, and ends on SIGTERM, or when its parent is gone.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
+import os
 import signal
 import sys
 import time
@@ -58,9 +60,9 @@ def main() -> None:
     logging.basicConfig(format="%(process)d %(levelname)s %(name)s: %(message)s")
     # Tasks fail on purpose here: each with a traceback would be most of the log.
     logging.getLogger("redsched.worker").addFilter(lambda record: "is to fail" not in record.getMessage())
-    url, prefix, path, lease, concurrency, *queues = sys.argv[1:]
+    prefix, path, lease, concurrency, *queues = sys.argv[1:]
     tasks.open_ledger(path)
-    asyncio.run(_serve(url, prefix, float(lease), int(concurrency), queues))
+    asyncio.run(_serve(os.environ["REDSCHED_URL"], prefix, float(lease), int(concurrency), queues))
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ async def _announce(scheduler: BackgroundTaskScheduler) -> None:
         return
     told = worker.describe()
     where = scheduler.redis_url
-    if not where.startswith("embedded:"):
+    if not where.lower().startswith("embedded:"):
         where = (await scheduler.store()).link.where  # the URL without its password
     tasks = len(told["tasks"])
     log.info(

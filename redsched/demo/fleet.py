@@ -39,7 +39,9 @@ class Fleet:
 
     def __init__(self, url: str, prefix: str, ledger: Path, slow_ms: int, slow_s: float) -> None:
         self.members: list[Member] = []
-        self._arguments = [url, prefix, str(ledger), str(slow_ms), str(slow_s)]
+        # Not as an argument: others can read a command line, and the URL may have a password.
+        self._environment = {**os.environ, "REDSCHED_URL": url}
+        self._arguments = [prefix, str(ledger), str(slow_ms), str(slow_s)]
         self._log = ledger.with_suffix(".log")
 
     @property
@@ -60,7 +62,7 @@ class Fleet:
             with self._log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "redsched.demo.worker", *self._arguments,
-                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environment,
                     # Ctrl-C is for the director, which then stops its workers in order.
                     start_new_session=True,
                 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A worker process of the demo: `python -m redsched.demo.worker URL PREFIX LEDGER SLOW_MS SLOW_S`.
+"""A worker process of the demo: `python -m redsched.demo.worker PREFIX LEDGER SLOW_MS SLOW_S`, with REDSCHED_URL.
 
 It says "ready" and its worker's id when it serves, and ends on SIGTERM, or when its parent is gone.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -50,8 +51,8 @@ async def _serve(url: str, prefix: str, ledger: Ledger, slow_ms: int, slow_s: fl
 def main() -> None:
     """Read the arguments and serve."""
     logging.basicConfig(format="%(process)d %(levelname)s %(name)s: %(message)s")
-    url, prefix, path, slow_ms, slow_s = sys.argv[1:]
-    asyncio.run(_serve(url, prefix, Ledger(path), int(slow_ms), float(slow_s)))
+    prefix, path, slow_ms, slow_s = sys.argv[1:]
+    asyncio.run(_serve(os.environ["REDSCHED_URL"], prefix, Ledger(path), int(slow_ms), float(slow_s)))
 
 
 if __name__ == "__main__":

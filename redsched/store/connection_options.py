@@ -6,12 +6,18 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-__all__ = ["OPTIONS", "Need", "Option", "WrongOptionError", "is_secret", "read_options"]
+from redsched.redaction import HIDDEN, shown_name, shown_value
+
+__all__ = ["OPTIONS", "Need", "Option", "WrongOptionError", "is_secret", "read_options", "shown_option"]
+
+_SIMPLE = re.compile(r"[A-Za-z0-9_./+,:-]*").fullmatch
+"""What needs no quoting, and so is not the rest of something else."""
 
 Need = Literal["", "tcp", "tls", "sentinel", "users"]
 """What a URL must lead to, so that an option makes sense there."""
@@ -140,7 +146,7 @@ def _provider(value: Any) -> Any:
 
 
 OPTIONS: Final[Mapping[str, Option]] = {
-    "username": Option(_credential, "of a user of the server's ACL", needs="users"),
+    "username": Option(_credential, "of a user of the server's ACL", needs="users", secret=True),
     "password": Option(_credential, "of that user, or of the server", needs="users", secret=True),
     "db": Option(_whole(0, 2**31 - 1), "the number of the database"),
     "client_name": Option(_client_name, "what CLIENT LIST calls the connections"),
@@ -150,13 +156,14 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "socket_keepalive": Option(_boolean, "whether the system's keep-alive probes are on", needs="tcp"),
     "socket_keepalive_options": Option(_keepalive, "how often they are sent", needs="tcp", in_url=False),
     "credential_provider": Option(
-        _provider, "an object that gives the user and password of each connection", needs="users", in_url=False
+        _provider, "an object that gives the user and password of each connection", needs="users", in_url=False,
+        secret=True,
     ),
     "ssl_ca_certs": Option(_path, "a file with the certificates of the CAs that are trusted", needs="tls"),
     "ssl_ca_path": Option(_path, "a folder with them", needs="tls"),
-    "ssl_ca_data": Option(_text, "their text (PEM)", needs="tls"),
+    "ssl_ca_data": Option(_text, "their text (PEM)", needs="tls", secret=True),
     "ssl_certfile": Option(_path, "the file of the client's certificate", needs="tls"),
-    "ssl_keyfile": Option(_path, "the file of its key", needs="tls"),
+    "ssl_keyfile": Option(_path, "the file of its key", needs="tls", secret=True),
     "ssl_password": Option(_text, "the password of that key", needs="tls", secret=True),
     "ssl_cert_reqs": Option(_cert_reqs, "required; with none the server's certificate is not checked", needs="tls"),
     "ssl_check_hostname": Option(_boolean, "whether the certificate must name the host; true", needs="tls"),
@@ -166,7 +173,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "ssl_exclude_verify_flags": Option(
         _verify_flags, "checks to leave out: Python 3.13 makes VERIFY_X509_STRICT, which old CAs fail", needs="tls"
     ),
-    "sentinel_username": Option(_credential, "of a user of the sentinels", needs="sentinel"),
+    "sentinel_username": Option(_credential, "of a user of the sentinels", needs="sentinel", secret=True),
     "sentinel_password": Option(_credential, "of that user, or of the sentinels", needs="sentinel", secret=True),
 }  # fmt: skip
 """Every option that works, in the order of the guide."""
@@ -208,7 +215,20 @@ def is_secret(name: str) -> bool:
 
 
 def _shown(name: str, value: Any) -> str:
-    return "" if is_secret(name) else f" is {value!r}; it"
+    return "" if is_secret(name) else f" is {shown_value(value)}; it"
+
+
+def shown_option(name: str, value: str) -> str:
+    """An option of a URL as it may be shown."""
+    if name not in OPTIONS and name not in SET_HERE and name not in FIXED:
+        return HIDDEN  # what is taken for its name may be a part of a password that is not percent-encoded
+    if name in OPTIONS and not is_secret(name) and _SIMPLE(value):
+        try:
+            OPTIONS[name].check(value)
+        except _MustBeError:
+            return f"{name}={HIDDEN}"
+        return f"{name}={value}"
+    return f"{name}={HIDDEN}"
 
 
 def read_options(given: Mapping[Any, Any], has: frozenset[Need], *, in_url: bool) -> dict[str, Any]:
@@ -229,7 +249,7 @@ def read_options(given: Mapping[Any, Any], has: frozenset[Need], *, in_url: bool
         if name in FIXED:
             right, why = FIXED[name]
             if str(value).lower() not in (right, {"false": "0"}.get(right, right)):
-                raise WrongOptionError(f"{name} is {value!r}; it must be {right}: {why}")
+                raise WrongOptionError(f"{name} is {shown_value(value)}; it must be {right}: {why}")
             continue
         option = OPTIONS.get(name)
         if option is None or (in_url and not option.in_url):
@@ -247,6 +267,8 @@ def read_options(given: Mapping[Any, Any], has: frozenset[Need], *, in_url: bool
 
 def _unknown(name: Any, in_url: bool) -> str:
     usable = [known for known, option in OPTIONS.items() if option.in_url or not in_url]
-    near = difflib.get_close_matches(str(name), usable, n=1)
+    near = difflib.get_close_matches(str(name).lower(), usable, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    return f"{name!r} is not an option of a connection; {hint}There are {', '.join(usable)}"
+    # What is taken for a name in a URL may be a part of a password that is not percent-encoded.
+    shown = shown_name(name) if near or not in_url or name in OPTIONS else HIDDEN
+    return f"{shown!r} is not an option of a connection; {hint}There are {', '.join(usable)}"

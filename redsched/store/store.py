@@ -62,6 +62,8 @@ class Store:
         durability_replicas: int = 1,
         durability_timeout_ms: int = 5000,
     ) -> None:
+        if isinstance(prefix, str) and "://" in prefix:
+            raise InvalidConfigError("job_store_prefix is a URL; redis_url comes first", field="job_store_prefix")
         if not isinstance(prefix, str) or not prefix or any(c in prefix for c in "{}") or not prefix.isprintable():
             raise InvalidConfigError(
                 f"job_store_prefix is {prefix!r}; it must be printable text without braces", field="job_store_prefix"

@@ -7,15 +7,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NoReturn, Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl, unquote
 
 from redsched.errors import InvalidConfigError
-from redsched.store.connection_options import Need, WrongOptionError, is_secret, read_options
+from redsched.store.connection_options import Need, WrongOptionError, read_options
+from redsched.store.url_parts import SCHEMES, Kind, UrlParts, kind_of, split_url, without_password
 
 __all__ = ["URL_FORMS", "Kind", "ServerUrl", "UrlParts", "kind_of", "parse_url", "split_url", "without_password"]
-
-Kind = Literal["server", "unix", "embedded", "sentinel", "cluster"]
 
 URL_FORMS: Final = (
     "redis://host:port/db, rediss://host:port/db (TLS), unix:///path/redis.sock, embedded:///absolute/folder, "
@@ -24,15 +23,6 @@ URL_FORMS: Final = (
 )
 """The one list of what a URL may be."""
 
-_SCHEMES: Final[Mapping[str, tuple[Kind, bool]]] = {
-    "unix": ("unix", False),
-    "embedded": ("embedded", False),
-    **{
-        name + suffix: (kind, secure)
-        for name, secure in (("redis", False), ("rediss", True), ("valkey", False), ("valkeys", True))
-        for suffix, kind in (("", "server"), ("+sentinel", "sentinel"), ("+cluster", "cluster"))
-    },
-}  # pyright: ignore[reportAssignmentType]  the kinds in the tuple are literals
 PORTS: Final[Mapping[Kind, int]] = {"server": 6379, "cluster": 6379, "sentinel": 26379}
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a unix socket's path, on Linux."""
@@ -41,25 +31,6 @@ _AMBIGUOUS: Final = "its port is not a number, or a `/`, `?`, `#` or `@` of its 
 
 class _WrongUrlError(ValueError):
     """What is wrong with a URL."""
-
-
-@dataclass(frozen=True, slots=True)
-class UrlParts:
-    """The texts that a URL is made of, as they are written."""
-
-    scheme: str
-    credentials: str
-    """What stands before the last @ of the authority."""
-    hosts: str
-    path: str
-    query: str
-    fragment: str
-    """With its `#`."""
-
-    def __str__(self) -> str:
-        at = "@" if self.credentials else ""
-        mark = "?" if self.query else ""
-        return f"{self.scheme}://{self.credentials}{at}{self.hosts}{self.path}{mark}{self.query}{self.fragment}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -90,23 +61,6 @@ class ServerUrl:
         return replace(self, kind="server", hosts=((host, port),), shown=f"{scheme}://{name}:{port}")
 
 
-def split_url(url: str) -> UrlParts:
-    """The texts of a URL. Nothing is decoded."""
-    scheme, _, rest = url.partition("://")
-    rest, mark, fragment = rest.partition("#")
-    rest, _, query = rest.partition("?")
-    authority, slash, path = rest.partition("/")
-    credentials, _, hosts = authority.rpartition("@")
-    return UrlParts(scheme.lower(), credentials, hosts, slash + path, query, mark + fragment)
-
-
-def kind_of(url: str) -> Kind | None:
-    """What a URL leads to, by its scheme; None: it has none that is known."""
-    scheme, separator, _ = url.partition("://")
-    known = _SCHEMES.get(scheme.lower())
-    return known[0] if separator and known is not None else None
-
-
 def parse_url(url: str, options: Mapping[str, Any] | None = None) -> ServerUrl:
     """Read a URL, and check it with the options that `redis_options` adds.
 
@@ -115,19 +69,9 @@ def parse_url(url: str, options: Mapping[str, Any] | None = None) -> ServerUrl:
     """
     if not isinstance(url, str):
         raise InvalidConfigError(f"redis_url is of type {type(url).__qualname__}; use {URL_FORMS}", field="redis_url")
-    try:
-        parsed = _parse(url)
-        _check_together(parsed.kind, parsed.options)
-    except _WrongUrlError as error:
-        _refuse(url, f"{error}. Use {URL_FORMS}")
-    except WrongOptionError as error:
-        _refuse(url, str(error))
-    if options:
-        try:
-            parsed = _with_options(parsed, options, in_url=False)
-            _check_together(parsed.kind, parsed.options)
-        except WrongOptionError as error:
-            raise InvalidConfigError(f"redis_options: {error}", field="redis_options") from None
+    parsed = _read(url, options)
+    if isinstance(parsed, InvalidConfigError):
+        raise parsed  # not in an except: the errors behind it may show what it leaves out
     if parsed.secure and "ssl_check_hostname" not in parsed.options:
         # redis-py's own default has changed between its versions.
         checks = parsed.options.get("ssl_cert_reqs") != "none"
@@ -135,24 +79,43 @@ def parse_url(url: str, options: Mapping[str, Any] | None = None) -> ServerUrl:
     return parsed
 
 
-def _refuse(url: str, why: str) -> NoReturn:
+def _read(url: str, options: Mapping[str, Any] | None) -> ServerUrl | InvalidConfigError:
+    """What the URL says, with the options; or why it is refused."""
+    try:
+        parsed = _parse(url)
+        _check_together(parsed.kind, parsed.options)
+    except _WrongUrlError as error:
+        return _refusal(url, f"{error}. Use {URL_FORMS}")
+    except WrongOptionError as error:
+        return _refusal(url, str(error))
+    if not options:
+        return parsed
+    try:
+        parsed = _with_options(parsed, options, in_url=False)
+        _check_together(parsed.kind, parsed.options)
+    except WrongOptionError as error:
+        return InvalidConfigError(f"redis_options: {error}", field="redis_options")
+    return parsed
+
+
+def _refusal(url: str, why: str) -> InvalidConfigError:
     tail = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[1:]
     if tail and "@" in tail[0]:
         why = f"{_AMBIGUOUS}. Use {URL_FORMS}"  # what was read as something else may be a part of a password
-    raise InvalidConfigError(f"redis_url {without_password(url)!r} is not usable: {why}", field="redis_url") from None
+    return InvalidConfigError(f"redis_url {without_password(url)!r} is not usable: {why}", field="redis_url")
 
 
 def _parse(url: str) -> ServerUrl:
     if "://" not in url:
         raise _WrongUrlError("it has no scheme")
     parts = split_url(url)
-    if parts.scheme not in _SCHEMES:
+    if parts.scheme not in SCHEMES:
         raise _WrongUrlError("there is no such scheme")
     if not url.isprintable() or url != url.strip():
         raise _WrongUrlError("it has a control character, or a space at an end; percent-encode it")
     if parts.fragment:
         raise _WrongUrlError("it has a `#`, which is written %23")
-    kind, secure = _SCHEMES[parts.scheme]
+    kind, secure = SCHEMES[parts.scheme]
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     given: dict[str, Any] = dict(pairs)
     if len(given) < len(pairs):
@@ -257,23 +220,3 @@ def _is_name(host: str) -> bool:
     except UnicodeError:
         return False
     return len(host) <= 253 and all(0 < len(label) <= 63 for label in labels)
-
-
-def without_password(url: str) -> str:
-    """The URL as it may stand in a message or a log, however broken it is."""
-    scheme, separator, rest = url.partition("://")
-    if "@" in url:
-        # Before an @ there may be a password, whatever else is wrong.
-        if not separator or "@" in scheme:
-            return "***@" + url.rpartition("@")[2]
-        rest = "***@" + rest.rpartition("@")[2]
-    base, mark, query = rest.partition("?")
-    authority, slash, path = base.partition("/")
-    authority = re.sub(r":(?![0-9]*(?:,|$))[^,\[\]]*(?=,|$)", ":***", authority) if separator else authority
-    shown = [part if not is_secret(part.partition("=")[0]) else _hidden(part) for part in query.split("&")]
-    return f"{scheme}{separator}{authority}{slash}{path}{mark}{'&'.join(shown)}"
-
-
-def _hidden(part: str) -> str:
-    name, equals, _ = part.partition("=")
-    return f"{name}={'***' if equals else ''}" if equals else name
