@@ -154,6 +154,10 @@ def _wrongly_parked(at: _Picture, due: set[str]) -> list[str]:
                 wrong.append(f"{member} is parked, and paused, dead or running: {fields}")
             if member in due:
                 wrong.append(f"{member} is parked and due")
+            job = at.hashes["job"].get(_owner(member) or member, fields)
+            need, _, _ = place.rpartition(" ")  # its queue is that of the claim, whatever the job's is by now
+            if need not in (job.get("needs"), fields.get("needs")):  # a run that outlives its job says it itself
+                wrong.append(f"{member} is parked in {place}, and its job does not need that: {fields} of {job}")
     for member, fields in all_of.items():
         if "parked" in fields and member not in at.scores["parked"].get(fields["parked"], {}):
             wrong.append(f"{member} says that it is parked, but is not: {fields}")

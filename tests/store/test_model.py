@@ -191,6 +191,9 @@ class Scheduler(RuleBasedStateMachine):
             self.generation[job_id] += what in ("resume", "reschedule", "once", "periodic")
             if what in ("once", "periodic"):
                 self.expected[job_id] = what
+            parked = {run for run in self._parked() if run.partition("@")[0] == job_id}
+            stays = {run for run in parked if run == job_id or "record" not in self.do(self.raw.run(run))}
+            assert not stays, f"{job_id} has a new record, and {stays} still wait for what the old one needed"
 
     @rule()
     def requeue(self) -> None:
@@ -354,6 +357,21 @@ class Scheduler(RuleBasedStateMachine):
             rows = [[*one, NEED] for one in rows]
         blamed = tuple(h.claim.run for h in mine) if blame else ()
         self._poll(name, mine, [], 10 if claims else 0, rows, blamed)
+
+    def _park_all(self) -> None:
+        for name in WORKERS:
+            self.settle(name, "parked", claims=False, late=False, blame=False)
+
+    @rule(job_id=ids, what=st.sampled_from(["record", "queue", "tags", "reschedule", "once", "periodic"]))
+    def what_is_parked_is_changed(self, job_id: str, what: str) -> None:
+        """Two steps that would seldom meet, as in the next rule."""
+        self._park_all()
+        self.modify(job_id, what)
+
+    @rule(job_id=ids)
+    def what_is_parked_is_run_now(self, job_id: str) -> None:
+        self._park_all()
+        self.run_now(job_id)
 
     @rule(
         name=workers,
