@@ -145,7 +145,7 @@ async def _watched_clock(place: Place, samples: list[tuple[float, int]]) -> Asyn
 
 
 async def _load(place: Place, fault: Fault, outcome: Outcome, seconds: float, look: Look | None, slack: float) -> None:
-    wishes = make_wishes(outcome.seed, outcome.jobs, seconds)
+    wishes = make_wishes(outcome.seed, outcome.jobs, seconds, fault.known_by_few)
     samples: list[tuple[float, int]] = []
     async with (
         _scheduler(place.url, place, PATIENCE_S) as scheduler,
@@ -178,6 +178,7 @@ async def _load(place: Place, fault: Fault, outcome: Outcome, seconds: float, lo
                 killed={member.pid: member.ended for member in place.fleet.members if member.ended is not None},
             )
     outcome.verdict = judge(evidence)
+    outcome.problems += fault.examine(evidence)
     outcome.moments = len(place.moments)
     if fault.recovers_in_s is not None:
         for times, limit in (

@@ -30,6 +30,7 @@ class Member:
     number: int
     process: asyncio.subprocess.Process
     queues: Sequence[str]
+    environment: Mapping[str, str]
     worker_id: str = ""
     state: str = "starting"
     """starting, working, frozen, ended."""
@@ -76,7 +77,7 @@ class Fleet:
                 # Ctrl-C is for the run itself, which then ends its workers.
                 start_new_session=True,
             )  # fmt: skip
-        member = Member(len(self.members), process, queues)
+        member = Member(len(self.members), process, queues, environment or {})
         self.members.append(member)
         assert process.stdout is not None
         try:

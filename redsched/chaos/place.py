@@ -234,6 +234,5 @@ class Place:
         self.moments.append(Moment(time.monotonic(), None, began))
 
     async def replace(self, member: Member) -> None:
-        """Start another worker in the place of one that has ended."""
-        environments = self.layout.worker_environments or ({},)
-        await self.fleet.start(member.queues, environments[member.number % len(environments)])
+        """Start another worker in the place of one that has ended, with its queues and its environment."""
+        await self.fleet.start(member.queues, member.environment)

@@ -12,11 +12,13 @@ from typing import Any
 from redsched import current_run
 from redsched.chaos.ledger import Ledger, Word
 
-__all__ = ["TASKS", "open_ledger"]
+__all__ = ["KNOWN_BY_FEW", "TASKS", "UNKNOWN", "open_ledger"]
 
 _ledger: list[Ledger] = []
 LEDGER, WORKER = "CHAOS_LEDGER", "CHAOS_WORKER"
 """Environment variables by which a child of the process pool finds the ledger, and knows whose child it is."""
+UNKNOWN = "CHAOS_UNKNOWN"
+"""Environment variable: the tasks that a worker does not register, with spaces between them."""
 
 
 class WantedError(Exception):
@@ -62,6 +64,11 @@ async def work(seconds: float) -> None:
             await asyncio.sleep(seconds)
 
 
+async def work_known_by_few(seconds: float) -> None:
+    """As `work`, for a fault where only some of the workers have it."""
+    await work(seconds)
+
+
 def work_in_thread(seconds: float) -> None:
     """A plain function: nothing can stop it while it runs."""
     with _noted():
@@ -82,5 +89,6 @@ async def fail_first(times: int) -> None:
 
 
 TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (work, work_in_thread, work_in_process, fail_first)
+    task.__name__: task for task in (work, work_known_by_few, work_in_thread, work_in_process, fail_first)
 }
+KNOWN_BY_FEW = work_known_by_few.__name__

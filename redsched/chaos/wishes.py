@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redsched import JobSpec, RetryPolicy
-from redsched.chaos.tasks import TASKS
+from redsched.chaos.tasks import KNOWN_BY_FEW, TASKS
 
 __all__ = ["GRACE_S", "QUEUES", "RETRY_S", "Change", "Wish", "make_wishes"]
 
@@ -118,14 +118,22 @@ def _later(now: datetime, milliseconds: int) -> datetime:
     return now + timedelta(milliseconds=milliseconds)
 
 
-def make_wishes(seed: int, jobs: int, seconds: float) -> list[Wish]:
-    """A load of so many jobs over so many seconds, in the order in which they are to be submitted."""
+def make_wishes(seed: int, jobs: int, seconds: float, known_by_few: float = 0.0) -> list[Wish]:
+    """A load of so many jobs over so many seconds, in the order in which they are to be submitted.
+
+    Args:
+        known_by_few: the share of the ordinary jobs that are of a task which not all workers have.
+    """
     rng = random.Random(seed)
     periodic = max(6, min(jobs // ONE_IN_PERIODIC, MOST_PERIODIC))
     wishes = [_periodic(rng, number, seconds) for number in range(min(jobs, periodic))]
     kinds, weights = list(KINDS), list(KINDS.values())
     for number in range(len(wishes), jobs):
         wishes.append(_one_shot(rng, number, rng.choices(kinds, weights)[0], seconds))
+    draw = random.Random(f"{seed} known by few")  # apart, so that the load is otherwise the same
+    for wish in wishes:
+        if known_by_few and wish.task == "work" and draw.random() < known_by_few:
+            wish.task = KNOWN_BY_FEW
     return sorted(wishes, key=lambda wish: wish.at)
 
 

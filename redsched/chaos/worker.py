@@ -35,8 +35,10 @@ async def _serve(url: str, prefix: str, lease_s: float, concurrency: int, queues
     scheduler = BackgroundTaskScheduler(
         url, prefix, lease=lease_s, concurrency=concurrency, queues=queues, events_max=EVENTS_MAX, declared_tasks=False
     )
-    for task in tasks.TASKS.values():
-        scheduler.register(task)
+    unknown = os.environ.get(tasks.UNKNOWN, "").split()
+    for name, task in tasks.TASKS.items():
+        if name not in unknown:
+            scheduler.register(task)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)

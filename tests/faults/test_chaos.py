@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from redsched import BackgroundTaskScheduler
+from redsched import BackgroundTaskScheduler, Event, Reason
 from redsched.chaos import faults, ledger
 from redsched.chaos.cell import Outcome, run_fault
+from redsched.chaos.clock import Clock
+from redsched.chaos.evidence import Evidence
 from redsched.chaos.faults import ALL, Fault, clocks
+from redsched.chaos.faults.parking import TaskKnownByFew
 from redsched.chaos.fleet import FleetError
 from redsched.chaos.servers import find_server
+from redsched.chaos.tasks import KNOWN_BY_FEW
+from redsched.chaos.wishes import Change, Wish
 from redsched.cli.root import build
 from tests.invariants import check
 from tests.servers import ROOT
@@ -35,7 +41,13 @@ async def look(scheduler: BackgroundTaskScheduler) -> None:
 @pytest.mark.parametrize(
     # Of few jobs a kill may meet none that may begin again.
     ("name", "jobs"),
-    [("worker-kill", 4 * JOBS), ("reply-cut", JOBS), ("redis-kill-always", JOBS), ("memory-full", JOBS)],
+    [
+        ("worker-kill", 4 * JOBS),
+        ("task-known-by-few", 4 * JOBS),
+        ("reply-cut", JOBS),
+        ("redis-kill-always", JOBS),
+        ("memory-full", JOBS),
+    ],
 )
 async def test_nothing_is_lost_doubled_early_or_left_without_a_reason(name: str, jobs: int) -> None:
     outcome = await run_fault(
@@ -100,6 +112,22 @@ def test_under_a_wrong_clock_threads_sleep_and_the_ledger_has_the_right_one(tmp_
     lines = ledger.read(path)
     assert len(lines) == 3
     assert all(began <= line.at <= time.monotonic() for line in lines)
+
+
+def test_claims_in_vain_of_a_task_that_few_know_are_counted_for_each_job() -> None:
+    known, few = Wish("known", "now", 0.0, {}), Wish("few", "now", 0.0, {}, task=KNOWN_BY_FEW)
+
+    def examined(*in_vain: str) -> list[str]:
+        now, why = datetime.now(UTC), Reason.UNKNOWN_TASK
+        events = [Event(kind="postponed", job_id=job, at=now, reason=why) for job in in_vain]
+        return TaskKnownByFew().examine(Evidence([known, few], [], events, {}, Clock([]), [], {}))
+
+    assert examined("few") == []
+    assert examined("few", "few") == ["few was claimed in vain 2 times, and 1 are allowed"]
+    assert examined("few", "known") == ["known was claimed in vain 1 times, and 0 are allowed"]
+    assert examined() == ["no worker claimed a job of a task that it does not know"]
+    few.changes = [Change("move", 0.0, began=1.0)]
+    assert examined("few", "few") == []
 
 
 def test_a_fault_is_in_the_matrix_once() -> None:

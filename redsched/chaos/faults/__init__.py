@@ -7,6 +7,7 @@ from redsched.chaos.faults.clocks import RedisClockBack, WorkerClockAhead, Worke
 from redsched.chaos.faults.fleets import ClusterFailover, ClusterKill, ClusterSlotMoved, SentinelFailover
 from redsched.chaos.faults.memory import MemoryFull, WrongEviction
 from redsched.chaos.faults.network import BlackHole, Latency, ReplyCut, ReplyDropped, RequestDropped
+from redsched.chaos.faults.parking import TaskKnownByFew
 from redsched.chaos.faults.servers import (
     ClientKill,
     Failover,
@@ -39,7 +40,7 @@ def register(*faults: type[Fault]) -> None:
 
 register(
     Nothing, WorkerKill, WorkerStop, LoopBlocked, GilHeld, WorkerLeave,
-    WorkerClockAhead, WorkerClockBehind, ReplyDropped, RequestDropped,
+    TaskKnownByFew, WorkerClockAhead, WorkerClockBehind, ReplyDropped, RequestDropped,
     ReplyCut, Latency, BlackHole, RedisRestart, RedisKillAlways, RedisKillEverysec, PowerLossEverysec, ClientKill,
     ScriptFlush, MemoryFull, WrongEviction, Failover, FailoverLosing, SentinelFailover,
     ClusterFailover, ClusterKill, ClusterSlotMoved, RedisClockBack,

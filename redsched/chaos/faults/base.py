@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from redsched.chaos.evidence import COLUMNS
+from redsched.chaos.evidence import COLUMNS, Evidence
 from redsched.chaos.place import Layout, Place
 
 __all__ = ["EVERYTHING", "Fault", "Unavailable"]
@@ -36,6 +36,8 @@ class Fault(ABC):
     """Seconds of load that it needs."""
     slower: ClassVar[float] = 1.0
     """How many times as long its load lasts, because it slows workers down."""
+    known_by_few: ClassVar[float] = 0.0
+    """The share of the ordinary jobs that are of a task which not all workers have."""
     recovers_in_s: ClassVar[float | None] = None
     """Within so many seconds (p99) after it, each run that it hit has begun elsewhere; None = no such promise."""
     cannot_keep: ClassVar[Mapping[str, str]] = {}
@@ -56,4 +58,9 @@ class Fault(ABC):
     async def verify(self, place: Place) -> list[str]:
         """What else is wrong after the fault, in words; once all is quiet."""
         del place
+        return []
+
+    def examine(self, evidence: Evidence) -> list[str]:
+        """What else is wrong with what is known after the run, in words."""
+        del evidence
         return []
