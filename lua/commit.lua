@@ -30,6 +30,7 @@
 --- @include fleet
 --- @include park
 --- @include bury
+--- @include lost
 --- @include over
 --- @include spoil
 --- @include stall
@@ -104,11 +105,11 @@ local function commit(row)
   end
   if row[9] then
     -- What is due runs nevertheless: only the future of the job is lost.
-    local reason = row[11] or 'schedule_error'
-    event('dead', id, reason, job.next_ms, job.next_ms, 1, false, row[9])
+    local first, last, count = lost.of_job((#fires > 0 or row[6] or row[7] or row[8]) and {} or job)
+    event('dead', id, row[11] or 'schedule_error', first, last, count, false, row[9])
     call('ZREM', due, id)
     call('HDEL', key, 'next_ms')
-    bury(id, nil, reason, row[9])
+    bury(id, nil, row[11] or 'schedule_error', row[9])
   elseif next_ms == 0 then
     call('HDEL', key, 'next_ms')
     call('ZREM', due, id)

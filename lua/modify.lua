@@ -24,6 +24,7 @@
 --
 -- change.entry: {application, entry}, what `declared` is to say of it. Without a kind there is no event.
 -- change.cursor, change.dropped: see include/dropped; without a cursor only the version counts.
+-- change.paused: {field, instant}: what a pause hides from then on; none = from its next fire, or its time.
 -- change.when: false = leave it; {at_ms, after_ms (-1 = not known, 0 = none)} = due then; 'pause' = not due;
 --              'saved' = when it was due before it was paused; 'end' = it has no further fire, remove it.
 --- @include clock
@@ -115,7 +116,9 @@ elseif when == 'pause' then
   call('HDEL', key, 'next_ms')
   call('HSET', key, 'state', 'paused')
   local at = job.periodic and job.next_ms or score
-  if at then
+  if what.paused then
+    call('HSET', key, what.paused[1], what.paused[2]) -- by another schedule than the one that it had
+  elseif at then
     call('HSET', key, 'paused_ms', at) -- a one-shot job keeps its time; of others it is the first fire that is hidden
   end
 elseif when then

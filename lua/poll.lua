@@ -43,6 +43,7 @@
 --- @include job
 --- @include buried
 --- @include bury
+--- @include lost
 --- @include over
 --- @include unpark
 --- @include fleet

@@ -15,6 +15,7 @@ import anyio
 
 from redsched import pruning
 from redsched.background import module_name
+from redsched.bygone import has_ended, has_failed
 from redsched.declarations import Declaration, Entry, unpack_parts
 from redsched.errors import InvalidInputError, InvalidScheduleError, RedschedError, StoreError, StoreUnavailableError
 from redsched.job import Job
@@ -170,9 +171,11 @@ class Reconciler:
         if stored is None:
             return await self._without_job(owner, one, entry)
         if stored.fields.get("state") == b"dead":
-            if "periodic" in stored.fields or entry is None or one.runs_anew(entry):
+            if "periodic" in stored.fields or (entry is not None and one.runs_anew(entry)):
                 return await self._add(owner, one, entry)
-            return "over"
+            if entry is None and not has_failed(one, stored):
+                return await self._add(owner, one, entry)
+            return "over" if entry is not None else await self._note_over(owner, one)
         if entry is not None and stored.fields.get("application", b"").decode() == owner.name and _agrees(one, stored):
             return "kept"
         if self.is_held_back(owner, one.id):
@@ -203,6 +206,8 @@ class Reconciler:
             if sources and (status := await adopt(self, owner, one, sources, entry)) is not None:
                 return status or None
         if entry is None:
+            if await has_ended(self.store, one, await instant_of(self.store.shard(one.id))):
+                return await self._note_over(owner, one)
             return await self._add(owner, one, entry)
         anew = one.runs_anew(entry)
         if not anew and entry.state != "moved":
@@ -210,6 +215,10 @@ class Reconciler:
         if self.is_held_back(owner, one.id):
             return "held_back"
         return await self._add(owner, one, entry, None if anew is True or entry.state == "moved" else int(anew))
+
+    async def _note_over(self, owner: Owner, one: Declaration) -> str:
+        await note_declared(self.store, owner.name, one.id, one.entry(owner.generation).pack())
+        return "over"
 
     async def _add(
         self, owner: Owner, one: Declaration, entry: Entry | None, runs_left: int | None = None
@@ -220,8 +229,7 @@ class Reconciler:
             row = one.draft.row(now_ms)
         except InvalidScheduleError:
             # It has no fire from now on: it is over before it began, which is no error.
-            await note_declared(self.store, owner.name, one.id, one.entry(owner.generation).pack())
-            return "over"
+            return await self._note_over(owner, one)
         fields = [*(row[6] or []), *one.fields(owner.generation)]
         if runs_left is not None:
             fields += ["runs_left", runs_left]

@@ -205,7 +205,9 @@ def _reschedule(
     elif not is_paused:
         change["when"] = [first, following or 0]
     elif fields.get("state") != b"paused":
+        # What the old schedule left behind is accounted for: the pause hides fires of the new one.
         change["when"] = "pause"
+        change["paused"] = ["paused_ms", first] if schedule is None else ["paused_from", now_ms]
     elif schedule is None:
         written += ["paused_ms", first]
     else:

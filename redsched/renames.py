@@ -89,6 +89,10 @@ async def retire(it: Reconciler, owner: Owner, one: Declaration, alias: str, sto
     kept |= {str(name): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
     if "periodic" in kept and at_ms is not None:
         kept["next_ms"] = at_ms
+    if when == "pause":
+        hidden = fields.get("next_ms") or stored.due_ms
+        field, at = change.get("paused") or ("paused_ms", hidden)
+        kept |= {} if at is None else {field: at}
     if when is False and paused:
         kept |= {name: fields[name] for name in ("paused_ms", "paused_from") if name in fields}
     tags = change.get("tags", list(_tags(record, one, it.store)))

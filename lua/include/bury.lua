@@ -3,13 +3,12 @@
 -- Gives   bury(), burials: how many there were
 -- State   running | scheduled -> dead
 
--- A longer record is nothing that was scheduled: each dead run would hold a copy of it.
-local KEPT_BYTES = 16777216
-local OVERHEAD_BYTES = 300
 local burials = 0
 
 -- `own` is the job of a run that has its own hash, nil for a one-shot job's only run.
 local function bury(run_id, own, reason, err, traceback)
+  -- A longer record is nothing that was scheduled: each dead run would hold a copy of it.
+  local KEPT_BYTES, OVERHEAD_BYTES = 16777216, 300
   local key
   local bytes = OVERHEAD_BYTES + #(err or '') + #(traceback or '')
   if own then

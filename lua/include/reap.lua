@@ -1,5 +1,5 @@
 -- reap: workers that are gone, and dead runs that are too old, too many or too large.
--- Needs   job, buried, bury, event, places, workers, dead
+-- Needs   job, buried, bury, lost, event, places, workers, dead
 -- Gives   reap(gone_ms), forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
 -- State   scheduled -> dead, for jobs that only a process could run that is gone
 
@@ -58,12 +58,12 @@ local function reap(gone_ms)
     local stranded = call('ZRANGE', due_key(queue), 0, 99)
     for _, run_id in ipairs(stranded) do
       local own = job_of(run_id)
-      local fire = call('ZSCORE', due_key(queue), run_id)
+      local first, last, count = lost.of_member(run_id, own, call('ZSCORE', due_key(queue), run_id))
       call('ZREM', due_key(queue), run_id)
       if not own then
         redis.pcall('HDEL', job_key(run_id), 'next_ms', 'after_ms', 'periodic')
       end
-      event('dead', own or run_id, 'process_gone', fire, fire, 1, nil, nil, own and run_id)
+      event('dead', own or run_id, 'process_gone', first, last, count, nil, nil, own and run_id)
       local why = 'the process ' .. id .. ', the only one that had this function, is gone'
       pcall(bury, run_id, own, 'process_gone', why)
     end

@@ -80,6 +80,32 @@ async def test_a_pause_outlasts_a_restart_and_a_changed_part(apps: Apps) -> None
     assert (await apps.job("job")).schedule == "every 10 minutes"
 
 
+@pytest.mark.parametrize("renamed", [False, True], ids=["", "renamed"])
+async def test_a_schedule_that_changes_while_it_is_declared_paused_counts_each_fire_once(
+    apps: Apps, renamed: bool
+) -> None:
+    await apps.start({"name": "job", "cron": "* * * * *"})
+    await apps.client.travel_to(at(20) + timedelta(seconds=1))
+    after = {"name": "after", "aliases": ["job"]} if renamed else {"name": "job"}
+    await apps.restart({**after, "cron": "*/10 * * * *", "next_run_time": None})
+    before = [(e.reason, e.fire_time, e.count) for e in await apps.events("job", "dropped")]
+    assert before == [("replaced", at(1), 20)]
+    await apps.client.travel_to(at(65))
+    await apps.client.scheduler.resume_job(after["name"])
+    [hidden] = [event for event in await apps.events(str(after["name"]), "dropped") if event.reason == "paused"]
+    assert (hidden.fire_time, hidden.last_fire_time, hidden.count) == (at(30), at(60), 4)
+
+
+async def test_a_pause_that_is_declared_hides_what_was_due_and_resuming_says_so(apps: Apps) -> None:
+    await apps.start({"name": "job", "cron": "* * * * *"})
+    await apps.client.travel_to(at(20) + timedelta(seconds=1))
+    await apps.restart({"name": "after", "aliases": ["job"], "cron": "* * * * *", "next_run_time": None})
+    assert await apps.events("job", "dropped") == []
+    await apps.client.scheduler.resume_job("after")
+    [hidden] = await apps.events("after", "dropped")
+    assert (hidden.reason, hidden.fire_time, hidden.count) == ("paused", at(1), 20)
+
+
 @pytest.mark.parametrize("once", [True, False])
 async def test_a_changed_schedule_tells_what_was_due_by_the_old_one(apps: Apps, once: bool) -> None:
     await apps.start(ONCE if once else {"name": "job", "cron": "* * * * *"})

@@ -151,6 +151,17 @@ class Raw:
                     found.append((kind, job_id, reason or None))
         return found
 
+    async def spans(self, kind: str) -> list[tuple[str, int | None, int | None, int | None]]:
+        """Job, first and last fire, and count (None = not counted), of what the scripts noted of that kind."""
+        found: list[tuple[str, int | None, int | None, int | None]] = []
+        for _, flat in await self.command("XRANGE", self.keys.events, "-", "+"):
+            entry = dict(zip(flat[::2], flat[1::2], strict=True))
+            for row in msgpack.unpackb(entry[b"moved"], raw=False) if b"moved" in entry else ():
+                if row[0] == kind:
+                    first, last, count = (None if value is False else value for value in row[3:6])
+                    found.append((row[1], first, last, count))
+        return found
+
     async def expire(self, run_id: str) -> None:
         """Let the lease of a run be over, as when its worker has been dead for so long."""
         past = await self.now() - 1

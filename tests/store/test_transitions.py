@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgpack
 import pytest
 
 from redsched.errors import ConflictingIdError, JobLookupError
@@ -394,6 +395,23 @@ async def test_a_plan_that_raised_ends_the_job_with_the_reason(raw: Raw) -> None
     job = await raw.job("job")
     assert (job["state"], job["reason"], job["error"]) == ("dead", "schedule_error", "boom")
     assert await raw.due() == {}
+
+
+async def test_a_schedule_that_raises_leaves_a_span_of_the_fires_that_were_due(raw: Raw) -> None:
+    worker, fence, now = await planned(raw)
+    await raw.freeze()
+    await raw.command("HSET", raw.keys.job("job"), "next_ms", now - HOUR)
+    assert await worker.commit("job", fence, [], error="boom") == "nothing"
+    [(_, first, last, count)] = await raw.spans("dead")
+    assert (first, count) == (now - HOUR, None)
+    assert last is not None
+    assert last >= now
+
+
+async def test_a_schedule_that_raises_after_its_last_fire_ran_gives_that_fire_one_outcome(raw: Raw) -> None:
+    worker, fence, now = await planned(raw)
+    assert await worker.commit("job", fence, [now], error="boom") == "started"
+    assert await raw.spans("dead") == [("job", None, None, 1)]
 
 
 async def test_an_instance_whose_lease_ends_during_a_plan_cannot_go_on_beside_the_one_that_is_planned(raw: Raw) -> None:
@@ -827,6 +845,51 @@ async def test_the_local_jobs_of_a_process_that_is_gone_end_dead_with_that_reaso
         assert (job["state"], job["reason"]) == ("dead", "process_gone")
         assert ("dead", name, "process_gone") in await raw.events()
     assert "gone" not in await raw.scores(raw.keys.workers)
+
+
+@pytest.mark.parametrize(
+    ("overdue", "after", "span"),
+    [
+        (-HOUR, None, (HOUR, HOUR, 1)),
+        (HOUR, HOUR + 1000, (-HOUR, -HOUR, 1)),
+        (HOUR, 0, (-HOUR, -HOUR, 1)),
+        (HOUR, 1000, (-HOUR, 0, None)),
+        (HOUR, None, (-HOUR, 0, None)),
+    ],
+    ids=["none is overdue", "one", "the last one", "many", "perhaps many"],
+)
+async def test_the_overdue_fires_of_a_job_whose_process_is_gone_are_a_span(
+    raw: Raw, overdue: int, after: int | None, span: tuple[int, int, int | None]
+) -> None:
+    now = await raw.freeze()
+    queue = "local:gone"
+    following = after and now - overdue + after
+    await raw.shard.schedule([periodic("each", now - overdue, following, queue=queue)], owner="gone")
+    if after == 0:
+        await raw.command("HSET", raw.keys.job("each"), "after_ms", 0)
+    await raw.command("ZADD", raw.keys.workers, 1, "gone")
+    await raw.worker("w").poll(heartbeat={})
+    [(_, first, last, count)] = await raw.spans("dead")
+    assert (first, last, count) == (now + span[0], now + span[1], span[2])
+
+
+async def test_a_retry_and_a_batch_whose_process_is_gone_say_their_fires_and_not_when_they_were_due(raw: Raw) -> None:
+    now = await raw.freeze()
+    queue = "local:gone"
+    await raw.shard.schedule([periodic("each", now + HOUR, None, queue=queue), row("once", queue=queue)], owner="gone")
+    await raw.command("HSET", raw.keys.job("once"), "fire_ms", now - 5000, "attempt", 1)
+    run = f"each@{now - 1000}"
+    fires = msgpack.packb([now - 3000, now - 1000])
+    await raw.command("HSET", raw.keys.run(run), "job", "each", "fire_ms", now - 3000, "fires", fires, "queue", queue)
+    await raw.command("SADD", raw.keys.waiting("each"), run)
+    await raw.command("ZADD", raw.keys.due(queue), now + 500, run)
+    await raw.command("ZADD", raw.keys.workers, 1, "gone")
+    await raw.worker("w").poll(heartbeat={})
+    assert set(await raw.spans("dead")) == {
+        ("once", now - 5000, now - 5000, 1),
+        ("each", now - 3000, now - 1000, 2),
+        ("each", now + HOUR, now + HOUR, 1),
+    }
 
 
 async def test_dead_runs_are_capped_by_number_the_oldest_go_first(raw: Raw) -> None:
