@@ -120,7 +120,7 @@ def test_claims_in_vain_of_a_task_that_few_know_are_counted_for_each_job() -> No
     def examined(*in_vain: str) -> list[str]:
         now, why = datetime.now(UTC), Reason.UNKNOWN_TASK
         events = [Event(kind="postponed", job_id=job, at=now, reason=why) for job in in_vain]
-        return TaskKnownByFew().examine(Evidence([known, few], [], events, {}, Clock([]), [], {}))
+        return TaskKnownByFew().examine(Evidence([known, few], [], events, {}, Clock([(0.0, 0)]), [], {}))
 
     assert examined("few") == []
     assert examined("few", "few") == ["few was claimed in vain 2 times, and 1 are allowed"]
