@@ -45,7 +45,7 @@ class Finding:
     """
 
     check: str
-    """version, eviction, memory, persistence, replicas, clock, latency, acl, cluster, keys."""
+    """version, eviction, memory, persistence, replicas, clock, latency, acl, cluster, keys; with TLS: tls."""
     level: Level
     message: str
     advice: str = ""
@@ -79,7 +79,8 @@ async def examine(store: Store) -> list[Finding]:
     except StoreAccessError:
         unseen = Finding("version", "warning", "this user may not ask INFO: most cannot be seen", "allow +info")
         return [unseen, *[await _guarded(patient, check) for check in (_latency, _acl, _keys)]]
-    return [await _guarded(patient, check) for check in CHECKS]
+    checks = [*CHECKS, _tls] if store.secure else CHECKS
+    return [await _guarded(patient, check) for check in checks]
 
 
 async def _guarded(patient: _Patient, check: Callable[[_Patient], Awaitable[Finding]]) -> Finding:
@@ -268,6 +269,13 @@ async def _keys(patient: _Patient) -> Finding:
     shown = "; ".join(found[:5])
     more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
     return Finding("keys", "warning", f"{shown}{more}", "nothing of redsched needs them: look, and delete them")
+
+
+async def _tls(patient: _Patient) -> Finding:
+    if problem := patient.store.unverified:
+        advice = "take the option away, and name the CA with ssl_ca_certs"
+        return Finding("tls", "error", f"the server's certificate is not verified; {problem}", advice)
+    return Finding("tls", "ok", "the server's certificate and the host that it names are verified")
 
 
 CHECKS = (_version, _eviction, _memory, _persistence, _replicas, _clock, _latency, _acl, _cluster, _keys)

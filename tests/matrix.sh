@@ -4,6 +4,8 @@
 # About a quarter of an hour for each.
 #   sh tests/matrix.sh              all of them
 #   sh tests/matrix.sh 3.12 3.14    only these
+#   sh tests/matrix.sh redis-py     the oldest and the newest redis-py that pyproject.toml allows, on .venv-test's Python:
+#                                   connections, URLs, TLS, sentinels
 # MATRIX_ROOTS is the folder for forky's root, kept for the next time (default /var/tmp/redsched-roots).
 set -u
 cd "$(dirname -- "$0")/.."
@@ -24,7 +26,24 @@ in_forky() {
     bash .ci/containers/in-root.sh "$roots/forky" -- env REDSCHED_REQUIRE_CONTAINERS=0 sh -c "$STEPS" sh "python$1"
 }
 
-for version in ${*:-3.11 3.12 3.13 3.14}; do
+with_redis_py() {
+    venv=$(venv_of .venv-test)
+    folder=$(mktemp -d)
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" "redis$1" \
+        && PYTHONPATH=$folder "$venv/bin/python" -c 'import redis; print("redis-py", redis.__version__)' \
+        && PYTHONPATH=$folder "$venv/bin/python" -m pytest -q tests/store/test_link.py tests/store/test_urls.py \
+            tests/security/test_secrets.py tests/cluster/test_sentinel.py
+    status=$?
+    rm -rf "$folder"
+    if [ $status = 0 ]; then note "redis-py $1: passed"; else note "redis-py $1: FAILED"; fi
+}
+
+for version in ${*:-3.11 3.12 3.13 3.14 redis-py}; do
+    if [ "$version" = redis-py ]; then
+        range=$(sed -n 's/.*"redis\[hiredis\]\(.*\)",.*/\1/p' pyproject.toml)
+        make_venv "$(venv_of .venv-test)" dev && oldest=${range%%,*} && with_redis_py "==${oldest#>=}.0" && with_redis_py "$range"
+        continue
+    fi
     python=$(pythons | awk -v wanted="$version" '$1 == wanted { print $2 }')
     if [ -n "$python" ]; then
         say "== Python $version: $python"

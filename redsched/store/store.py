@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,12 @@ __all__ = ["Store"]
 CLUSTER_SHARDS = 8
 """In a cluster, where the application names no number. The slots of the numbers 0 to 7 differ in bits that CRC16 puts
 high up, and are spread evenly whatever the prefix."""
+
+
+log = logging.getLogger("redsched.store")
+
+_warned: set[str] = set()
+"""URLs of which the log has said that their certificates are not verified."""
 
 
 def _connect(url: ServerUrl, **settings: Any) -> Link | Cluster:
@@ -75,6 +82,11 @@ class Store:
         if lock_prefix is not None:
             check_queue(lock_prefix, "lock_prefix")
         self.sealer = None if security is None else Sealer(security, prefix)
+        self.secure, self.unverified = url.secure, url.unverified
+        """Whether there is TLS, and which of its checks is switched off."""
+        if url.unverified and url.shown not in _warned:
+            _warned.add(url.shown)
+            log.warning("TLS to %s is not verified; %s", url.shown, url.unverified)
         self.wire = _connect(url, max_connections=max_connections, health_check_interval=health_check_interval)
         """The server, or the cluster."""
         self._url, self._options = redis_url, options

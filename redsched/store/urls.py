@@ -54,6 +54,15 @@ class ServerUrl:
     def __repr__(self) -> str:
         return f"<ServerUrl {self.shown}>"
 
+    @property
+    def unverified(self) -> str:
+        """Which check of the server's certificate is switched off; empty where none is, or there is no TLS."""
+        if self.secure and self.options.get("ssl_cert_reqs") == "none":
+            return "ssl_cert_reqs=none: whoever is on the way can be the server, with any certificate"
+        if self.secure and not self.options.get("ssl_check_hostname"):
+            return "ssl_check_hostname=false: whoever has a certificate of that CA for any host can be the server"
+        return ""
+
     def at(self, host: str, port: int) -> Self:
         """The same for one server at this place."""
         name = f"[{host}]" if ":" in host else host
@@ -72,11 +81,16 @@ def parse_url(url: str, options: Mapping[str, Any] | None = None) -> ServerUrl:
     parsed = _read(url, options)
     if isinstance(parsed, InvalidConfigError):
         raise parsed  # not in an except: the errors behind it may show what it leaves out
-    if parsed.secure and "ssl_check_hostname" not in parsed.options:
-        # redis-py's own default has changed between its versions.
-        checks = parsed.options.get("ssl_cert_reqs") != "none"
-        parsed = replace(parsed, options={**parsed.options, "ssl_check_hostname": checks})
-    return parsed
+    return replace(parsed, options=_with_verification(parsed.options)) if parsed.secure else parsed
+
+
+def _with_verification(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What redis-py must be given for TLS: its own defaults have changed between its versions."""
+    found = {"ssl_cert_reqs": "required", **options}
+    found.setdefault("ssl_check_hostname", found["ssl_cert_reqs"] != "none")
+    if "ssl_certfile" in found:
+        found.setdefault("ssl_keyfile", found["ssl_certfile"])  # before 7.1 it leaves out a file that has both
+    return found
 
 
 def _read(url: str, options: Mapping[str, Any] | None) -> ServerUrl | InvalidConfigError:

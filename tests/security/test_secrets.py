@@ -192,6 +192,25 @@ async def test_a_certificate_for_another_host_is_refused(tls_port: int, certific
     await scheduler.shutdown()
 
 
+async def test_a_check_that_is_switched_off_is_warned_of_once_and_found_by_the_doctor(
+    tls_port: int, certificates: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ca = f"ssl_ca_certs={certificates / 'ca.pem'}"
+    for query, level in ((ca, "ok"), (f"{ca}&ssl_check_hostname=false", "error"), ("ssl_cert_reqs=none", "error")):
+        caplog.clear()
+        url = f"rediss://127.0.0.1:{tls_port}?{query}"
+        BackgroundTaskScheduler(url, "tls", declared_tasks=False)
+        scheduler = BackgroundTaskScheduler(url, "tls", declared_tasks=False)
+        (found,) = [each for each in await scheduler.examine_server() if each.check == "tls"]
+        assert found.level == level
+        warned = [line for line in caplog.messages if "is not verified" in line]
+        assert len(warned) == (level == "error")
+        if level == "error":
+            assert query.rpartition("&")[2] in warned[0]
+            assert query.rpartition("&")[2] in found.message
+        await scheduler.shutdown()
+
+
 async def test_a_server_without_tls_gets_no_password(certificates: Path) -> None:
     heard = bytearray()
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import CredentialProvider
+from redis.asyncio.connection import SSLConnection
 
 from redsched import BackgroundTaskScheduler, InvalidConfigError, RedschedError, StoreError, StoreUnavailableError
 from redsched.store.connection_options import FIXED, OPTIONS, SET_HERE
 from redsched.store.link import Link
+from redsched.store.sentinel import SentinelLink
+from redsched.store.store import Store
 from redsched.store.urls import URL_FORMS, parse_url, without_password
 from redsched.testing import fresh_prefix
-from tests.servers import LocalServer
+from tests.servers import ROOT, LocalServer
 
 ONE_OF_EACH = {
     "redis": "redis://localhost",
@@ -97,6 +103,10 @@ def test_each_option_works_or_is_refused_by_name_with_each_kind_of_url(kind: str
         ways.append((with_option(url, name, value), None))
     for place, options in ways:
         if has:
+            if name.startswith("ssl_") and name not in signature(SSLConnection.__init__).parameters:
+                with pytest.raises(InvalidConfigError, match=f"{name} needs a newer redis-py"):
+                    Store(place.replace("+cluster://a,b", "://a"), "p", options=options)
+                continue
             parsed = parse_url(place, options)
             kept = {**parsed.options, **{f"sentinel_{key}": part for key, part in parsed.sentinel_options.items()}}
             assert kept[name] == option.check(value)
@@ -292,10 +302,37 @@ def test_an_option_stands_in_one_place_only() -> None:
         BackgroundTaskScheduler("redis+cluster://h", redis_options={"db": 1})
 
 
-def test_the_host_of_a_certificate_is_checked_unless_the_url_says_otherwise() -> None:
-    assert parse_url("rediss://h").options["ssl_check_hostname"] is True
-    assert parse_url("rediss://h?ssl_cert_reqs=CERT_NONE").options["ssl_check_hostname"] is False
-    assert parse_url("rediss://h", {"ssl_cert_reqs": ssl.CERT_NONE}).options["ssl_check_hostname"] is False
+@pytest.mark.parametrize("url", ["rediss://h", "rediss+sentinel://a,b/s", "rediss+cluster://a,b", "valkeys://h"])
+def test_a_certificate_and_its_host_are_checked_unless_the_url_says_otherwise(url: str) -> None:
+    def verification(options: dict[str, Any] | None = None, query: str = "") -> tuple[Any, ...]:
+        parsed = parse_url(url + query, options)
+        return parsed.options["ssl_cert_reqs"], parsed.options["ssl_check_hostname"], bool(parsed.unverified)
+
+    assert verification() == ("required", True, False)
+    assert verification({"ssl_cert_reqs": "optional"}) == ("optional", True, False)
+    assert verification({"ssl_cert_reqs": ssl.CERT_NONE}) == ("none", False, True)
+    assert verification(query="?ssl_cert_reqs=CERT_NONE") == ("none", False, True)
+    assert verification(query="?ssl_check_hostname=false") == ("required", False, True)
+    assert parse_url(url, {"ssl_certfile": "/both.pem"}).options["ssl_keyfile"] == "/both.pem"
+
+
+async def test_redis_py_is_told_what_to_check_in_every_connection() -> None:
+    for url in ("rediss://h", "rediss+sentinel://a,b/s"):
+        kwargs = Store(url, "p").link._pool.connection_kwargs  # type: ignore[union-attr]
+        assert (kwargs["ssl_cert_reqs"], kwargs["ssl_check_hostname"]) == ("required", True)
+    sentinel = SentinelLink(parse_url("rediss+sentinel://a,b/s"))._sentinel_settings
+    assert (sentinel["ssl"], sentinel["ssl_cert_reqs"], sentinel["ssl_check_hostname"]) == (True, "required", True)
+    node = parse_url("rediss+cluster://a,b").at("a", 1)
+    assert (node.options["ssl_cert_reqs"], node.options["ssl_check_hostname"]) == ("required", True)
+
+
+def test_the_redis_py_in_use_is_in_the_range_that_is_allowed() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    found = re.search(r'"redis\[hiredis\]>=(\d+)\.(\d+),<(\d+)"', text)
+    assert found, "the range of redis-py has a lower and an upper bound"
+    low, minor, high = map(int, found.groups())
+    own = tuple(int(part) for part in redis.__version__.split(".")[:2])
+    assert (low, minor) <= own < (high, 0)
 
 
 # -- passwords --------------------------------------------------------------------------------------------------------
