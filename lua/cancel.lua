@@ -15,7 +15,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job declared run live waiting tag due parked mail requests ended outcome answers
+-- Derives job declared run live waiting tag due parked mail requests ended outcome answers quarantine
 -- Reply   OK now_us ended more behind; ended = the ids that were there, more = 1: call again for the rest of the tag,
 --         behind = ids that are still there, as they leave fires behind: call again with their account
 -- Again   the first reply, kept until it is confirmed
@@ -25,7 +25,7 @@
 --- @include clock
 --- @include event
 --- @include once
---- @include wake
+--- @include mail
 --- @include job
 --- @include dropped
 --- @include buried

@@ -28,8 +28,9 @@ for _, queue in ipairs(cmsgpack.unpack(queues)) do
 end
 local more = 0
 if not is_parking_served(worker) then
-  for _, place in ipairs(call('ZRANGE', parking, 0, -1)) do
-    if free_place(place) == FREED_MAX then
+  for _, place in ipairs(call('ZRANGE', parking, 0, LISTED_MAX - 1)) do
+    local fine, freed = pcall(free_place, place)
+    if fine and freed == FREED_MAX then
       more = 1
     end
   end

@@ -15,7 +15,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers
+-- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers quarantine
 -- Reply   OK now_us record job; record = what was stored, for an event that may come when the job is gone, else false;
 --         job = what it is now, for it may run and end at once: as a row of inspect without id and record; false = it is gone
 --         | NOTFOUND | CHANGED | CLOCK now_us

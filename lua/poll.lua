@@ -32,7 +32,7 @@
 --         outcomes_max_bytes int bytes of the outcomes
 --         record_max  int    bytes; a longer record is not sent
 --         places      bytes  msgpack map of queue -> list of places (include/park) that the worker serves; '' = none
--- Derives job run live waiting tag due parked parking idle wake mail worker result ended outcome answers
+-- Derives job run live waiting tag due parked parking idle wake mail worker result ended outcome answers quarantine
 -- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally places; places = all that there are, with
 --         a heartbeat
 -- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally
@@ -68,6 +68,9 @@ if replay then
   return replay
 end
 
+for _, queue in ipairs(cmsgpack.unpack(queues)) do
+  call('ZCARD', due_key(queue)) -- raises where it is of another type, before anything is changed
+end
 local refused = settled ~= '' and settle() or {}
 if following ~= '' then
   note_following(cmsgpack.unpack(following))
@@ -82,7 +85,8 @@ if heartbeat ~= '' then
   call('ZADD', workers, now_ms, worker)
   call('HSET', prefix .. 'worker:' .. worker, 'info', heartbeat, 'parks', 1)
   reap(tonumber(gone_ms))
-  listed = list_places()
+  local fine, list = pcall(list_places)
+  listed = fine and list or {}
 end
 
 local room = tonumber(capacity)

@@ -13,7 +13,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers
+-- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers quarantine
 -- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: these would be replaced, and leave fires
 --         behind that only the client can count: nothing was stored, call again with their account
 -- Again   the first reply, kept until it is confirmed
@@ -54,6 +54,21 @@ local function old_job(id)
     paused_from = old[5] or nil, fence = old[7] or nil, fire_ms = old[8] or nil,
   }
   return job, due_at(id, old[6] or nil, old[9])
+end
+
+-- Raises where a key is of another type, before anything is changed.
+local seen = {}
+local function see(command, key, ...)
+  seen[key] = seen[key] or call(command, key, ...) + 1
+end
+for _, row in ipairs(rows) do
+  see('ZCARD', due_key(row[3]))
+  if row[2] ~= 'new' then
+    see('HEXISTS', job_key(row[1]), 'record')
+  end
+  for _, tag in ipairs(row[8] or {}) do
+    see('SCARD', prefix .. 'tag:' .. tag)
+  end
 end
 
 local conflicts, behind = {}, {}

@@ -12,7 +12,7 @@
 -- Again   with until_ms, nothing further; with ahead_ms it moves again
 -- Cost    O(workers + running runs)
 --- @include clock
---- @include wake
+--- @include mail
 --- @include job
 local ahead = tonumber(ahead_ms)
 if tonumber(until_ms) > 0 then

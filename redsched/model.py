@@ -115,6 +115,8 @@ class Reason(StrEnum):
     """Its schedule raised when the next fire time was sought."""
     UNREADABLE = "unreadable"
     """The record or its arguments cannot be decoded by this version, or with the keys of this process."""
+    WRONG_TYPE = "wrong_type"
+    """A key of the prefix was of another type than redsched keeps there. It was put aside for inspection."""
     UNTRUSTED = "untrusted"
     """Its record is not signed by a payload key of this worker, was changed, or is another job's."""
     CANCELLED = "cancelled"
@@ -285,7 +287,8 @@ class Event:
 
     kind: str
     """scheduled, replaced, claimed, done, retry, dead, missed, coalesced, skipped, recovered, released, postponed,
-    cancelled, removed, paused, resumed, modified, requeued, refused, ended, dropped, stalled."""
+    cancelled, removed, paused, resumed, modified, requeued, refused, ended, dropped, stalled,
+    quarantined."""
     job_id: str
     """For `stalled`: the job whose run blocked the event loop of its worker, or "" where it was none."""
     at: datetime

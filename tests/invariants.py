@@ -13,7 +13,9 @@ from redsched.store.transitions import Shard
 __all__ = ["check"]
 
 SINGLE = {"applications", "clock", "events", "leases", "dead", "workers", "parking"}
-WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result", "circuit", "ended", "outcome", "answers"}
+WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result", "circuit", "ended", "outcome", "answers"} | {
+    "quarantine"
+}
 DECLARED = {"declared", "declarers", "generations"}
 Fields = dict[str, str]
 

@@ -66,16 +66,16 @@ MAX_LINES = 300
 LONGER = {
     "worker.processes": (310, "a pool, its children, and how each may end"),
     "integrations.neuroglia": (320, "one framework, with the story of its life cycle"),
-    "store.transitions": (400, "one method for each script, in one place"),
     "tasks": (390, "the registry, and each way by which it finds a function"),
     "errors": (400, "one class for each error, each with an example"),
     "spec": (370, "what may be said of a job, in one place: half of it is a list of names"),
     "scheduler": (890, "the public door: half of it is docstrings"),
-    "worker.loop": (572, "one class, one turn: what it does is read from top to bottom"),
+    "worker.loop": (576, "one class, one turn: what it does is read from top to bottom"),
     "zones": (355, "zones by name, then by their clocks: one page on what a zone is"),
     "jobs": (400, "what the door delegates to"),
 }
 LONGER |= {
+    "store.transitions": (310, "one method for each script, in one place"),
     "model": (350, "the words, each with what it means"),
     "reconcile": (330, "one declaration from its start to what became of it"),
 }
@@ -89,9 +89,12 @@ LONGER_LUA = {
     "include/claim": (190, "one function for each kind of due entry"),
     "include/replay": (85, "reads back exactly the rows that claim makes"),
     "include/settle": (165, "one branch for each verb"),
-    "include/reap": (65, "what is too old, too many or too large, each by its own bound"),
     "modify": (120, "one branch for each `when`"),
-    "schedule": (160, "one branch for each mode"),
+    "schedule": (175, "one branch for each mode"),
+    "include/reap": (70, "workers that are gone, and dead runs beyond their bounds"),
+    "include/event": (75, "one transition, and all of a script in few entries, whatever lies in their place"),
+    "include/outcomes": (65, "what is noted of a run, told, and kept"),
+    "include/take": (70, "what is claimed one by one: of a queue, and of a place"),
 }
 KEY_LITERALS = {
     "streams": {":dead": "beside a stream of the user's, which is no key of ours"},

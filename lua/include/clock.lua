@@ -10,9 +10,11 @@ local call = redis.call
 
 -- While a cluster moves a slot, only what is still here can be touched. No key has this name, so here that is told,
 -- before anything is changed: a script that breaks off half way would leave half of a transition.
-local moving = redis.pcall('EXISTS', prefix .. 'job:')
-if type(moving) == 'table' and string.find(moving.err, 'non local key', 1, true) then
-  return redis.error_reply('TRYAGAIN the slot of this shard is being moved')
+do
+  local moving = redis.pcall('EXISTS', prefix .. 'job:')
+  if type(moving) == 'table' and string.find(moving.err, 'non local key', 1, true) then
+    return redis.error_reply('TRYAGAIN the slot of this shard is being moved')
+  end
 end
 
 -- A stored number, if it is a whole one that Lua and Redis hold exactly and that lies in the range; else nil.
@@ -24,20 +26,22 @@ local function whole(text, least, most)
   return number >= (least or 0) and number <= (most or 9007199254740991) and number or nil
 end
 
-local AHEAD_US = 86400000000
-local LONGEST_OFFSET_MS = 6300000000000 -- two centuries: now_us stays below 2^53
-
-local time = call('TIME')
-local saved = call('HMGET', clock, 'now_us', 'offset_ms', 'fence', 'events_bytes')
-local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
-now_us = math.max(1, now_us + (whole(saved[2], -LONGEST_OFFSET_MS, LONGEST_OFFSET_MS) or 0) * 1000)
-local latest_us = now_us + AHEAD_US
-now_us = math.max(now_us, whole(saved[1], 0, latest_us) or 0)
+local now_us, last_fence, events_bytes
+do
+  local AHEAD_US = 86400000000
+  local LONGEST_OFFSET_MS = 6300000000000 -- two centuries: now_us stays below 2^53
+  local time = call('TIME')
+  local saved = call('HMGET', clock, 'now_us', 'offset_ms', 'fence', 'events_bytes')
+  now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  now_us = math.max(1, now_us + (whole(saved[2], -LONGEST_OFFSET_MS, LONGEST_OFFSET_MS) or 0) * 1000)
+  local latest_us = now_us + AHEAD_US
+  now_us = math.max(now_us, whole(saved[1], 0, latest_us) or 0)
+  last_fence = whole(saved[3], 0, latest_us) or 0
+  events_bytes = whole(saved[4]) or 0
+end
 local now_ms = math.floor(now_us / 1000)
-local last_fence = whole(saved[3], 0, latest_us) or 0
 local first_fence = math.max(last_fence + 1, now_us)
 local fence_used = false
-local events_bytes = whole(saved[4]) or 0
 
 -- The next fencing token: greater than every one before it on this shard.
 local function next_fence()

@@ -34,32 +34,57 @@ local function tally()
   return flat
 end
 
--- Append what was collected, and the given fields (a flat list) with the first entry.
-local function publish(by, fields)
-  keep_outcomes()
-  local from = 1
-  repeat
-    local entry = { 'at', now_ms, 'by', by }
-    if #moved > 0 then
-      local chunk = moved
-      if #moved > 128 then
-        chunk = {}
-        for i = from, math.min(from + 127, #moved) do
-          chunk[#chunk + 1] = moved[i]
+local publish
+do
+  local function append(entry)
+    local by_what, how, limit = trim_for(entry)
+    call('XADD', events, by_what, how, limit, '*', unpack(entry))
+  end
+
+  -- What is stored of the stream's length has no sense; or another wrote its last possible id, or a key of another type.
+  -- This comes after all changes, so it must not raise: the stream is put aside, and begins anew.
+  local function append_anyway(entry)
+    forget_marks()
+    local added = redis.pcall('XADD', events, 'MAXLEN', '~', events_max, '*', unpack(entry))
+    if type(added) == 'table' and added.err then
+      local kept = prefix .. 'quarantine:events'
+      if redis.pcall('RENAME', events, kept).err then
+        call('DEL', events) -- its user may not rename
+      else
+        redis.pcall('PEXPIRE', kept, 604800000)
+      end
+      local told = { 'quarantined', 'events', 'wrong_type', false, false, 1, false, string.sub(added.err, 1, ERROR_BYTES) }
+      call('XADD', events, '*', 'at', now_ms, 'by', 'redsched', 'moved', cmsgpack.pack({ told }))
+      call('XADD', events, '*', unpack(entry))
+    end
+  end
+
+  -- Append what was collected, and the given fields (a flat list) with the first entry.
+  function publish(by, fields)
+    keep_outcomes()
+    local from = 1
+    repeat
+      local entry = { 'at', now_ms, 'by', by }
+      if #moved > 0 then
+        local chunk = moved
+        if #moved > 128 then
+          chunk = {}
+          for i = from, math.min(from + 127, #moved) do
+            chunk[#chunk + 1] = moved[i]
+          end
+        end
+        entry[#entry + 1] = 'moved'
+        entry[#entry + 1] = cmsgpack.pack(chunk)
+      end
+      if from == 1 then
+        for i = 1, #fields do
+          entry[#entry + 1] = fields[i]
         end
       end
-      entry[#entry + 1] = 'moved'
-      entry[#entry + 1] = cmsgpack.pack(chunk)
-    end
-    if from == 1 then
-      for i = 1, #fields do
-        entry[#entry + 1] = fields[i]
+      if #entry > 4 and not pcall(append, entry) then
+        append_anyway(entry)
       end
-    end
-    if #entry > 4 then
-      local by_what, how, limit = trim_for(entry)
-      call('XADD', events, by_what, how, limit, '*', unpack(entry))
-    end
-    from = from + 128
-  until from > #moved
+      from = from + 128
+    until from > #moved
+  end
 end

@@ -8,7 +8,7 @@ local function finish(released, gone)
   local pairs = done ~= '' and cmsgpack.unpack(done) or {}
   for i = 1, #pairs, 3 do
     local key = job_key(pairs[i])
-    local h = call('HMGET', key, 'fence', 'owner')
+    local h = redis.pcall('HMGET', key, 'fence', 'owner') -- of another type: not its run any more
     if h[1] and tonumber(h[1]) == pairs[i + 1] and h[2] == worker and call('HLEN', key) == 4 then
       released[#released + 1] = pairs[i]
       gone[#gone + 1] = key

@@ -1,5 +1,5 @@
 -- outcomes: how runs ended, for those who ask or wait: found by the run's id, without a look at other runs.
--- Needs   record, prefix, call, clock, now_ms, outcomes_max_bytes
+-- Needs   record, prefix, call, clock, whole, now_ms, outcomes_max_bytes
 -- Gives   note_outcome(id, packed), end_with(), note_event(), tell_waiters(), keep_outcomes()
 -- Why     The events know how each run ended, but only one after the other. An outcome takes some 100 bytes: those of one
 --         script go into one hash, with one command. The hashes are numbered, and the oldest goes when there are too
@@ -10,7 +10,7 @@
 -- plain run that is done, the usual case, is text that its worker made: fire_ms lateness_ms duration_ms task.
 --- @include record
 local OUTCOME_TTL_MS, OUTCOME_TURN_MS, OUTCOME_HASHES = 300000, 20000, 32
-local OUTCOME_OVERHEAD_BYTES = 64
+local OUTCOME_OVERHEAD_BYTES, WISH_BYTES = 64, 4096
 local noted, noted_bytes = {}, 0
 
 local function note_outcome(id, packed)
@@ -22,6 +22,7 @@ end
 local function tell_waiters(job_id, run_id, packed)
   local wish = redis.pcall('HGET', prefix .. 'job:' .. job_id, 'wish')
   if type(wish) == 'string' then
+    wish = string.sub(wish, 1, WISH_BYTES)
     for waiter in string.gmatch(wish, '%S+') do
       local answers = prefix .. 'answers:' .. waiter
       redis.pcall('RPUSH', answers, job_id .. '\n' .. run_id .. '\n' .. (packed or ''))
@@ -59,8 +60,8 @@ local function keep_outcomes()
     return
   end
   local saved_outcomes = call('HMGET', clock, 'outcomes', 'outcomes_bytes', 'outcomes_ms')
-  local number, bytes = tonumber(saved_outcomes[1] or nil), tonumber(saved_outcomes[2] or nil)
-  local since = tonumber(saved_outcomes[3] or nil)
+  local number, bytes = whole(saved_outcomes[1], 0, 1099511627776), whole(saved_outcomes[2]) or 0
+  local since = whole(saved_outcomes[3]) or 0
   if not number then
     call('HSET', clock, 'outcomes_from', now_ms) -- of what ended before, only the events know
   end

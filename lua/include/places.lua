@@ -2,7 +2,7 @@
 -- Needs   unpark, fleet, wake
 -- Gives   list_places(), free_place(), free_local()
 -- State   scheduled -> scheduled
-local FORGET_MS, FREED_MAX = 600000, 1000
+local FORGET_MS, FREED_MAX, LISTED_MAX = 600000, 1000, 1000
 
 -- Everything of a place is due again. Returns how many; FREED_MAX: there may be more.
 local function free_place(place)
@@ -22,7 +22,7 @@ end
 
 -- What only a process could run that is gone: back into its queue, where `reap` looks.
 local function free_local(queue)
-  for _, place in ipairs(call('ZRANGE', parking, 0, -1)) do
+  for _, place in ipairs(call('ZRANGE', parking, 0, LISTED_MAX - 1)) do
     if string.sub(place, -#queue - 1) == ' ' .. queue then
       free_place(place)
     end
@@ -31,7 +31,7 @@ end
 
 -- All places. One that has been empty for long is forgotten: workers look at it in vain.
 local function list_places()
-  local flat = call('ZRANGE', parking, 0, -1, 'WITHSCORES')
+  local flat = call('ZRANGE', parking, 0, LISTED_MAX - 1, 'WITHSCORES')
   if #flat == 0 then
     return {}
   end

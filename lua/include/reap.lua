@@ -51,8 +51,9 @@ local function forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
   end
 end
 
-local function reap(gone_ms)
-  for _, id in ipairs(call('ZRANGE', workers, '-inf', now_ms - gone_ms, 'BYSCORE', 'LIMIT', 0, 10)) do
+local reap
+do
+  local function reap_worker(id)
     local queue = 'local:' .. id
     free_local(queue)
     local stranded = call('ZRANGE', due_key(queue), 0, 99)
@@ -67,8 +68,15 @@ local function reap(gone_ms)
       local why = 'the process ' .. id .. ', the only one that had this function, is gone'
       pcall(bury, run_id, own, 'process_gone', why)
     end
-    if #stranded < 100 then
-      call('ZREM', workers, id)
+    return #stranded < 100
+  end
+
+  function reap(gone_ms)
+    for _, id in ipairs(call('ZRANGE', workers, '-inf', now_ms - gone_ms, 'BYSCORE', 'LIMIT', 0, 10)) do
+      local fine, is_done = pcall(reap_worker, id)
+      if is_done or not fine then -- not fine: its queue is of another type
+        call('ZREM', workers, id)
+      end
     end
   end
 end

@@ -11,7 +11,7 @@ local function renew(rows)
     local run_id = rows[i]
     local own = job_of(run_id)
     local key = own and run_key(run_id) or job_key(run_id)
-    local h = call('HMGET', key, 'fence', 'owner', 'cancel', 'leave')
+    local h = redis.pcall('HMGET', key, 'fence', 'owner', 'cancel', 'leave')
     if not h[1] or tonumber(h[1]) ~= rows[i + 1] or h[2] ~= worker then
       lost[#lost + 1] = run_id
       blame.excuse_lost(run_id, key, rows[i + 1])
@@ -22,7 +22,7 @@ local function renew(rows)
       extended[#extended + 1] = until_ms
       extended[#extended + 1] = run_id
       if own then
-        call('ZADD', prefix .. 'live:' .. own, 'XX', until_ms, run_id)
+        redis.pcall('ZADD', prefix .. 'live:' .. own, 'XX', until_ms, run_id)
       end
     end
   end

@@ -42,7 +42,7 @@ local function replayed(wanted)
   end
   for _, id in ipairs(saved_poll[3] and saved_poll[3] ~= '' and cmsgpack.unpack(saved_poll[3]) or {}) do
     local row, own = rows[id], job_of(id)
-    local run = to_table(call('HGETALL', own and run_key(id) or job_key(id)))
+    local run = to_table(redis.pcall('HGETALL', own and run_key(id) or job_key(id)))
     local fence = run.owner == worker and tonumber(run.fence)
     if row and fence == row[2] then
       local record = run.record or call('HGET', job_key(own), 'record')
@@ -55,7 +55,7 @@ local function replayed(wanted)
     end
   end
   for _, row in ipairs(last[2]) do
-    local job = to_table(call('HGETALL', job_key(row[1])))
+    local job = to_table(redis.pcall('HGETALL', job_key(row[1])))
     if tonumber(job.plan_fence) == row[2] then
       plans[#plans + 1] = {
         row[1], row[2], tonumber(job.next_ms), tonumber(job.version) or 0, live_count(row[1]),
@@ -71,7 +71,7 @@ end
 -- The fire after the next one of periodic jobs, found by their worker while it ran them: flat rows of four.
 local function note_following(rows)
   for i = 1, #rows, 4 do
-    local h = call('HMGET', job_key(rows[i]), 'next_ms', 'version')
+    local h = redis.pcall('HMGET', job_key(rows[i]), 'next_ms', 'version')
     if h[1] and tonumber(h[1]) == rows[i + 2] and (tonumber(h[2]) or 0) == rows[i + 1] then
       call('HSET', job_key(rows[i]), 'after_ms', rows[i + 3])
     end

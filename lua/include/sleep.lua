@@ -10,28 +10,35 @@ local function earliest_lease()
   return first[2] and tonumber(first[2]) or math.huge
 end
 
-local function watch(queue, lease_at)
-  local first = call('ZRANGE', due_key(queue), 0, 0, 'WITHSCORES')
-  local at_ms = math.min(first[2] and tonumber(first[2]) or math.huge, lease_at, now_ms + nap_ms)
-  local idle_key = prefix .. 'idle:' .. queue
-  local idle = call('HMGET', idle_key, 'leader', 'until_ms', 'deputy', 'deputy_ms')
-  local until_ms = tonumber(idle[2])
-  if not idle[1] or idle[1] == worker or not until_ms or until_ms > at_ms or until_ms <= now_ms then
-    call('HSET', idle_key, 'leader', worker, 'until_ms', at_ms)
-    if idle[3] == worker then
-      call('HDEL', idle_key, 'deputy', 'deputy_ms')
+local watch
+do
+  local function keep_watch(queue, lease_at)
+    local first = call('ZRANGE', due_key(queue), 0, 0, 'WITHSCORES')
+    local at_ms = math.min(first[2] and tonumber(first[2]) or math.huge, lease_at, now_ms + nap_ms)
+    local idle_key = prefix .. 'idle:' .. queue
+    local idle = call('HMGET', idle_key, 'leader', 'until_ms', 'deputy', 'deputy_ms')
+    local until_ms = tonumber(idle[2])
+    if not idle[1] or idle[1] == worker or not until_ms or until_ms > at_ms or until_ms <= now_ms then
+      call('HSET', idle_key, 'leader', worker, 'until_ms', at_ms)
+      if idle[3] == worker then
+        call('HDEL', idle_key, 'deputy', 'deputy_ms')
+      end
+    elseif
+      not idle[3]
+      or idle[3] == worker
+      or now_ms > tonumber(idle[4]) + WAKE_SLACK_MS
+      or tonumber(idle[4]) > at_ms + DEPUTY_MS
+    then
+      at_ms = math.min(at_ms + DEPUTY_MS, now_ms + nap_ms)
+      call('HSET', idle_key, 'deputy', worker, 'deputy_ms', at_ms)
+    else
+      return now_ms + nap_ms
     end
-  elseif
-    not idle[3]
-    or idle[3] == worker
-    or now_ms > tonumber(idle[4]) + WAKE_SLACK_MS
-    or tonumber(idle[4]) > at_ms + DEPUTY_MS
-  then
-    at_ms = math.min(at_ms + DEPUTY_MS, now_ms + nap_ms)
-    call('HSET', idle_key, 'deputy', worker, 'deputy_ms', at_ms)
-  else
-    return now_ms + nap_ms
+    call('PEXPIRE', idle_key, 60000)
+    return at_ms
   end
-  call('PEXPIRE', idle_key, 60000)
-  return at_ms
+
+  function watch(queue, lease_at)
+    return on_hints(keep_watch, queue, lease_at)
+  end
 end

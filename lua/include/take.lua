@@ -62,7 +62,12 @@ local function claim_parked(queue, limit)
   local count, more = 0, 0
   for _, place in ipairs(places_of[queue] or {}) do
     if count < limit then
-      count = count + claim_place(place, queue, limit - count)
+      local fine, claimed = pcall(claim_place, place, queue, limit - count)
+      if fine then
+        count = count + claimed
+      else
+        call('DEL', parked_key(place)) -- of another type
+      end
     end
     if call('EXISTS', parked_key(place)) == 1 then
       more = 1

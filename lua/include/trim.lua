@@ -1,6 +1,6 @@
 -- trim: how long the events stream may get, in entries and in bytes.
 -- Needs   events, call, clock, events_bytes (of clock), events_max, events_max_bytes
--- Gives   trim_for(entry) -> three arguments of XADD
+-- Gives   trim_for(entry) -> three arguments of XADD; forget_marks()
 -- Why     Nothing tells the size of a stream cheaply. So what is appended is counted, and where each sixteenth of the
 --         bytes ended is kept: when another is full, the oldest go, in the same XADD.
 local SEGMENTS = 16
@@ -38,4 +38,10 @@ local function trim_for(entry)
   end
   local ms, number = string.match(before[1], '^(%d+)-(%d+)$')
   return 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(number) + 1)
+end
+
+-- Count anew.
+local function forget_marks()
+  events_bytes = 0
+  call('HDEL', clock, 'events_marks')
 end

@@ -12,6 +12,7 @@ from redsched.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
+from redsched.store.wire import WrongTypeError
 
 __all__ = ["translate"]
 
@@ -75,4 +76,5 @@ def translate(error: BaseException, where: str, *, secure: bool = False, connect
                 return StoreAccessError(f"Redis at {where} refused the user: {text}")
             if code in {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED"}:
                 return StoreUnavailableError(f"Redis at {where} is not ready: {text}")
-            return StoreError(f"Redis at {where} answered: {text}")
+            kind = WrongTypeError if "WRONGTYPE" in text else StoreError
+            return kind(f"Redis at {where} answered: {text}")

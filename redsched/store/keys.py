@@ -57,6 +57,7 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("ended:<number>", "HASH", "run id, and of a periodic job its id -> how it ended; capped by bytes; expires"),
     ("outcome:<run id>", "STRING", "how a run ended whose result_ttl is longer than the usual; expires"),
     ("answers:<client>", "LIST", "how runs ended that a process waits for; expires"),
+    ("quarantine:<key>", "ANY", "what another wrote where redsched keeps a key of another type; expires"),
 )
 
 

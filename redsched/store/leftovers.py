@@ -51,7 +51,7 @@ async def _trouble(shard: Shard, key: bytes) -> str | None:
     stored = (await ask("TYPE", key)).decode()
     if stored == "none":
         return None  # it is gone meanwhile
-    if stored != known.type.lower():
+    if known.type != "ANY" and stored != known.type.lower():
         return f"{name}: a {stored}, where redsched keeps a {known.type.lower()}"
     if known.expires:
         return None if await ask("PTTL", key) != -1 else f"{name}: it should expire, and never will"

@@ -145,6 +145,8 @@ def load(name: str) -> Script:
     preamble = [f"#!lua flags={flags}" if flags != "none" else "#!lua"]
     preamble += [f"local {key} = KEYS[{index}]" for index, (key, _) in enumerate(keys, 1)]
     preamble += [f"local {arg} = ARGV[{index}]" for index, (arg, _) in enumerate(args, 1)]
+    if flags != "no-writes" and not text.startswith("-- quarantine:"):
+        preamble += [f"redis.call('ZCARD', {key})" for key, kind in keys if kind == "ZSET"]
     # Comments cost parsing time at each SCRIPT LOAD only, but they also cost memory in Redis: leave them out.
     lines = [line for line in body.splitlines() if line.strip() and not line.lstrip().startswith("--")]
     source = "\n".join([*preamble, *lines])

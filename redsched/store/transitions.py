@@ -6,29 +6,23 @@ into values or exceptions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, cast
-
-import msgpack
+from typing import Any
 
 from redsched.codec import pack_result
 from redsched.errors import (
     ConflictingIdError,
-    DurabilityError,
     JobLookupError,
-    StoreError,
-    StoreUnavailableError,
+    StoreAccessError,
 )
-from redsched.ids import new_id
-from redsched.origin import Origin, current_origin
-from redsched.store.clock import StoreClock
+from redsched.store.calls import Calls, ClockMovedError, pack
 from redsched.store.durability import Promise
-from redsched.store.keys import Keys
 from redsched.store.limits import Limits
-from redsched.store.requests import Requests
+from redsched.store.quarantine import KEEP_MS, suspects
 from redsched.store.rows import PollReply, PollRequest, claimed_rows
 from redsched.store.scripts import load
-from redsched.store.wire import Resend, Wire
+from redsched.store.wire import Resend
 
 __all__ = [
     "ClockMovedError",
@@ -42,13 +36,10 @@ __all__ = [
 ]
 
 
-Target = Sequence[str]
+log = logging.getLogger("redsched.store")
+
 Count = Callable[[Sequence[str], int], Awaitable[Mapping[str, Any]]]
 """Ids, and how often they were counted before -> for each its cursor and spans: `account` of `lua/cancel.lua`."""
-
-
-class ClockMovedError(Exception):
-    """The fire times were computed for an instant that Redis has left behind: compute them again."""
 
 
 class LeftBehindError(Exception):
@@ -59,112 +50,8 @@ class LeftBehindError(Exception):
         self.ids = list(ids)
 
 
-def _pack(value: Any) -> bytes:
-    # use_bin_type=False: Lua's cmsgpack reads the old raw type, in which text and bytes are one.
-    try:
-        return cast("bytes", msgpack.packb(value, use_bin_type=False))
-    except UnicodeEncodeError:
-        # An id that somebody else put into Redis may be no UTF-8: it goes back as it came.
-        return cast("bytes", msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"))
-
-
-class Shard:
+class Shard(Calls):
     """One hash tag's worth of keys, and the scripts on them."""
-
-    def __init__(self, link: Wire, prefix: str, number: int, limits: Limits, lock_prefix: str | None = None) -> None:
-        self.link = link
-        self.keys = Keys(prefix, number, lock_prefix)
-        self.limits = limits
-        self.clock = StoreClock()
-        self.resend = Resend(10.0)
-        """For calls of a client, which wants to know at some time that Redis is not there."""
-        self._hold = f"poll:{number}"
-        self._requests = Requests()
-        self._bounds = {
-            "events_max": limits.events_max,
-            "events_max_bytes": limits.events_max_bytes,
-            "outcomes_max_bytes": limits.outcomes_max_bytes,
-        }
-        self._names = {
-            "clock": self.keys.clock,
-            "events": self.keys.events,
-            "leases": self.keys.leases,
-            "dead": self.keys.dead,
-            "workers": self.keys.workers,
-        }
-
-    async def _call(
-        self, name: str, hold: str | None = None, resend: Resend | None = None, /, **args: str | int | bytes
-    ) -> list[Any]:
-        script = load(name)
-        packed = script.pack(self._names, {"prefix": self.keys.tag, **args})
-        reply = await self.link.script(script, packed, hold=hold, resend=resend or self.resend)
-        word = reply[0]
-        if word == b"OK":
-            self.clock.observe(reply[1])
-        elif word == b"CLOCK":
-            self.clock.observe(reply[1])
-            raise ClockMovedError
-        elif word.decode() not in script.replies:
-            raise StoreError(f"{name}.lua answered {word!r}, which its header does not name")
-        return reply
-
-    async def _request_call(
-        self, name: str, target: Target, promise: Promise | None = None, /, **args: str | int | bytes
-    ) -> list[Any]:
-        """A client's call: sent again with the same number until it is answered, and carried out once.
-
-        `target` says which jobs it is about, and how, as far as that is the same whenever an event is handled.
-        """
-        origin = current_origin.get()
-        if origin is not None:
-            return await self._event_call(origin, name, target, promise, **args)
-        number, request, confirmed = self._requests.begin()
-        try:
-            return await self._kept_call(name, promise, request=request, confirmed=confirmed, **args)
-        finally:
-            self._requests.end(number)
-
-    async def _event_call(
-        self, origin: Origin, name: str, target: Target, promise: Promise | None, **args: str | int | bytes
-    ) -> list[Any]:
-        """A request for an event that may be handled again: never confirmed, so that it is answered alike then."""
-        what = (name, self.keys.shard, *target)
-        request = f"{origin.client}:{origin.number(*what)}"
-        try:
-            reply = await self._kept_call(name, promise, request=request, confirmed=-origin.remember_ms, **args)
-        except ClockMovedError:
-            origin.take_back(*what)
-            raise
-        if reply[0] != b"OK":
-            origin.take_back(*what)
-        return reply
-
-    async def _kept_call(self, name: str, promise: Promise | None, /, **args: str | int | bytes) -> list[Any]:
-        """A call that is answered when what it wrote is as safe as promised."""
-        args.update(self._bounds)
-        if promise is None:
-            return await self._call(name, None, None, **args)
-        hold = f"sure:{new_id()}"
-        try:
-            while True:
-                reply = await self._call(name, hold, None, **args)
-                if reply[0] != b"OK" or await self._is_kept(promise, hold):
-                    return reply
-        finally:
-            await self.link.free(hold)
-
-    async def _is_kept(self, promise: Promise, hold: str) -> bool:
-        """Wait for it. False if the connection broke meanwhile: on another, it has to be written about anew first."""
-        try:
-            await promise.wait(self.link, hold)
-        except StoreUnavailableError:
-            return False
-        except DurabilityError:
-            raise
-        except StoreError as error:
-            raise DurabilityError(f"the job is stored, but it is not known how safely: {error}", stored=True) from error
-        return True
 
     async def schedule(
         self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "", promise: Promise | None = None
@@ -179,7 +66,7 @@ class Shard:
                 old one; nothing was stored.
         """
         reply = await self._request_call(
-            "schedule", [row[0] for row in rows], promise, jobs=_pack(rows), assumed_ms=assumed_ms, owner=owner
+            "schedule", [row[0] for row in rows], promise, jobs=pack(rows), assumed_ms=assumed_ms, owner=owner
         )
         if reply[0] == b"CONFLICT":
             raise conflict([job_id.decode() for job_id in reply[1]])
@@ -200,15 +87,15 @@ class Shard:
             queues=queues,
             lease_ms=limits.lease_ms,
             nap_ms=limits.nap_ms,
-            settled=_pack(request.settled) if request.settled else b"",
-            done=_pack(request.done) if request.done else b"",
+            settled=pack(request.settled) if request.settled else b"",
+            done=pack(request.done) if request.done else b"",
             others=len(request.settled) - len(request.done) // 3,
-            deaths=_pack(request.deaths) if request.deaths else b"",
-            results=_pack(request.results) if request.results else b"",
-            following=_pack(request.following) if request.following else b"",
-            held=_pack(request.held) if request.held else b"",
-            heartbeat=_pack(request.heartbeat) if request.heartbeat is not None else b"",
-            stalled=_pack(request.stalled) if request.stalled else b"",
+            deaths=pack(request.deaths) if request.deaths else b"",
+            results=pack(request.results) if request.results else b"",
+            following=pack(request.following) if request.following else b"",
+            held=pack(request.held) if request.held else b"",
+            heartbeat=pack(request.heartbeat) if request.heartbeat is not None else b"",
+            stalled=pack(request.stalled) if request.stalled else b"",
             gone_ms=limits.gone_ms,
             dead_age_ms=limits.dead_age_ms,
             dead_max=limits.dead_max,
@@ -227,7 +114,7 @@ class Shard:
             resend,
             worker=worker,
             lease_ms=self.limits.lease_ms,
-            rows=_pack(rows),
+            rows=pack(rows),
             **self._bounds,
         )
         return [outcome.decode() for outcome in reply[2]], reply[3]
@@ -248,8 +135,8 @@ class Shard:
         ended, left, tries, account = list[str](), list(ids), 0, dict[str, Any]()
         while True:
             reply = await self._request_call(
-                "cancel", (how, tag, *left), ids=_pack(left) if left else b"", tag="" if left else tag, how=how,
-                application=application, account=_pack(account) if account else b"",
+                "cancel", (how, tag, *left), ids=pack(left) if left else b"", tag="" if left else tag, how=how,
+                application=application, account=pack(account) if account else b"",
             )  # fmt: skip
             ended += [job_id.decode() for job_id in reply[2]]
             behind = [job_id.decode() for job_id in reply[4]] if len(reply) > 4 else []  # an older version's has none
@@ -286,7 +173,7 @@ class Shard:
             ClockMovedError: `assumed_ms` is not Redis' time any more.
         """
         reply = await self._request_call(
-            "modify", [job_id], id=job_id, version=version, change=_pack(change), assumed_ms=assumed_ms
+            "modify", [job_id], id=job_id, version=version, change=pack(change), assumed_ms=assumed_ms
         )
         self._found(reply, job_id)
         if reply[0] != b"OK":
@@ -307,7 +194,7 @@ class Shard:
 
     async def requeue(self, run_ids: Sequence[str]) -> list[str]:
         """Give dead runs another life. Returns the ids of those that were dead."""
-        reply = await self._request_call("requeue", run_ids, ids=_pack(list(run_ids)))
+        reply = await self._request_call("requeue", run_ids, ids=pack(list(run_ids)))
         return [run_id.decode() for run_id in reply[2]]
 
     async def leave(self, worker: str, queues: bytes, *, keep: bool) -> None:
@@ -329,8 +216,30 @@ class Shard:
     async def declare(self, process: str, how: str, owners: Sequence[Sequence[Any]]) -> list[list[Any]]:
         """Tell which jobs a process declares, or only that it is there, or leaves. Rows as `lua/declare.lua` says."""
         gone_ms = self.limits.gone_ms
-        reply = await self._call("declare", process=process, how=how, owners=_pack(owners), gone_ms=gone_ms)
+        reply = await self._call("declare", process=process, how=how, owners=pack(owners), gone_ms=gone_ms)
         return reply[2]
+
+    async def quarantine(self, args: Mapping[str, Any], *, resend: Resend | None = None) -> list[str]:
+        """Put aside the keys of another type than redsched keeps there, of those that such a call needs.
+
+        Returns the names of those keys, without the shard's tag.
+        """
+        script = load("quarantine")
+        given = {
+            "prefix": self.keys.tag, "worker": str(args.get("worker", "a client")), "keep_ms": KEEP_MS,
+            "names": pack(suspects(self.keys, args)), **self._bounds,
+        }  # fmt: skip
+        try:
+            reply = await self.link.script(script, script.pack(self._names, given), resend=resend or self.resend)
+        except StoreAccessError:
+            return []  # this user may not; a worker will
+        found = [name.decode(errors="replace") for name in reply[2]]
+        for name in found:
+            log.error(
+                "the key %s%s is of another type than redsched keeps there: another program writes to this prefix. "
+                "What it wrote is kept as quarantine:%s for 7 days: see `redsched doctor`", self.keys.tag, name, name,
+            )  # fmt: skip
+        return found
 
     async def travel(self, *, ahead_ms: int = 0, until_ms: int = 0) -> int:
         """Move the time of this shard ahead (tests), or ask for it. Returns the instant, ms since the epoch."""
@@ -356,7 +265,7 @@ class Shard:
         """
         left, answers = list(ids), list[list[Any]]()
         while True:
-            reply = await self._call("outcome", ids=_pack(left), waiter=waiter, record_max=self.limits.record_max)
+            reply = await self._call("outcome", ids=pack(left), waiter=waiter, record_max=self.limits.record_max)
             answers += reply[3]
             left = left[max(1, reply[4]) :]
             if not left:
@@ -375,7 +284,7 @@ class Shard:
         while left:
             reply = await self._call(
                 "inspect",
-                ids=_pack(left),
+                ids=pack(left),
                 queue=queue,
                 state=state,
                 undue=int(undue),

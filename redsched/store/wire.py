@@ -14,9 +14,13 @@ import redis.exceptions as redis_errors
 from redsched.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 from redsched.store.scripts import Script
 
-__all__ = ["Resend", "Wire"]
+__all__ = ["Resend", "Wire", "WrongTypeError"]
 
 log = logging.getLogger("redsched.store")
+
+
+class WrongTypeError(StoreError):
+    """A key is of another type than redsched keeps there: somebody else wrote it. See `quarantine.py`."""
 
 
 class Resend:
@@ -89,6 +93,8 @@ class Wire(ABC):
                 if pause > 0.1:  # it was told that there was no answer
                     log.info("Redis at %s answers again, after %.1f s", self.where, time.monotonic() - started)
                 return reply
+            except WrongTypeError:
+                raise  # the same again would give the same answer
             except StoreError as error:
                 # A worker goes on whatever Redis says: what it has to settle must not be lost. A client is told.
                 passing = isinstance(error, StoreUnavailableError | StoreReadOnlyError)

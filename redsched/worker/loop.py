@@ -31,7 +31,7 @@ from redsched.options import JobOptions
 from redsched.plan import is_misfire
 from redsched.schedules import MAX_MS
 from redsched.store.transitions import PollReply, PollRequest, Shard
-from redsched.store.wire import Resend
+from redsched.store.wire import Resend, WrongTypeError
 from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
 from redsched.worker.executors import Skipped
 from redsched.worker.outcomes import Outcomes
@@ -255,6 +255,9 @@ class ShardLoop:
             reply = await self.shard.link.command(
                 "BLPOP", *keys, seconds, hold=f"{name}:{self.shard.keys.shard}", timeout=seconds + 10
             )
+        except WrongTypeError:
+            await self.shard.quarantine({"worker": self.worker.id, "queues": self.worker.packed_queues}, resend=FOREVER)
+            return None
         except StoreError as error:
             self.worker.say_once("listen", "cannot listen: %s", error, every=10.0)
             await asyncio.sleep(0.2)

@@ -1,0 +1,159 @@
+"""How a script is called: its arguments packed, the clock kept, lost replies asked for again, each word understood."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
+
+import msgpack
+
+from redsched.errors import DurabilityError, StoreError, StoreUnavailableError
+from redsched.ids import new_id
+from redsched.origin import Origin, current_origin
+from redsched.store.clock import StoreClock
+from redsched.store.durability import Promise
+from redsched.store.keys import Keys
+from redsched.store.limits import Limits
+from redsched.store.requests import Requests
+from redsched.store.scripts import load
+from redsched.store.wire import Resend, Wire, WrongTypeError
+
+__all__ = ["Calls", "ClockMovedError", "pack"]
+
+Call = Callable[[], Awaitable[Any]]
+Target = Sequence[str]
+
+
+class ClockMovedError(Exception):
+    """The fire times were computed for an instant that Redis has left behind: compute them again."""
+
+
+def pack(value: Any) -> bytes:
+    # use_bin_type=False: Lua's cmsgpack reads the old raw type, in which text and bytes are one.
+    try:
+        return cast("bytes", msgpack.packb(value, use_bin_type=False))
+    except UnicodeEncodeError:
+        # An id that somebody else put into Redis may be no UTF-8: it goes back as it came.
+        return cast("bytes", msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"))
+
+
+class Calls(ABC):
+    """Calls of the scripts on one hash tag's worth of keys."""
+
+    def __init__(self, link: Wire, prefix: str, number: int, limits: Limits, lock_prefix: str | None = None) -> None:
+        self.link = link
+        self.keys = Keys(prefix, number, lock_prefix)
+        self.limits = limits
+        self.clock = StoreClock()
+        self.resend = Resend(10.0)
+        """For calls of a client, which wants to know at some time that Redis is not there."""
+        self._hold = f"poll:{number}"
+        self._requests = Requests()
+        self._bounds = {
+            "events_max": limits.events_max,
+            "events_max_bytes": limits.events_max_bytes,
+            "outcomes_max_bytes": limits.outcomes_max_bytes,
+        }
+        self._names = {
+            "clock": self.keys.clock,
+            "events": self.keys.events,
+            "leases": self.keys.leases,
+            "dead": self.keys.dead,
+            "workers": self.keys.workers,
+        }
+
+    async def _call(
+        self, name: str, hold: str | None = None, resend: Resend | None = None, /, **args: str | int | bytes
+    ) -> list[Any]:
+        script = load(name)
+        packed = script.pack(self._names, {"prefix": self.keys.tag, **args})
+        call = functools.partial(self.link.script, script, packed, hold=hold, resend=resend or self.resend)
+        try:
+            reply = await call()
+        except WrongTypeError as error:
+            reply = await self._call_past(error, call, args, resend or self.resend)
+        word = reply[0]
+        if word == b"OK":
+            self.clock.observe(reply[1])
+        elif word == b"CLOCK":
+            self.clock.observe(reply[1])
+            raise ClockMovedError
+        elif word.decode() not in script.replies:
+            raise StoreError(f"{name}.lua answered {word!r}, which its header does not name")
+        return reply
+
+    async def _call_past(self, error: WrongTypeError, call: Call, args: Mapping[str, Any], resend: Resend) -> Any:
+        """Put aside what lies in the way of a call, and call again; a worker does so for as long as it takes."""
+        while True:
+            if not await self.quarantine(args, resend=resend):
+                if resend.for_seconds is not None:
+                    raise error
+                await asyncio.sleep(resend.longest_pause)
+            try:
+                return await call()
+            except WrongTypeError as again:
+                error = again
+
+    async def _request_call(
+        self, name: str, target: Target, promise: Promise | None = None, /, **args: str | int | bytes
+    ) -> list[Any]:
+        """A client's call: sent again with the same number until it is answered, and carried out once.
+
+        `target` says which jobs it is about, and how, as far as that is the same whenever an event is handled.
+        """
+        origin = current_origin.get()
+        if origin is not None:
+            return await self._event_call(origin, name, target, promise, **args)
+        number, request, confirmed = self._requests.begin()
+        try:
+            return await self._kept_call(name, promise, request=request, confirmed=confirmed, **args)
+        finally:
+            self._requests.end(number)
+
+    async def _event_call(
+        self, origin: Origin, name: str, target: Target, promise: Promise | None, **args: str | int | bytes
+    ) -> list[Any]:
+        """A request for an event that may be handled again: never confirmed, so that it is answered alike then."""
+        what = (name, self.keys.shard, *target)
+        request = f"{origin.client}:{origin.number(*what)}"
+        try:
+            reply = await self._kept_call(name, promise, request=request, confirmed=-origin.remember_ms, **args)
+        except ClockMovedError:
+            origin.take_back(*what)
+            raise
+        if reply[0] != b"OK":
+            origin.take_back(*what)
+        return reply
+
+    async def _kept_call(self, name: str, promise: Promise | None, /, **args: str | int | bytes) -> list[Any]:
+        """A call that is answered when what it wrote is as safe as promised."""
+        args.update(self._bounds)
+        if promise is None:
+            return await self._call(name, None, None, **args)
+        hold = f"sure:{new_id()}"
+        try:
+            while True:
+                reply = await self._call(name, hold, None, **args)
+                if reply[0] != b"OK" or await self._is_kept(promise, hold):
+                    return reply
+        finally:
+            await self.link.free(hold)
+
+    async def _is_kept(self, promise: Promise, hold: str) -> bool:
+        """Wait for it. False if the connection broke meanwhile: on another, it has to be written about anew first."""
+        try:
+            await promise.wait(self.link, hold)
+        except StoreUnavailableError:
+            return False
+        except DurabilityError:
+            raise
+        except StoreError as error:
+            raise DurabilityError(f"the job is stored, but it is not known how safely: {error}", stored=True) from error
+        return True
+
+    @abstractmethod
+    async def quarantine(self, args: Mapping[str, Any], *, resend: Resend | None = None) -> list[str]:
+        """Put aside the keys of another type than redsched keeps there; see `Shard`."""

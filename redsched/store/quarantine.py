@@ -1,0 +1,66 @@
+"""Which keys a call of a script may have stumbled over: those that it needs, and the type that each should have.
+
+Whoever may write to Redis can put a string where the workers keep a sorted set, and the script that needs it raises.
+That is found out only then: nothing is paid for it as long as nobody does so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import msgpack
+
+from redsched.ids import job_of
+from redsched.store.keys import KINDS, Keys
+
+__all__ = ["KEEP_MS", "suspects"]
+
+KEEP_MS = 7 * 86_400_000
+"""What was put aside is kept for so long."""
+
+
+def suspects(keys: Keys, args: Mapping[str, str | int | bytes]) -> list[str]:
+    """The keys that a call with these arguments needs, each followed by its type; the keys of the whole shard first."""
+    names = [keys.clock, keys.events, keys.leases, keys.dead, keys.workers, keys.parking]
+    flat: dict[str, str] = {}
+    for name in names:
+        tail = name[len(keys.tag) :]
+        flat[tail] = KINDS[tail.rpartition(":")[2]].type.lower()
+    worker = str(args.get("worker", ""))
+    client = str(args.get("request", "")).rpartition(":")[0]
+    of_shard = {"worker": [worker], "mail": [worker], "requests": [client]}
+    for kind in ("due", "idle", "wake"):
+        of_shard[kind] = ["default", *_rows(args.get("queues"))]
+    rows = [row for row in _rows(args.get("jobs")) if isinstance(row, list) and len(row) > 7]
+    of_shard["due"] += [row[2] for row in rows if isinstance(row[2], str)]
+    of_shard["tag"] = [tag for row in rows for tag in row[7] or ()]
+    for kind, owners in of_shard.items():
+        flat.update((f"{kind}:{owner}", KINDS[kind].type.lower()) for owner in owners if owner)
+    for job_id in dict.fromkeys(_ids(args)):
+        for kind in ("job", "run", "live", "waiting", "result"):
+            flat[f"{kind}:{job_id}"] = KINDS[kind].type.lower()
+    return [part for pair in flat.items() for part in pair]
+
+
+def _rows(packed: Any) -> list[Any]:
+    """What a packed argument lists; nothing where it is no list."""
+    if not isinstance(packed, bytes) or not packed:
+        return []
+    try:
+        value: Any = msgpack.unpackb(packed, raw=False, unicode_errors="surrogateescape", strict_map_key=False)
+    except ValueError:
+        return []
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _ids(args: Mapping[str, str | int | bytes]) -> Iterator[str]:
+    """The ids of jobs and runs in a call's arguments, each run with its job."""
+    for name, value in args.items():
+        if name in ("id", "run_id"):
+            yield str(value)
+        for row in () if name == "queues" else _rows(value):
+            first: Any = row[0] if isinstance(row, list) and row else row
+            if isinstance(first, str):
+                yield first
+                yield job_of(first)
