@@ -32,7 +32,7 @@
 --         outcomes_max_bytes int bytes of the outcomes
 --         record_max  int    bytes; a longer record is not sent
 --         places      bytes  msgpack map of queue -> list of places (include/park) that the worker serves; '' = none
--- Derives job run live waiting tag due parked parking idle wake mail worker result ended outcome answers quarantine
+-- Derives job run live waiting tag due parked parking idle wake mail worker result ended outcome answers declared quarantine
 -- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally places; places = all that there are, with
 --         a heartbeat
 -- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally

@@ -1,7 +1,9 @@
 -- claim: a due run, under a lease and with a fencing token of its own.
 -- Needs   job, event, recover (is_full), unpark, park, worker, leases, lease_ms, readable
--- Gives   claim_member(), start_run(), has_no_place(); rows are collected in `claims` and `plans`; served: the places
---         (see park) that this worker serves
+-- Gives   claim_member(), start_run(), has_no_place()
+--         fires_of(run) -> the fires of a batch that are left, or false
+--         claims, plans: rows are collected here; claimed_ids, lease_args: their runs, as flat lists
+--         served: the places (see park) that this worker serves
 -- State   scheduled -> running
 --
 -- A claims row: run id, fence, attempt, fire_ms, record (or its length: see readable), queue, fires of its batch or false,

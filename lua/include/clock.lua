@@ -1,6 +1,7 @@
 -- clock: the scheduler's instant: Redis' TIME plus the travel offset, never going back.
 -- Needs   clock, prefix
--- Gives   now_us, now_ms, whole(), next_fence(), events_bytes (see event), close_clock()
+-- Gives   call, now_us, now_ms, whole(), next_fence(), close_clock(); events_bytes: see trim
+--         first_fence, last_fence: the next token at the start of the script, and the one before
 -- Why     A failover to a replica whose clock is behind must not make a fire due twice, so the highest instant
 --         that any script has seen is kept and is the floor of the next one. Tokens start from the microseconds
 --         of that instant: even where a failover loses the stored counter, they go on growing.

@@ -1,6 +1,6 @@
 -- finish: plain runs that are done (see claim), and of which nothing else has become known meanwhile: the usual case.
 -- Needs   job, outcomes, worker; settled, done, others (of poll)
--- Gives   finish(released, gone) -> the rows of `settled` that are left to do; to the lists it adds run ids and keys
+-- Gives   finish(released, gone) -> the rows of `settled` that are left to do, and adds run ids and keys to the lists
 -- State   running -> (ended)
 -- Why     Of these runs the token says all: their rows, which take as long to unpack as the rest of it, stay packed.
 local function finish(released, gone)

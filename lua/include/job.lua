@@ -1,6 +1,7 @@
 -- job: what several transitions need to know of jobs and runs.
 -- Needs   prefix, call
 -- Gives   job_key(), run_key(), job_of(), due_key(), declared_key(), free_run_id(), span_of(), to_table(), live_count(), end_job(), end_if_over(), in_chunks()
+--         untag()
 
 local function job_key(id)
   return prefix .. 'job:' .. id

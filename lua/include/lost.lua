@@ -1,6 +1,6 @@
 -- lost: the fires that a job or a run leaves behind which a script ends alone.
 -- Needs   job, call, now_ms
--- Gives   lost.of_job(job, score), lost.of_member(run_id, own, score) -> first, last, count (nil = not counted)
+-- Gives   lost: of_job(job, score), of_member(run_id, own, score) -> first, last, count (nil = not counted)
 -- Why     Only a client could count the fires of a schedule; but that only one is overdue, the fire after it tells.
 local lost = {}
 

@@ -1,6 +1,6 @@
 -- once: a request that is sent again gets the reply of the first time, and changes nothing.
 -- Needs   prefix, request, confirmed, call
--- Gives   first_reply, answer()
+-- Gives   first_reply, answer(); client, below: of the request
 -- Why     A client cannot know whether a request whose reply was lost was carried out. The reply is kept until
 --         the client confirms that it got it (with a later request), or for ten minutes. A copy that the network
 --         brings after that does nothing: nobody waits for its reply.

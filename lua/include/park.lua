@@ -1,5 +1,5 @@
 -- park: a run that no worker may start yet, since it needs what the one that claimed it does not have.
--- Needs   job, wake, unpark, call
+-- Needs   job, wake, mail, unpark, fleet, call
 -- Gives   park(), park_at()
 -- State   running | scheduled -> scheduled
 -- Why     In `due` it would be claimed again and again by those who cannot run it, or wait for a guessed delay. It

@@ -1,6 +1,6 @@
 -- places: where something is parked, for a worker's heartbeat; and the way back where no worker looks at it.
--- Needs   unpark, fleet, wake
--- Gives   list_places(), free_place(), free_local()
+-- Needs   job, unpark, fleet, wake
+-- Gives   list_places(), free_place(), free_local(); FREED_MAX, LISTED_MAX: how many at once
 -- State   scheduled -> scheduled
 local FORGET_MS, FREED_MAX, LISTED_MAX = 600000, 1000, 1000
 

@@ -1,5 +1,5 @@
 -- sleep: until when an idle worker may sleep, and who of the idle ones watches which queue.
--- Needs   job, wake, worker, leases, nap_ms
+-- Needs   job, wake, hints, worker, leases, nap_ms
 -- Gives   watch(queue), earliest_lease()
 -- Why     See wake. The leader sleeps until the next due instant, its deputy a little longer in case the leader
 --         died, all others until a token or their next heartbeat.

@@ -1,5 +1,5 @@
 -- take: what is due in a queue, or parked in a place, is claimed one by one.
--- Needs   claim, unpark, wake, spoil; places (of poll)
+-- Needs   job, claim, unpark, readable, wake, spoil; places (of poll)
 -- Gives   claim(queue, limit), claim_parked(queue, limit) -> how many, and 1 where something stays
 -- State   scheduled -> running
 

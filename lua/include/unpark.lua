@@ -1,5 +1,5 @@
 -- unpark: out of the place where something is parked (see park).
--- Needs   job, prefix, call
+-- Needs   job, wake, prefix, call
 -- Gives   parking, parked_key(), place_of(), due_at(), unpark(), back_to_due(), runs_back_to_due(), all_back_to_due()
 -- State   scheduled -> scheduled
 local parking = prefix .. 'parking'

@@ -1,6 +1,6 @@
 -- wake: one worker, and only if somebody would otherwise oversleep.
 -- Needs   hints, mail, prefix, call, now_ms
--- Gives   wake(), hand_on(), step_down()
+-- Gives   wake(), hand_on(), step_down(), push_token(queue, deputy_too); WAKE_SLACK_MS: how late a wake-up may be
 -- Why     Of the idle workers of a queue one, the leader, sleeps until the next due instant; a job that is due
 --         earlier pushes one token, which one blocked worker gets. A fleet of a thousand is no stampede.
 --- @include hints

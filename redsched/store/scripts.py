@@ -16,12 +16,13 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from redsched.store.includes import IncludeError, assemble
+
 __all__ = ["Script", "load", "lua_folder", "script_names"]
 
 _SECTIONS = ("Flags", "State", "KEYS", "ARGV", "Derives", "Reply", "Again", "Cost")
 _REQUIRED = ("Flags", "State", "KEYS", "ARGV", "Reply", "Again", "Cost")
 _ROW = re.compile(r"^(?P<name>\w+)\s+(?P<type>\w+)\s*(?P<meaning>.*)$")
-_INCLUDE = re.compile(r"^--- @include (?P<name>\w+)$", re.MULTILINE)
 _FLAGS = {"none", "allow-oom", "no-writes"}
 _KEY_TYPES = {"HASH", "ZSET", "SET", "LIST", "STREAM", "STRING"}
 _ARG_TYPES = {"str", "int", "bytes"}
@@ -113,17 +114,6 @@ def _rows(name: str, section: str, text: str, types: set[str]) -> list[tuple[str
     return rows
 
 
-def _expand(source: str, folder: Traversable, seen: set[str]) -> str:
-    def put(match: re.Match[str]) -> str:
-        include = match["name"]
-        if include in seen:
-            return ""
-        seen.add(include)
-        return _expand((folder / "include" / f"{include}.lua").read_text("utf-8"), folder, seen)
-
-    return _INCLUDE.sub(put, source)
-
-
 @cache
 def load(name: str) -> Script:
     """Read, check and assemble one script.
@@ -139,7 +129,10 @@ def load(name: str) -> Script:
     flags = sections["Flags"]
     if flags not in _FLAGS:
         raise ScriptError(f"{name}.lua: Flags {flags!r}; possible are {sorted(_FLAGS)}")
-    body = _expand(text, folder, set())
+    try:
+        body = assemble(text, folder)
+    except IncludeError as error:
+        raise ScriptError(f"{name}.lua: {error}") from None
     if literal := re.search(r"\b(KEYS|ARGV)\[", body):
         raise ScriptError(f"{name}.lua: index literal {literal[0]}…] in a body; name it in the header")
     preamble = [f"#!lua flags={flags}" if flags != "none" else "#!lua"]
@@ -147,9 +140,7 @@ def load(name: str) -> Script:
     preamble += [f"local {arg} = ARGV[{index}]" for index, (arg, _) in enumerate(args, 1)]
     if flags != "no-writes" and not text.startswith("-- quarantine:"):
         preamble += [f"redis.call('ZCARD', {key})" for key, kind in keys if kind == "ZSET"]
-    # Comments cost parsing time at each SCRIPT LOAD only, but they also cost memory in Redis: leave them out.
-    lines = [line for line in body.splitlines() if line.strip() and not line.lstrip().startswith("--")]
-    source = "\n".join([*preamble, *lines])
+    source = "\n".join([*preamble, body])
     replies = tuple(dict.fromkeys(part.split()[0] for part in sections["Reply"].replace("\n", " ").split(" | ")))
     return Script(
         name=name,
