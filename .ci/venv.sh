@@ -5,7 +5,8 @@
 #                             environments of several Pythons coexist
 #   pythons                   prints each Python that redsched takes and this machine has: its version and its path
 #   another_python            prints the path of the newest of them that is of another version than the default
-#   debian PACKAGE...         installs Debian packages, where that is possible; else fails
+#   debian PACKAGE...         installs Debian packages, where that is possible; else fails. With sudo only after a yes to its
+#                             question, or where REDSCHED_SUDO=yes has said so beforehand
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -13,8 +14,22 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo "$@"; else return 1; fi
 }
 
+# Nobody expects of a test or a demo that it installs something for the whole machine.
+may_install() {
+    [ "$(id -u)" != 0 ] || return 0
+    command -v sudo >/dev/null 2>&1 || return 1
+    case ${REDSCHED_SUDO:-} in yes) return 0 ;; no) return 1 ;; esac
+    if [ ! -t 0 ]; then
+        say "$* could be installed with sudo, but nobody can be asked here; REDSCHED_SUDO=yes allows it."
+        return 1
+    fi
+    printf 'Install %s with sudo apt-get? [y/N] ' "$*" >&2
+    read -r answer || return 1
+    case $answer in [yY] | [yY][eE][sS]) return 0 ;; *) return 1 ;; esac
+}
+
 debian() {
-    command -v apt-get >/dev/null 2>&1 && as_root true || return 1
+    command -v apt-get >/dev/null 2>&1 && may_install "$@" && as_root true || return 1
     say "Installing $* with apt ..."
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2

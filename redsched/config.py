@@ -25,7 +25,13 @@ from redsched.store.urls import kind_of, split_url, without_password
 __all__ = ["RedisJobStoreConfig", "SchedulerConfig"]
 
 _OTHER_VARIABLES = frozenset(
-    {"REDSCHED_TEST_URL", "REDSCHED_REQUIRE_CONTAINERS", "REDSCHED_PYTHON", "REDSCHED_BENCH_ENVIRONMENTS"}
+    {
+        "REDSCHED_TEST_URL",
+        "REDSCHED_REQUIRE_CONTAINERS",
+        "REDSCHED_PYTHON",
+        "REDSCHED_BENCH_ENVIRONMENTS",
+        "REDSCHED_SUDO",
+    }
 )
 """Environment variables of redsched that are no settings of a scheduler."""
 

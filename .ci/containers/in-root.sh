@@ -9,6 +9,9 @@ fail() { echo "in-root: error: $*" >&2; exit 1; }
 usage="usage: in-root.sh FOLDER PATH... -- COMMAND [ARGUMENT...]"
 [ $# -ge 3 ] || fail "$usage"
 [ -e "$1/bin/sh" ] || fail "$1 is no root folder; newer-debian.sh makes one"
+# shellcheck source=/dev/null
+. "$(dirname "$0")/../folders.sh"
+own_folder "$1" || fail "what is in $1 would be run as root"
 folder=$(cd "$1" && pwd); shift
 [ "$(id -u)" = 0 ] || fail "this is not root"
 paths=("$PWD")

@@ -10,6 +10,9 @@ fail() { echo "newer-debian: error: $*" >&2; exit 1; }
 [ $# -ge 2 ] || fail "usage: newer-debian.sh SUITE FOLDER [PACKAGE...]"
 suite=$1 folder=$2; shift 2
 wanted="$suite $*"
+# shellcheck source=/dev/null
+. "$(dirname "$0")/../folders.sh"
+if [ -e "$folder" ] || [ -L "$folder" ]; then own_folder "$folder" || fail "what is in $folder would be run as root"; fi
 [ "$(cat "$folder/.made-from" 2>/dev/null)" != "$wanted" ] || { echo "newer-debian: $folder is there already"; exit 0; }
 [ "$(id -u)" = 0 ] || fail "this is not root"
 if ! command -v debootstrap >/dev/null; then
