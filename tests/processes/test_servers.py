@@ -91,7 +91,7 @@ def test_under_uwsgi_each_accepted_order_is_stored_and_runs_once(
 ) -> None:
     program = shutil.which("uwsgi", path=str(Path(sys.executable).parent)) or shutil.which("uwsgi")
     if program is None:
-        pytest.skip("there is no uwsgi program: pip install uwsgi, which needs a C compiler")
+        pytest.skip("there is no uwsgi program: pip install pyuwsgi")
     environment["SERVICE_CONNECTED"] = connected
     port = free_port()
     command = [
