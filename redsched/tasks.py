@@ -11,7 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import Any
 
@@ -100,6 +100,8 @@ class TaskRegistry:
         self._open: set[type[Any]] = set()
         """Classes whose public methods are tasks: those that were bound, not those that only lend an instance."""
         self._parent = parent
+        self._in_class: set[str] = set()
+        """Functions that were decorated while their class was being made: whose methods they are is not known yet."""
         self._locals = 0
         self._aliases: dict[str, tuple[str, ...]] = {}
         self._uses: dict[str, int] = {}
@@ -161,6 +163,8 @@ class TaskRegistry:
         self._tasks[task.name] = task
         if task.is_local:
             self._uses[task.name] = 1
+        elif task.owner is None and "." in getattr(task.function, "__qualname__", "").rpartition("<locals>.")[2]:
+            self._in_class.add(task.name)
         if not isinstance(function, MethodType):
             self._names[function] = task.name
         if not task.is_local and present is None:
@@ -217,15 +221,31 @@ class TaskRegistry:
 
     def find(self, name: str) -> Task | None:
         """The task of that name, or None if this process may not run it."""
-        task = self._tasks.get(name)
-        if task is None and self._parent is not None:
-            task = self._parent.find(name)
-        if task is None:
-            task = self._bound(name) or self._defined(name)
+        task = self._look_up(name)
         if task is not None and task.owner is not None and not task.is_local:
             function = self._method(task.owner, task.function)
             return function and Task(task.name, function, task.is_async, False, None, task.defaults)
         return task
+
+    def _look_up(self, name: str) -> Task | None:
+        """The task of that name, of a method not yet bound: the instance may be known here, and not to the parent."""
+        task = self._tasks.get(name)
+        if task is not None and task.name in self._in_class:
+            task = self._with_owner(task)
+        if task is None and self._parent is not None:
+            task = self._parent._look_up(name)
+        return task or self._bound(name) or self._defined(name)
+
+    def _with_owner(self, task: Task) -> Task:
+        """The task with the class of which it is a method, now that the class is there. A static one has none."""
+        kind = class_of(task.function)
+        if kind is None:
+            return task
+        with self._lock:
+            owned = replace(task, owner=kind)
+            self._tasks |= {name: owned for name, each in self._tasks.items() if each is task}
+            self._in_class.discard(task.name)
+        return owned
 
     def known(self, name: str) -> Task | None:
         """The task of that name, if this process knows it already: nothing is imported, and no instance is made."""

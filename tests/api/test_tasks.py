@@ -56,6 +56,25 @@ class Oven:
         return cls.__name__
 
 
+class Grill:
+    """Its methods are decorated while the class is being made."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @schedule_task(aliases=["test_tasks.grill.warm"])
+    async def heat(self, degrees: int) -> str:
+        return f"{self.name} heats to {degrees}"
+
+    @schedule_task(name="grill.clean")
+    async def clean(self) -> None: ...
+
+    @staticmethod
+    @schedule_task
+    async def limit() -> int:
+        return 400
+
+
 class StoneOven(Oven):
     pass
 
@@ -103,6 +122,29 @@ async def result(handle: JobHandle) -> Any:
 
 
 # -- methods --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_method_that_is_decorated_in_its_class_waits_for_a_process_that_has_an_instance(make: Make) -> None:
+    client, worker, other = await make(), await make(), await make(service_provider=Provider(Oven("another class")))
+    heat: Any = Grill.heat
+    handle = await client.scheduler.submit(heat.job(200).with_options(max_attempts=1))
+    assert await worker.run_due() == 0
+    assert await other.run_due() == 0
+    assert (await get(handle)).state == State.SCHEDULED
+    names = [(await get(handle)).task, "test_tasks.grill.warm", "grill.clean"]
+    assert [worker.scheduler.registry.find(name) for name in names] == [None] * 3
+    worker.scheduler.bind(Grill("here"))
+    assert all(worker.scheduler.registry.find(name) for name in names)
+    await worker.advance(minutes=5)
+    assert await result(handle) == "here heats to 200"
+
+
+async def test_a_static_method_that_is_decorated_in_its_class_needs_no_instance(make: Make) -> None:
+    client, worker = await make(), await make()
+    limit: Any = Grill.limit
+    handle = await client.scheduler.submit(limit.job())
+    await worker.run_due()
+    assert await result(handle) == 400
 
 
 async def test_a_method_is_called_on_the_instance_of_the_process_that_runs_it(make: Make) -> None:
