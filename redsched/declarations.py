@@ -5,6 +5,9 @@ with the job. The **cursor** is where the job is: next fire, anchor, runs left. 
 paused it, modified it, removed it. A start compares the parts with those that were declared before, and writes only
 those that are declared differently: so the cursor stays while the schedule's own part does, and what an operator
 changed stays until that very part is declared differently.
+
+Of arguments there may be so few that a digest tells them. With payload keys it is made with the present key, and compared
+with those by all keys, so that a new key changes nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import msgpack
 
 from redsched.job import Definition, Job
 from redsched.schedules import IntervalSchedule, Schedule, schedule_from_wire
+from redsched.sealing import Sealer
 from redsched.spec import Draft
 
 __all__ = [
@@ -48,6 +52,11 @@ def digest_of(value: Any) -> bytes:
     return hashlib.blake2b(msgpack.packb(value) or b"", digest_size=8).digest()
 
 
+def argument_digests(job_id: str, payload: bytes, sealer: Sealer | None) -> list[bytes]:
+    """Of a job's arguments, the present one first: one by each key, else one that anybody could make."""
+    return [digest_of(payload)] if sealer is None else [one[:8] for one in sealer.fingerprints(job_id, payload)]
+
+
 def _written(draft: Draft) -> Schedule | None:
     """The schedule as it is written in the code: of an interval without a start, not when it was first stored."""
     return draft.definition.schedule if draft.interval is None else draft.interval.anchored(0)
@@ -59,12 +68,13 @@ def parts_of(draft: Draft) -> dict[str, bytes]:
     schedule = _written(draft)
     when = [schedule.to_wire() if schedule else "once", job.at_ms]
     values: dict[str, Any] = {
-        **job.options.to_wire(), "task": job.task, "name": job.name, "args": job.payload, "schedule": when,
+        **job.options.to_wire(), "task": job.task, "name": job.name, "schedule": when,
         "queue": None if job.queue == "default" else job.queue, "tags": job.tags or None,
         "timezone": None if job.timezone == "UTC" else job.timezone, "max_runs": job.options.max_runs,
         "paused": job.paused or None, "seal": job.sealer.label if job.sealer else None,
     }  # fmt: skip
-    return {part: digest_of(value) for part, value in values.items() if value is not None}
+    made = {part: digest_of(value) for part, value in values.items() if value is not None}
+    return made | {"args": argument_digests(job.id, job.payload, job.sealer)[0]}
 
 
 def pack_parts(parts: Parts) -> bytes:
@@ -142,7 +152,16 @@ class Declaration:
     @property
     def digest(self) -> bytes:
         """Of all parts."""
-        return digest_of(sorted(self.parts.items()))
+        return self._digests()[0]
+
+    def _digests(self) -> list[bytes]:
+        """Of all parts, by each key; how it is sealed is not what it is."""
+        parts = {part: digest for part, digest in self.parts.items() if part != "seal"}
+        return [digest_of(sorted((parts | {"args": args}).items())) for args in self.argument_digests(self.id)]
+
+    def argument_digests(self, job_id: str) -> list[bytes]:
+        """Of the arguments that are declared, by each key, for a job of this id (an earlier one, where it is renamed)."""
+        return argument_digests(job_id, self.definition.payload, self.definition.sealer)
 
     @property
     def definition(self) -> Definition:
@@ -155,6 +174,9 @@ class Declaration:
     def fields(self, generation: int) -> list[str | int | bytes]:
         """What a declared job's hash says of its declaration."""
         digest = self.draft.digest()  # which an older redsched compares
+        sealer = self.definition.sealer
+        if sealer is not None and sealer.security.encrypt:
+            digest = sealer.fingerprints(self.id, digest.encode())[0][:12].hex()  # the other would tell the arguments
         own = ["declared", digest, "application", self.application, "generation", generation]
         most = self.definition.options.max_runs
         return [*own, "parts", pack_parts(self.parts), *([] if most is None else ["max_runs", most])]
@@ -162,7 +184,7 @@ class Declaration:
     def runs_anew(self, entry: Entry) -> int | bool:
         """Whether a job that is over is to run again, as it is declared differently: True, or how many runs it gets."""
         if entry.state == "removed":
-            return entry.digest != self.digest
+            return entry.digest not in self._digests()
         if entry.schedule != self.parts["schedule"]:
             return True
         most = self.definition.options.max_runs
@@ -193,12 +215,14 @@ def is_same_schedule(draft: Draft, job: Job, fields: Mapping[str, bytes], due_ms
     return _as_written(stored, written).to_wire() == written.to_wire() and draft.definition.at_ms is None
 
 
-def modified_parts(job: Job, fields: Mapping[str, bytes]) -> tuple[str, ...]:
+def modified_parts(job: Job, fields: Mapping[str, bytes], sealer: Sealer | None = None) -> tuple[str, ...]:
     """The parts of a declared job that are not as they were declared."""
     declared = unpack_parts(fields.get("parts"))
     if declared is None:
         return ()
-    stored = parts_of_record(job, fields)
+    stored = parts_of_record(job, fields, sealer)
+    if declared.get("args") in argument_digests(job.id, job.record.payload, sealer):
+        stored["args"] = declared["args"]
     names = (set(stored) | set(declared)) - {"schedule", "max_runs", "paused", "seal"}
     if job.record.locked:
         names -= {"args"}
@@ -211,15 +235,16 @@ def flags(fields: Mapping[str, bytes]) -> set[str]:
     return {name for name in fields.get("modified", b"").decode(errors="replace").split(",") if name}
 
 
-def parts_of_record(job: Job, fields: Mapping[str, bytes]) -> dict[str, bytes]:
+def parts_of_record(job: Job, fields: Mapping[str, bytes], sealer: Sealer | None = None) -> dict[str, bytes]:
     """The parts of a stored job that its record and its hash tell, as far as they are not the cursor."""
     record = job.record
     queue = fields.get("queue", b"default").decode(errors="replace")
     values: dict[str, Any] = {name: value for name, value in record.options.items() if name not in OWN}
-    values |= {"task": record.task, "name": record.name, "args": record.payload}
+    values |= {"task": record.task, "name": record.name}
     values |= {"queue": None if queue == "default" else queue, "tags": list(job.tags) or None}
     values["timezone"] = record.options.get("timezone")
-    return {part: digest_of(value) for part, value in values.items() if value is not None}
+    made = {part: digest_of(value) for part, value in values.items() if value is not None}
+    return made | {"args": argument_digests(job.id, record.payload, sealer)[0]}
 
 
 def noted(fields: Mapping[str, bytes], part: str) -> list[str]:

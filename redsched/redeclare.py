@@ -44,7 +44,9 @@ class Update:
     """What it has left after it."""
 
 
-def _changed(one: Declaration, job: Job | None, fields: Mapping[str, bytes], due_ms: int | None) -> frozenset[str]:
+def _changed(
+    one: Declaration, job_id: str, job: Job | None, fields: Mapping[str, bytes], due_ms: int | None
+) -> frozenset[str]:
     """The parts that are declared differently than before."""
     before = unpack_parts(fields.get("parts"))
     mine: dict[str, bytes] = dict(one.parts)
@@ -53,7 +55,7 @@ def _changed(one: Declaration, job: Job | None, fields: Mapping[str, bytes], due
         return frozenset({"schedule"} if once and not is_same_schedule(one.draft, job, fields, due_ms) else ())
     if before is None and job is not None:
         # Stored by an older redsched, or by a call: what is stored counts as what was declared before.
-        before = parts_of_record(job, fields)
+        before = parts_of_record(job, fields, one.definition.sealer)
         is_same = is_same_schedule(one.draft, job, fields, due_ms)
         before["schedule"] = mine["schedule"] if is_same else b""
         if ("runs_left" in fields) == ("max_runs" in mine):
@@ -63,6 +65,8 @@ def _changed(one: Declaration, job: Job | None, fields: Mapping[str, bytes], due
             before["seal"] = digest_of(job.record.label)
     if before is None:
         return frozenset(mine) | {"schedule"}
+    if before.get("args") in one.argument_digests(job_id):
+        mine["args"] = before["args"]  # by another key, or for an earlier id
     return frozenset(part for part in {*before, *mine} if before.get(part) != mine.get(part))
 
 
@@ -82,7 +86,7 @@ def update(
         raise UnknownKeyError(
             f"job {job_id!r} is {job.record.locked}, and this process has no payload keys to change it"
         )
-    changed = _changed(one, job, fields, due_ms)
+    changed = _changed(one, job_id, job, fields, due_ms)
     made = Update(changed, {"when": False, "set": list(one.fields(generation)), "unset": []})
     if not changed:
         return made

@@ -88,6 +88,11 @@ class PayloadSecurity:
         """Whether a key of that id (in hexadecimal digits) is among these."""
         return any(key_id.hex() == key for key_id in self._keys)
 
+    def fingerprints(self, context: Sequence[bytes], secret: bytes) -> list[bytes]:
+        """What tells two secrets apart, and of which nobody without the key can guess the secret: by each key."""
+        message = _joined([*context, secret])
+        return [hmac.digest(key.fingerprinting, message, "sha256") for key in self._keys.values()]
+
     def seal(self, context: Sequence[bytes], secret: bytes) -> tuple[bytes, bytes]:
         """The seal of a context and a secret, and what is to be stored of the secret."""
         key = self._first
@@ -124,11 +129,12 @@ class PayloadSecurity:
 class _Key:
     """What is derived from one key: never the key itself in two places."""
 
-    __slots__ = ("hiding", "id", "signing")
+    __slots__ = ("fingerprinting", "hiding", "id", "signing")
 
     def __init__(self, raw: bytes) -> None:
         self.id = hmac.digest(raw, b"redsched key id", "sha256")[:_KEY_ID]
         self.signing = hmac.digest(raw, b"redsched sign", "sha256")
+        self.fingerprinting = hmac.digest(raw, b"redsched fingerprint", "sha256")
         self.hiding = hmac.digest(raw, b"redsched encrypt", "sha256")
 
     def of_salt(self, salt: bytes) -> bytes:
@@ -195,6 +201,10 @@ class Sealer:
     def open_record(self, job_id: str, body: bytes, seal: bytes, stored: bytes) -> bytes:
         """The payload of a record. Raises as `PayloadSecurity.open`."""
         return self.security.open(self._of_record(job_id, body), seal, stored)
+
+    def fingerprints(self, job_id: str, payload: bytes) -> list[bytes]:
+        """Of a job's arguments, by each key, the present one first: see `PayloadSecurity.fingerprints`."""
+        return self.security.fingerprints([b"arguments", self._prefix, job_id.encode()], payload)
 
     def seal_result(self, run_id: str, data: bytes) -> bytes:
         """A result as it is to be stored."""

@@ -89,7 +89,7 @@ def _view_of(stored: StoredJob, sealer: Sealer | None) -> JobView:
         executor=options.executor,
         runs_left=int(runs_left) if runs_left else None,
         application=fields["application"].decode(errors="replace") if "application" in fields else None,
-        modified=modified_parts(job, fields),
+        modified=modified_parts(job, fields, sealer),
         running=running,
         waiting=stored.waiting,
         attempt=_int(fields.get("attempt")) + ("fence" in fields),
