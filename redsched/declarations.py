@@ -6,8 +6,8 @@ paused it, modified it, removed it. A start compares the parts with those that w
 those that are declared differently: so the cursor stays while the schedule's own part does, and what an operator
 changed stays until that very part is declared differently.
 
-Of arguments there may be so few that a digest tells them. With payload keys it is made with the present key, and compared
-with those by all keys, so that a new key changes nothing.
+Of arguments there may be so few that a digest tells them. With payload keys it is made with the present key, and
+compared with those by all keys, so that a new key changes nothing.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Declaration:
         return [digest_of(sorted((parts | {"args": args}).items())) for args in self.argument_digests(self.id)]
 
     def argument_digests(self, job_id: str) -> list[bytes]:
-        """Of the arguments that are declared, by each key, for a job of this id (an earlier one, where it is renamed)."""
+        """Of the declared arguments, by each key, for a job of this id (an earlier one, where it is renamed)."""
         return argument_digests(job_id, self.definition.payload, self.definition.sealer)
 
     @property

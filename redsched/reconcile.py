@@ -95,6 +95,10 @@ class Reconciler:
             job_id, task, application or "-", text,
         )  # fmt: skip
 
+    def failed(self) -> dict[str, str]:
+        """The declared jobs that are not stored as declared, and why."""
+        return {job.id: job.error or "" for job in self.jobs.values() if job.status == "failed"}
+
     # -- who else is there ------------------------------------------------------------------------------------------
 
     async def announce(self, how: str = "start") -> None:

@@ -364,6 +364,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
                 await self._ensure_feed()
             if worker:
                 self._worker = self.make_worker()
+                self._worker.failed_declarations = self._reconciler.failed
                 ready = asyncio.get_running_loop().create_future()
                 self._serving = asyncio.create_task(
                     self._worker.serve(task_status=_Ready(ready)), name="redsched worker"

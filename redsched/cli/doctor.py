@@ -7,7 +7,7 @@ import typer
 from redsched import BackgroundTaskScheduler, Finding, StoreError
 from redsched.cli import output
 from redsched.cli.exits import ExitCode
-from redsched.cli.serving import read_fleet
+from redsched.cli.serving import Fleet, read_fleet
 from redsched.cli.session import JsonFlag, Prefix, Url, place, run
 
 __all__ = ["doctor"]
@@ -16,13 +16,23 @@ __all__ = ["doctor"]
 async def _examine(scheduler: BackgroundTaskScheduler) -> list[Finding]:
     found = await scheduler.examine_server()
     try:
-        return [*found, await _workers(scheduler)]
+        fleet = await read_fleet(scheduler)
+        return [*found, await _workers(scheduler, fleet), _declarations(fleet)]
     except StoreError as error:  # the server's own trouble is told above
         return [*found, Finding("workers", "warning", f"they could not be seen: {error}")]
 
 
-async def _workers(scheduler: BackgroundTaskScheduler) -> Finding:
-    fleet = await read_fleet(scheduler)
+def _declarations(fleet: Fleet) -> Finding:
+    failed = fleet.failed_declarations
+    if not failed:
+        return Finding("declarations", "ok", "no live worker says that a job could not be stored as declared")
+    shown = "; ".join(f"{job_id}: {why}" for job_id, why in list(failed.items())[:5])
+    more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+    advice = "correct these declarations (@schedule_task) and start their processes again"
+    return Finding("declarations", "error", f"not stored as declared: {shown}{more}", advice)
+
+
+async def _workers(scheduler: BackgroundTaskScheduler, fleet: Fleet) -> Finding:
     unserved = [why async for job in scheduler.iter_jobs() if (why := fleet.why_unserved(job))]
     if not unserved:
         return Finding("workers", "ok", f"{len(fleet.live)} live, every job is served")
@@ -33,7 +43,8 @@ async def _workers(scheduler: BackgroundTaskScheduler) -> Finding:
 
 def doctor(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix: Prefix = None) -> None:
     """Examine a server: version, eviction, persistence, replicas, clock, latency, ACL, cluster, leftover keys, jobs
-    that nobody serves. Says what to change, and changes nothing. Exits with 5 if there is an error.
+    that nobody serves, declared jobs that could not be stored. Says what to change, and changes nothing. Exits with 5
+    if there is an error.
 
     With --json: a list of objects of check, level (ok, warning, error), message and advice.
     """

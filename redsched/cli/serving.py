@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,6 +32,8 @@ class WorkerView:
     """An older worker imports any task of these packages."""
     executors: tuple[str, ...] = ()
     """Empty for a worker of a version that does not say."""
+    failed_declarations: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Jobs that its code declares and that are not stored as declared -> why."""
 
     def serves(self, queue: str) -> bool:
         """Whether it claims jobs of that queue."""
@@ -57,6 +59,11 @@ class Fleet:
     def live(self) -> list[WorkerView]:
         """Those that gave a sign of life lately."""
         return [worker for worker in self.workers if worker.live]
+
+    @property
+    def failed_declarations(self) -> dict[str, str]:
+        """Declared jobs that are not stored as a live worker's code declares them -> why."""
+        return {job_id: why for worker in self.live for job_id, why in sorted(worker.failed_declarations.items())}
 
     def why_unserved(self, job: JobView) -> str | None:
         """Why no live worker can run this job; None if one can."""
@@ -96,4 +103,5 @@ def _view(worker_id: str, info: Mapping[str, Any], now: datetime) -> WorkerView:
         tasks=tuple(info.get("tasks", ())),
         packages=tuple(info.get("packages", ())),
         executors=tuple(info.get("executors", ())),
+        failed_declarations=dict(info.get("failed_declarations", {})),
     )

@@ -27,10 +27,11 @@ async def _read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, Unserved]:
 
 
 def workers(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix: Prefix = None) -> None:
-    """The workers, and the tasks that jobs need but no live worker can run.
+    """The workers, the jobs that they declare and that could not be stored, and the tasks that jobs need but no live
+    worker can run.
 
-    With --json: an object of `workers` (id, host, pid, queues, concurrency, running, last_seen, live, tasks, packages)
-    and `unserved` (task, queue, jobs, reason).
+    With --json: an object of `workers` (id, host, pid, queues, concurrency, running, last_seen, live, tasks, packages,
+    executors, failed_declarations: job id -> error) and `unserved` (task, queue, jobs, reason).
     """
     fleet, unserved = run(place(ctx, url, prefix), _read)
     if json:
@@ -59,6 +60,8 @@ def workers(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix:
         )
     else:
         output.say("no worker has shown itself; start one: redsched worker module:scheduler")
+    for job_id, why in fleet.failed_declarations.items():
+        typer.echo(output.one_line(f"not stored as declared: job {job_id}: {why}"))
     for (task, queue, why), count in sorted(unserved.items()):
         jobs = "1 job" if count == 1 else f"{count} jobs"
         typer.echo(output.one_line(f"waiting: {jobs} of task {task} in queue {queue}: {why}"))

@@ -233,6 +233,8 @@ def _sane(told: dict[str, Any]) -> dict[str, Any]:
     for name in ("queues", "tasks", "packages", "executors"):
         value = told.get(name)
         told[name] = [str(part) for part in value] if isinstance(value, list) else []
+    failed = told.get("failed_declarations")
+    told["failed_declarations"] = {str(k): str(v) for k, v in failed.items()} if isinstance(failed, dict) else {}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     for name in ("pid", "concurrency", "running", "lost", "refused", "seen_ms"):
         told[name] = told[name] if isinstance(told.get(name), int) else 0
     return told

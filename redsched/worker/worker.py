@@ -12,7 +12,8 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import anyio
@@ -88,6 +89,8 @@ class Worker:
         """Settles that Redis refused, since this worker had lost the lease."""
         self.lost = 0
         """Leases that ended while their task still ran here."""
+        self.failed_declarations: Callable[[], Mapping[str, str]] = dict
+        """Declared jobs of this process that are not stored as declared -> why."""
         self.store = store
         self.stalls: StallWatch | None = None
         """While it serves."""
@@ -152,6 +155,7 @@ class Worker:
             "tasks": self.registry.names(),
             "executors": self.executors.here(),
             "declares": 1,  # it tells elsewhere which jobs it declares
+            "failed_declarations": {key: text[:300] for key, text in islice(self.failed_declarations().items(), 20)},
         }
 
     def say_once(self, key: str, message: str, *values: object, every: float = 300.0) -> None:

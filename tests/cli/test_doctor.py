@@ -10,7 +10,7 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from redsched import BackgroundTaskScheduler
+from redsched import BackgroundTaskScheduler, schedule_task
 from redsched.cli.root import build
 from redsched.store.keys import KEY_TABLE, KINDS
 from redsched.testing import Kit
@@ -40,7 +40,7 @@ def test_a_server_that_is_set_up_well_has_no_error(good: LocalServer) -> None:
     assert code == 0
     assert set(found) == {
         "version", "eviction", "memory", "persistence", "replicas", "clock", "latency", "acl", "cluster", "keys",
-        "workers",
+        "workers", "declarations",
     }  # fmt: skip
     assert {each["check"] for each in found.values() if each["level"] != "ok"} <= {"acl", "latency"}
     assert "Valkey" in found["version"]["message"]
@@ -141,6 +141,28 @@ async def test_jobs_that_nobody_serves_are_told(redsched_kit: Kit, shell: Shell)
     done = await shell("doctor")
     assert "1 job is served by nobody: no worker is live" in done.stdout
     assert "redsched worker module:scheduler" in done.stdout
+
+
+async def test_a_declared_job_that_could_not_be_stored_is_told_by_doctor_and_by_workers(
+    redsched_kit: Kit, shell: Shell
+) -> None:
+    mine = redsched_kit.scheduler
+    app = BackgroundTaskScheduler(mine.redis_url, mine.prefix, declared_tasks=False)
+    schedule_task(scheduler=app, name="nightly", cron="0 3 * * *", executor="of another process")(note)
+    await app.start()
+    try:
+        assert [job.status for job in app.declared_jobs] == ["failed"]
+        found = {each["check"]: each for each in json.loads((await shell("doctor", "--json")).stdout)}
+        assert found["declarations"]["level"] == "error"
+        assert "nightly" in found["declarations"]["message"]
+        assert "of another process" in found["declarations"]["message"]
+        assert "not stored as declared: job nightly" in (await shell("workers")).stdout
+        [worker] = (await shell.json("workers"))["workers"]
+        assert list(worker["failed_declarations"]) == ["nightly"]
+    finally:
+        await app.shutdown()
+    found = {each["check"]: each for each in json.loads((await shell("doctor", "--json")).stdout)}
+    assert found["declarations"]["level"] == "ok"
 
 
 def test_a_user_without_the_rights_is_told_which(good: LocalServer) -> None:
