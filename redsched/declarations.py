@@ -108,11 +108,13 @@ class Entry:
     """Where it was moved."""
     job: dict[str, Any] = field(default_factory=dict[str, Any])
     """The moved job as it was, until it is stored under its new name."""
+    gone_ms: int = 0
+    """Since when it is known that no code declares it; 0 = some does."""
 
     def pack(self) -> bytes:
         """For Redis."""
         wire: dict[str, Any] = {"generation": self.generation, "digest": self.digest, "schedule": self.schedule}
-        for name in ("max_runs", "state", "to", "job"):
+        for name in ("max_runs", "state", "to", "job", "gone_ms"):
             if getattr(self, name):
                 wire[name] = getattr(self, name)
         # The scripts read it too, which know the old raw type only.
@@ -129,7 +131,8 @@ class Entry:
             made = {key.decode(): value for key, value in found.items()}
             job = {key.decode(): value for key, value in made.get("job", {}).items()}
             state, to = (made.get(name, b"").decode() for name in ("state", "to"))
-            return cls(made["generation"], made["digest"], made["schedule"], made.get("max_runs"), state, to, job)
+            most, gone_ms = made.get("max_runs"), made.get("gone_ms", 0)
+            return cls(made["generation"], made["digest"], made["schedule"], most, state, to, job, gone_ms)
         except Exception:
             return None
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from redsched.counting import accounts
+from redsched.declarations import Entry
 from redsched.job import Job
 from redsched.model import Reason
 from redsched.owners import Owner
+from redsched.scheduling import instant_of
 from redsched.store import queries
-from redsched.store.declared import read_declared
+from redsched.store.declared import forget_declared, note_declared, read_declared
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
 
-__all__ = ["candidates", "end"]
+__all__ = ["candidates", "end", "forget_old"]
+
+KEPT_ENTRIES = 1000
+KEPT_MS = 90 * 24 * 3600 * 1000
 
 
 async def candidates(store: Store, owner: Owner) -> tuple[list[str], list[str]]:
@@ -49,3 +54,35 @@ async def end(store: Store, owner: Owner, ids: list[str]) -> list[str]:
             count=lambda late, tries, shard=shard: accounts(store, shard, late, Reason.PRUNED, tries),
         )  # fmt: skip
     return ended
+
+
+async def forget_old(store: Store, owner: Owner) -> None:
+    """Bound what is kept of jobs that are over, and that no code declares: the newest, and those for a while.
+
+    Should their code come back later, they count as never declared.
+    """
+    entries = await read_declared(store, owner.name)
+    now_ms = await instant_of(store.shards[0])
+    for one in owner.declared:
+        entry = Entry.unpack(entries.get(one.id))
+        if entry is not None and entry.gone_ms:
+            entry.gone_ms = 0
+            await note_declared(store, owner.name, one.id, entry.pack())
+    if entries.keys() <= set(owner.ids):
+        return
+    ids, _ = await candidates(store, owner)
+    there = await queries.read_jobs(store, ids)
+    over: list[tuple[int, str]] = []
+    for job_id in ids:
+        entry = Entry.unpack(entries.get(job_id))
+        if (job_id in there and "record" in there[job_id].fields) or (entry is not None and entry.job):
+            continue
+        if entry is not None and not entry.gone_ms:
+            entry.gone_ms = now_ms
+            await note_declared(store, owner.name, job_id, entry.pack())
+        over.append((0 if entry is None else entry.gone_ms, job_id))
+    over.sort()
+    surplus = len(over) - KEPT_ENTRIES
+    for number, (gone_ms, job_id) in enumerate(over):
+        if number < surplus or gone_ms <= now_ms - KEPT_MS:
+            await forget_declared(store, owner.name, job_id)

@@ -142,6 +142,7 @@ class Reconciler:
                     self._failed(one.id, one.definition.task, one.application, error)
                 else:
                     self._tell(owner, one, status)
+            await pruning.forget_old(self.store, owner)
         if self.prune_wanted:
             await self.prune()
 

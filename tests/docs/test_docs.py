@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from redsched.testing import fresh_prefix
-from tests.servers import ROOT
+from tests.servers import ROOT, LocalServer
 
 PAGES = [
     ROOT / "README.md",
@@ -50,8 +51,16 @@ def test_the_readme_example_runs_as_it_stands(redsched_url: str, tmp_path: Path)
     assert "Outcome.DONE" in done.stdout
 
 
-def test_the_readme_example_is_a_target_of_worker_and_of_jobs_list(redsched_url: str, tmp_path: Path) -> None:
+@pytest.fixture
+def own_server() -> Iterator[str]:
+    """A server with no prefixes of other tests: a hint names only the first of them."""
+    with LocalServer() as server:
+        yield server.url
+
+
+def test_the_readme_example_is_a_target_of_worker_and_of_jobs_list(own_server: str, tmp_path: Path) -> None:
     """Both as printed: the jobs of the one are shown by the other, and run by a worker that only has the file."""
+    redsched_url = own_server
     [example] = blocks(ROOT / "README.md")
     prefix = fresh_prefix()
     text = example.replace("redis://localhost:6379", redsched_url).replace("mario_pizzeria", prefix)
@@ -79,7 +88,7 @@ def test_the_readme_example_is_a_target_of_worker_and_of_jobs_list(redsched_url:
             assert "no live worker" not in listed.stdout
         shown = command("--url", redsched_url, "--prefix", "nonsense", "jobs", "list")
         assert "nothing is stored under the prefix 'nonsense'" in shown.stderr
-        assert "--prefix may be '" in shown.stderr
+        assert f"--prefix may be '{prefix}'" in shown.stderr
         ran = subprocess.run(
             [sys.executable, "shop.py"],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
