@@ -36,6 +36,7 @@ class Connections(LoopBound):
         """Connections for whoever comes next: getting one of the pool takes as long as all else of a command."""
         self._out = 0
         """Connections that the pool has lent, or that somebody waits for."""
+        self.is_closed = False
 
     async def lend(self) -> AbstractConnection:
         """A connection that nobody else uses."""
@@ -49,13 +50,18 @@ class Connections(LoopBound):
             connection = await self.pool.get_connection()
         except BaseException:
             self._out -= 1
+            # One that was given up while it was made is among these, half way through the greeting: the next reply
+            # on it would be the greeting's.
+            await self.pool.disconnect(inuse_connections=False)
             raise
         connection.socket_timeout = None
         return connection
 
     async def put_aside(self, connection: AbstractConnection) -> None:
         """Nobody uses it now. Who waits for one of the pool gets it."""
-        if self._out < self.max_connections and len(self._spare) < MAX_SPARE:
+        if self.is_closed:  # meanwhile: nobody comes back for it
+            await self.discard(connection)
+        elif self._out < self.max_connections and len(self._spare) < MAX_SPARE:
             self._spare.append(connection)
         else:
             await self._return(connection)
@@ -83,7 +89,8 @@ class Connections(LoopBound):
         await self.pool.release(connection)
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is being made, or in use, once its command is over."""
+        self.is_closed = True
         for name in list(self.held):
             await self.drop(name)
         while self._spare:

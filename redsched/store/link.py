@@ -192,4 +192,6 @@ class Link(Wire):
                         await own.discard(connection)
                 elif not hold:
                     await own.put_aside(connection)
+                elif own.is_closed:
+                    await own.drop(hold)
         return reply
