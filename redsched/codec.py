@@ -23,6 +23,7 @@ from redsched.errors import (
     UntrustedRecordError,
 )
 from redsched.extensions import decode_extension, encode_extension
+from redsched.remedies import PLAIN_TYPES, remedy_for
 from redsched.sealing import LABEL_BYTES, Sealer, is_encrypted
 from redsched.untrusted import MAX_NESTING, check_shape, unpack
 
@@ -89,23 +90,23 @@ def _check_foreign(data: bytes) -> None:
 
 
 def _refuse(what: str, value: Any, error: Exception) -> NoReturn:
-    where = _find_unencodable(value, what) or f"{what}: {error}"
-    raise EncodingError(
-        f"cannot store {where}. Pass plain data (None, bool, int, float, str, bytes, list, dict, datetime, date, "
-        "time, timedelta, UUID, Decimal), for example an id that the task looks up.",
-        field=what,
-    ) from None
+    where, remedy = _find_unencodable(value, what) or (f"{what}: {error}", None)
+    verb, reader = ("Return", "its reader") if what == "result" else ("Pass", "the task")
+    remedy = remedy or f"plain data ({PLAIN_TYPES}), for example an id that {reader} looks up"
+    raise EncodingError(f"cannot store {where}. {verb} {remedy}.", field=what) from None
 
 
-def _find_unencodable(value: Any, path: str) -> str | None:
-    """The first place in a nested value that msgpack cannot carry, as `args[0]['user']: object of type X`."""
+def _find_unencodable(value: Any, path: str) -> tuple[str, str | None] | None:
+    """The first place in a nested value that msgpack cannot carry, as `args[0]['user']: module.Type`; and what can
+    stand there instead, where that is known.
+    """
     seen = 0
 
-    def walk(value: Any, path: str, depth: int) -> str | None:
+    def walk(value: Any, path: str, depth: int) -> tuple[str, str | None] | None:
         nonlocal seen
         seen += 1
         if depth > MAX_NESTING or seen > 10_000:
-            return f"{path}: nested more than {MAX_NESTING} deep, or in itself"
+            return f"{path}: nested more than {MAX_NESTING} deep, or in itself", None
         if isinstance(value, Mapping):
             for key, item in cast("Mapping[Any, Any]", value).items():
                 if found := walk(key, f"{path} key {key!r}", depth + 1) or walk(item, f"{path}[{key!r}]", depth + 1):
@@ -120,10 +121,8 @@ def _find_unencodable(value: Any, path: str) -> str | None:
             _pack(value)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(value, int):
-                return f"{path}: int of {value.bit_length()} bits, beyond -2**63 to 2**64 - 1 (pass a str or Decimal)"
-            if callable(getattr(value, "model_dump", None)):
-                return f"{path}: {type(value).__qualname__} (pass its model_dump(mode='json'))"
-            return f"{path}: {type(value).__qualname__} ({error})" if path else str(error)
+                return f"{path}: int out of range", remedy_for(value)
+            return f"{path}: {type(value).__qualname__} ({error})", remedy_for(value)
         return None
 
     return walk(value, path, 0)
@@ -139,8 +138,8 @@ def pack_payload(args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int =
     try:
         payload = _pack((args, kwargs))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        if found := _find_unencodable(list(args), "args"):
-            _refuse("args", list(args), EncodingError(found))
+        if _find_unencodable(list(args), "args"):
+            _refuse("args", list(args), error)
         _refuse("kwargs", dict(kwargs), error)
     check_shape((args, kwargs), payload, "the arguments", "args", plain=3)  # the pair, the list, the map
     if len(payload) > limit:
@@ -179,7 +178,10 @@ def pack_result(value: Any, *, limit: int = MAX_PAYLOAD_BYTES) -> bytes:
         _refuse("result", value, error)
     check_shape(value, data, "the values of the result", "result")
     if len(data) > limit:
-        raise PayloadTooLargeError(f"the result takes {len(data):,} bytes encoded, above the limit of {limit:,}.")
+        raise PayloadTooLargeError(
+            f"the result takes {len(data):,} bytes encoded, above the limit of {limit:,}. "
+            "Store the data elsewhere and return its key."
+        )
     return data
 
 

@@ -147,7 +147,7 @@ class SchedulerConfig:
     dead_age: float = 7 * 86_400.0
     events_max: int = 10_000
     events_max_bytes: int = 67_108_864
-    outcomes_max_bytes: int = 67_108_864
+    outcomes_max_bytes: int = 134_217_728
     max_payload_bytes: int = 262_144
     retry_for: float = 10.0
     durability_replicas: int = 1

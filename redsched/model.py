@@ -264,6 +264,9 @@ class TaskExecutionResult(Generic[R]):
     """Seconds."""
     run_id: str | None = None
     """The run's id, as `current_run().context.run_id` and `requeue` have it; None where no run was claimed."""
+    result_note: str | None = None
+    """Of a run that is done: why `result` is None though the task returned something (a type that is not stored, too
+    large, unreadable now), or what the task said when it skipped its work."""
 
     @property
     def success(self) -> bool:

@@ -80,7 +80,7 @@ async def _works_an_older(store: Store) -> bool:
 
 def _result(store: Store, ended: Ended) -> TaskExecutionResult[Any]:
     result: Any = None
-    note: str | None = ended.error if ended.kind == "done" else None
+    is_done = ended.kind == "done"
     if isinstance(ended.result, bytes):
         result = unpack_result(open_result(store.sealer, ended.run_id, ended.result))
     elif ended.result:
@@ -91,13 +91,14 @@ def _result(store: Store, ended: Ended) -> TaskExecutionResult[Any]:
         task_name=ended.task,
         outcome=kind or Outcome(ended.kind),
         result=result,
-        error=note if ended.kind == "done" else ended.error,
+        error=None if is_done else ended.error,
         error_type=ended.error.partition(":")[0] if ended.error and ended.kind == "dead" else None,
         reason=_reason(ended.reason),
         attempt=ended.attempt,
         fire_time=None if ended.fire_ms is None else from_ms(ended.fire_ms),
         execution_time=ended.duration_ms / 1000,
         run_id=ended.run_id,
+        result_note=ended.error if is_done else None,
     )
 
 
@@ -135,11 +136,12 @@ async def _result_of(store: Store, event: Event, *, read: bool = True) -> TaskEx
         task_name=event.task or "",
         outcome=kind or Outcome(event.kind),
         result=None if data is None else unpack_result(data),
-        error=event.error,
+        error=None if event.kind == "done" else event.error,
         error_type=event.error.partition(":")[0] if event.error and event.kind == "dead" else None,
         reason=event.reason,
         attempt=event.attempt or 1,
         fire_time=event.fire_time,
         execution_time=event.execution_time,
         run_id=event.run_id,
+        result_note=event.error if event.kind == "done" else None,
     )

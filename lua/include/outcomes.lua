@@ -1,7 +1,7 @@
 -- outcomes: how runs ended, for those who ask or wait: found by the run's id, without a look at other runs.
 -- Needs   record, prefix, call, clock, whole, now_ms, outcomes_max_bytes
 -- Gives   note_outcome(id, packed), end_with(), note_event(), tell_waiters(), keep_outcomes()
--- Why     The events know how each run ended, but only one after the other. An outcome takes some 100 bytes: those of one
+-- Why     The events know how each run ended, but only one after the other. An outcome takes some 140 bytes: those of one
 --         script go into one hash, with one command. The hashes are numbered, and the oldest goes when there are too
 --         many, so that they are bounded by bytes; they expire, so that an idle server holds none.
 --         What a process waits for is written on the job (`wish`), so that nobody else pays for it.
@@ -10,7 +10,7 @@
 -- plain run that is done, the usual case, is text that its worker made: fire_ms lateness_ms duration_ms task.
 --- @include record
 local OUTCOME_TTL_MS, OUTCOME_TURN_MS, OUTCOME_HASHES = 300000, 20000, 32
-local OUTCOME_OVERHEAD_BYTES, WISH_BYTES = 64, 4096
+local OUTCOME_OVERHEAD_BYTES, WISH_BYTES = 74, 4096
 local noted, noted_bytes = {}, 0
 
 local function note_outcome(id, packed)

@@ -24,6 +24,6 @@ class Limits:
     dead_max_bytes: int = 64 * MIB
     events_max: int = 10_000
     events_max_bytes: int = 64 * MIB
-    outcomes_max_bytes: int = 64 * MIB
+    outcomes_max_bytes: int = 128 * MIB
     record_max: int = MAX_PAYLOAD_BYTES + RECORD_OVERHEAD_BYTES
     """Bytes; a longer record is not read."""

@@ -85,9 +85,10 @@ async def test_what_its_answers_mean(
     end = await end_of(redsched_kit)
     assert (end.success, end.result, end.reason) == (success, result, reason)
     if reason is not None:
-        assert ("busy" if success else "no basil") in (end.error or "")
+        assert ("busy" if success else "no basil") in ((end.result_note if success else end.error) or "")
+        assert (end.error is None) == success
         [event] = [e for e in await redsched_kit.scheduler.get_history(end.job_id) if e.kind in ("done", "dead")]
-        assert (event.reason, event.error) == (reason, end.error)
+        assert (event.reason, event.error) == (reason, end.result_note or end.error)
 
 
 async def test_a_task_that_returns_such_a_dict_itself_means_nothing_by_it(redsched_kit: Kit) -> None:
