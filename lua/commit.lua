@@ -116,10 +116,8 @@ local function commit(row)
     event('ended', id, 'ended')
     end_if_over(id)
   else
-    call('HSET', key, 'next_ms', next_ms)
-    if after_ms >= 0 then
-      call('HSET', key, 'after_ms', after_ms)
-    end
+    call('HSET', key, 'next_ms', next_ms, unpack(after_ms >= 0 and { 'after_ms', after_ms } or {}))
+    unpark(id, key, job.parked) -- a fire of it was parked after this plan was made
     call('ZADD', due, next_ms, id)
     wake(job.queue or 'default', next_ms)
   end

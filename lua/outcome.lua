@@ -7,7 +7,8 @@
 --         waiter      str    the process that waits for them; '' = none does
 --         record_max  int    bytes; of a longer result, only the length is told
 -- Derives job run live waiting ended outcome result
--- Reply   OK now_us from_ms answers seen; from_ms = since when outcomes are kept, 0 = none was yet
+-- Reply   OK now_us from_ms answers seen; from_ms = since when outcomes are kept, 0 = none was yet, -1 = this
+--         user may not read them
 -- Again   the same, for what has not ended meanwhile
 -- Cost    O(ids)
 --
@@ -20,20 +21,27 @@ local WAITERS = 100
 local OUTCOME_HASHES = 32
 local newest = tonumber(call('HGET', clock, 'outcomes') or nil) or 0
 
+local is_denied = false
+
+-- A user of an older recipe may not read outcomes: then only the events say how a run ended.
+local function read(command, ...)
+  local found = redis.pcall(command, ...)
+  is_denied = is_denied or type(found) == 'table'
+  return type(found) == 'string' and found ~= '' and found or false
+end
+
 local function lookup(id)
-  local packed
   for number = newest, math.max(1, newest - OUTCOME_HASHES + 1), -1 do
-    packed = call('HGET', prefix .. 'ended:' .. string.format('%.0f', number), id)
+    local packed = not is_denied and read('HGET', prefix .. 'ended:' .. string.format('%.0f', number), id)
     if packed then
       return packed
     end
   end
-  packed = call('GETRANGE', prefix .. 'outcome:' .. id, 0, record_max)
-  return packed ~= '' and packed or false
+  return read('GETRANGE', prefix .. 'outcome:' .. id, 0, record_max)
 end
 
 local function wish(job_id)
-  if waiter == '' or call('EXISTS', job_key(job_id)) == 0 then
+  if waiter == '' or is_denied or call('EXISTS', job_key(job_id)) == 0 then
     return
   end
   local waiters = call('HGET', job_key(job_id), 'wish') or ''
@@ -82,4 +90,4 @@ for _, id in ipairs(cmsgpack.unpack(ids)) do
   seen = seen + 1
   answers[seen] = answer_of(id)
 end
-return { 'OK', now_us, tonumber(call('HGET', clock, 'outcomes_from') or nil) or 0, answers, seen }
+return { 'OK', now_us, is_denied and -1 or tonumber(call('HGET', clock, 'outcomes_from') or nil) or 0, answers, seen }

@@ -829,6 +829,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
     async def get_results(self, job_id: str | None = None, *, limit: int = 100) -> list[TaskExecutionResult[Any]]:
         """How the newest runs ended, oldest first: of one job, or of all. What a task returned is there for as long as
         `result_ttl` says, the rest for as long as the events are kept.
+
+        It is for looking back: of one job too, it reads the events from the newest on until it has `limit` of them, for
+        which runs a periodic job had is known to the events alone. How one run ended is `get_result`'s to say.
         """
         return await past_results(await self.store(), job_id, limit)
 

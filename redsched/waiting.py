@@ -21,7 +21,7 @@ from redsched.outcomes import Ended
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 
-__all__ = ["ResultWaiter", "UnknownRunError"]
+__all__ = ["ResultWaiter", "UnknownRunError", "UnreadableOutcomesError"]
 
 log = logging.getLogger("redsched.results")
 
@@ -130,7 +130,9 @@ class _ShardWaiter:
             if wait is None:
                 continue
             ended = Ended.of(run_id, answer)
-            if answer[0] == b"open":
+            if answer[0] == b"open" and from_ms < 0:
+                _raise(wait, UnreadableOutcomesError(now_ms))
+            elif answer[0] == b"open":
                 is_open = True
                 if ended is not None and wait.since_ms and ended.when_ms >= wait.since_ms:
                     missed[run_id] = ended  # it ended since, and the message was lost
@@ -210,6 +212,14 @@ class _ShardWaiter:
         ids = [run_id for run_id, wait in self._waits.items() if wait.since_ms]
         for start in range(0, len(ids), BATCH):
             await self._ask_for(ids[start : start + BATCH])
+
+
+class UnreadableOutcomesError(Exception):
+    """It has not ended, and how it ends this user may not read: the events say it too."""
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__(now_ms)
+        self.now_ms = now_ms
 
 
 class UnknownRunError(JobLookupError):

@@ -261,7 +261,7 @@ class Shard(Calls):
         """How runs ended, by ids of jobs or runs. Of those that have not, `waiter` is told when they do.
 
         Returns an answer of `lua/outcome.lua` for each id; the instant of Redis, and the one since when outcomes are
-        kept (0 = none was yet), in ms.
+        kept (0 = none was yet, -1 = this user may not read them), in ms.
         """
         left, answers = list(ids), list[list[Any]]()
         while True:

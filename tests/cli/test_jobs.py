@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from redsched import JobView, RetryPolicy
+from redsched.cli.exits import ExitCode
 from redsched.testing import Kit
 
 from .harness import Shell
@@ -155,3 +156,28 @@ async def test_the_traceback_of_a_dead_run_is_shown(redsched_kit: Kit, shell: Sh
     assert "in broken" in (await shell("jobs", "dead", "--tracebacks")).stdout
     assert "traceback" not in (await shell("jobs", "dead")).stdout
     assert "in broken" in (await shell.json("jobs", "dead"))[0]["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("show", "nope"), ExitCode.NOTHING),
+        (("pause", "nope"), ExitCode.NOTHING),
+        (("resume", "nope"), ExitCode.NOTHING),
+        (("run", "nope"), ExitCode.NOTHING),
+        (("cancel", "nope"), ExitCode.NOTHING),
+        (("remove", "nope"), ExitCode.NOTHING),
+        (("requeue", "nope"), ExitCode.NOTHING),
+        (("list", "--tag", "nope"), ExitCode.OK),
+        (("dead",), ExitCode.OK),
+    ],
+)
+async def test_an_unknown_id_has_one_exit_code_everywhere_and_a_list_of_nothing_is_fine(
+    redsched_kit: Kit, shell: Shell, arguments: tuple[str, ...], code: ExitCode
+) -> None:
+    await redsched_kit.scheduler.schedule_interval("tick", note, hours=1, job_id="t")
+    result = await shell("jobs", *arguments)
+    assert result.exit_code == code, result.output
+    if code is ExitCode.NOTHING:
+        assert "nope" in result.stderr
+        assert result.stdout == ""

@@ -162,6 +162,35 @@ async def test_no_user_can_do_more(user: str, make: Make, admin: redis.Redis, se
         await stranger.schedule_immediate_task("job", note)
 
 
+NEWER_RIGHTS = {"~{shop:*}:ended:*", "~{shop:*}:outcome:*", "~{shop:*}:answers:*", "+lpop", "+blpop", "+set"}
+"""What the recipe of producers did not have before outcomes were found by id."""
+
+
+async def test_a_producer_of_the_older_recipe_waits_all_the_same(make: Make, admin: redis.Redis) -> None:
+    assert USERS
+    [rights] = [line.split() for line in USERS[1].splitlines() if line.startswith("user shop-producer")]
+    assert set(rights) >= NEWER_RIGHTS
+    newer = ["+client|setinfo", "+waitaof"] if "valkey_version" in admin.info("server") else []
+    fewer = [right for right in rights[1:] if right not in NEWER_RIGHTS]
+    admin.execute_command("ACL", "SETUSER", fewer[0], "reset", *fewer[1:], *newer)
+    try:
+        worker, producer = make("shop-worker"), make("shop-producer")
+        await worker.start()
+        handle = await producer.schedule_delayed_task("one", note, 0.5, args=["one"])
+        each = await producer.schedule_interval("each", note, seconds=1, args=["each"])
+        waits = [asyncio.create_task(one.result(timeout=10)) for one in (handle, each)]
+        assert [found.result for found in await asyncio.gather(*waits)] == ["one", "each"]
+        assert (await handle.result(timeout=5)).result == "one", "also when it has ended"
+        assert (await each.cancel()) is True
+        later = await producer.schedule_delayed_task("later", note, 60)
+        wait = asyncio.create_task(later.result(timeout=10))
+        await asyncio.sleep(0.1)
+        assert await later.cancel()
+        assert (await wait).outcome == "cancelled"
+    finally:
+        admin.execute_command("ACL", "SETUSER", rights[1], "reset", *rights[2:], *newer)
+
+
 async def test_an_observer_writes_nothing(make: Make, admin: redis.Redis) -> None:
     observer, producer = make("shop-observer"), make("shop-producer")
     await producer.schedule_interval("often", note, seconds=3600, job_id="often", tags=["v"])

@@ -32,6 +32,8 @@ NEED, KNOWING = "task:task", "w1"
 """Only one of the workers looks at what is parked."""
 PLACES = (f"{NEED} default", f"{NEED} other")
 SERVED: bytes = msgpack.packb({"default": [PLACES[0]], "other": [PLACES[1]]})
+CLIENTS = ("c1", "c2")
+ENDS = ("done", "dead", "missed", "cancelled")
 ids, workers = st.sampled_from(IDS), st.sampled_from(WORKERS)
 modes = st.sampled_from(["add", "keep", "replace"])
 tags = st.sampled_from([None, ["t"], ["t", "u"]])
@@ -76,6 +78,10 @@ class Scheduler(RuleBasedStateMachine):
         """Until when the process of a worker vouches for it, and which run blocks it."""
         self.attempts: dict[str, tuple[int, int]] = {}
         """Of a run that may begin again: the job's generation, and the attempts that were used up."""
+        self.wishes: set[tuple[str, str]] = set()
+        """Jobs that are waited for, and by which client."""
+        self.ended: set[str] = set()
+        """Runs whose end a client was told, or a worker told."""
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(call)
@@ -213,6 +219,21 @@ class Scheduler(RuleBasedStateMachine):
         except JobLookupError:
             return None
 
+    @rule(job_id=ids, client=st.sampled_from(["", *CLIENTS]))
+    def ask_how_it_ended(self, job_id: str, client: str) -> None:
+        state = self._asked(job_id, client)
+        there = self.do(self.raw.job(job_id))
+        if there.get("state") == "dead":
+            assert state == "dead"
+        elif "record" in there:
+            assert state == "open"
+            if client:
+                self.wishes.add((job_id, client))
+
+    def _asked(self, one: str, client: str = "") -> str:
+        [answer], *_ = self.do(self.raw.shard.outcome([one], client))
+        return str(answer[0].decode())
+
     @rule()
     def a_request_is_sent_again(self) -> None:
         script, _ = self.raw.sent
@@ -251,11 +272,13 @@ class Scheduler(RuleBasedStateMachine):
                 self._came_back(run, one.claim.fence, before[run])
             if holds:
                 del self.held[run]
+                if its_row[2] in ENDS:
+                    self.ended.add(run)
                 if its_row[2] == "retry":
                     self._used_up(run, one)
                 elif its_row[2] in ("released", "postponed"):  # the latter may be parked
                     self.attempts[run] = (one.generation, one.claim.attempt - 1)  # they use none
-                is_over = its_row[2] in ("done", "dead", "missed", "cancelled")
+                is_over = its_row[2] in ENDS
                 if is_over and run in self.expected and one.generation == self.generation[run]:
                     del self.expected[run]
         for one in held:
@@ -438,6 +461,26 @@ class Scheduler(RuleBasedStateMachine):
     def no_job_is_lost(self) -> None:
         for job_id in self.expected:
             assert "record" in self.do(self.raw.job(job_id)), f"{job_id} is gone"
+
+    @invariant()
+    def nobody_waits_for_ever(self) -> None:
+        """A wish stays until its client was sent what answers it; what it was sent can be found."""
+        for client in {client for _, client in self.wishes}:
+            key = self.raw.keys.answers(client)
+            messages = [message.split(b"\n", 2) for message in self.do(self.raw.command("LRANGE", key, 0, -1))]
+            self.do(self.raw.command("DEL", key))
+            told = {job_id.decode() for job_id, *_ in messages}
+            self.ended |= {run.decode() for _, run, packed in messages if packed}
+            assert {(job_id, client) for job_id in told} <= self.wishes, "nobody waits for that"
+            self.wishes -= {(job_id, client) for job_id in told}
+        for job_id, client in self.wishes:
+            wish = self.do(self.raw.job(job_id)).get("wish", "")
+            assert client in wish.split(), f"{client} waits for {job_id}, and is never told"
+
+    @invariant()
+    def how_a_run_ended_is_found(self) -> None:
+        for run in self.ended:
+            assert self._asked(run) != "unknown", f"nobody knows how {run} ended"
 
     @invariant()
     def whoever_holds_a_run_is_known_to_redis(self) -> None:

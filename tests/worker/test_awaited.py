@@ -130,7 +130,8 @@ async def test_what_cannot_be_stored_is_refused_with_what_to_pass_instead(
 ) -> None:
     scheduler, (given, remedy) = redsched_kit.scheduler, REFUSED[kind]
     given = {"here": [given]} if nested else given
-    for how in ({"args": [given]}, {"kwargs": {"end": given}}):
+    ways: list[dict[str, Any]] = [{"args": [given]}, {"kwargs": {"end": given}}]
+    for how in ways:
         with pytest.raises(InvalidInputError) as caught:
             await scheduler.schedule_immediate_task("job", print, **how)
         assert remedy in str(caught.value)
