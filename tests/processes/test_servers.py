@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from redsched import BackgroundTaskScheduler
 from redsched.testing import fresh_prefix
 from tests.processes.harness import free_port, orders_run, post_many, python, service
 from tests.servers import wait_until
+from tests.worker.test_stalls import is_there, keepers_of
 
 ORDERS = 60
 WORKERS = 4
@@ -122,3 +125,27 @@ async def _work(environment: Mapping[str, str]) -> None:
     scheduler.register(record, name="tests.processes.service.record")
     async with scheduler:
         await asyncio.to_thread(expect_each_order_once, environment, ORDERS)
+
+
+@pytest.mark.parametrize("options", [["--preload"], []], ids=["preload", "each-imports"])
+def test_a_gunicorn_worker_that_is_killed_takes_its_keeper_with_it_and_the_next_one_has_its_own(
+    environment: dict[str, str], options: list[str]
+) -> None:
+    port = free_port()
+    with service(gunicorn(port, *options), environment, port):
+        wait_until(lambda: len(pids_of(environment)) == WORKERS, 30, "all workers are up")
+        before = pids_of(environment)
+        wait_until(lambda: all(len(keepers_of(pid)) == 1 for pid in before), 20, "each has a keeper")
+        keepers = {pid: keepers_of(pid)[0] for pid in before}
+        killed = min(before)
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: not is_there(keepers[killed]), 10, "its keeper ended")
+        wait_until(lambda: len(pids_of(environment) - before) == 1, 30, "another worker is up")
+        (new,) = pids_of(environment) - before
+        wait_until(lambda: len(keepers_of(new)) == 1, 20, "that has a keeper too")
+        assert all(is_there(keepers[pid]) for pid in before - {killed})
+    assert not any(is_there(pid) for pid in keepers.values())
+
+
+def pids_of(environment: Mapping[str, str]) -> set[int]:
+    return {worker["pid"] for worker in asyncio.run(scheduler_of(environment).get_workers()).values()}
