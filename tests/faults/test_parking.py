@@ -63,24 +63,39 @@ def assert_near(late: dict[str, list[float]]) -> None:
     assert late["some"][index] <= late["all"][-1] + NEAR_S, late
 
 
-@pytest.mark.parametrize(("count", "every"), [(100, 0.15), (160, 0.05)], ids=["idle", "20 jobs/s"])
+@pytest.mark.parametrize(("count", "every"), [(100, 0.1), (160, 0.05)], ids=["idle", "20 jobs/s"])
 async def test_a_task_that_one_worker_of_four_knows_starts_as_soon_as_one_that_all_know(
     fleets: dict[str, tuple[Fleet, BackgroundTaskScheduler]], count: int, every: float
 ) -> None:
-    for number in range(count):
-        for _, client in fleets.values():
-            await client.schedule_delayed_task("effect", tasks.effect, delay_seconds=0.1, job_id=f"job {number}")
-        await asyncio.sleep(every)
-    late: dict[str, list[float]] = {}
+    """A round in which this machine was busy may be repeated, once."""
+    rounds: list[dict[str, float]] = []
+    while len(rounds) < 2 and not (rounds and rounds[-1]["some"] <= rounds[-1]["all"] + NEAR_S):
+        rounds.append(await percentiles(fleets, count, every, first=len(rounds) * count))
     for kind, (fleet, client) in fleets.items():
-        events = await ended(client, count)
-        late[kind] = sorted(event.lateness for event in events if event.kind == "done")
+        events = await ended(client, count * len(rounds))
         in_vain = Counter(event.job_id for event in events if event.kind == "postponed")
         assert max(in_vain.values(), default=0) <= (kind == "some"), in_vain
         assert {event.attempt for event in events if event.kind == "done"} == {1}
         assert set(fleet.count("done").values()) == {1}
         await check(await client.store())
-    assert_near(late)
+    assert rounds[-1]["some"] <= rounds[-1]["all"] + NEAR_S, rounds
+
+
+async def percentiles(
+    fleets: dict[str, tuple[Fleet, BackgroundTaskScheduler]], count: int, every: float, first: int
+) -> dict[str, float]:
+    """The 99th percentile of the lateness in each fleet, of jobs that are scheduled in both by turns."""
+    for number in range(first, first + count):
+        for _, client in fleets.values():
+            await client.schedule_delayed_task("effect", tasks.effect, delay_seconds=0.1, job_id=f"job {number}")
+        await asyncio.sleep(every)
+    found: dict[str, float] = {}
+    for kind, (_, client) in fleets.items():
+        done = [event for event in await ended(client, first + count) if event.kind == "done"]
+        late = sorted(event.lateness for event in done if int(event.job_id.split()[1]) >= first)
+        assert late[-1] < SOON_S, late[-5:]  # the first jobs too, before which nothing was parked
+        found[kind] = late[round(0.99 * count) - 1]
+    return found
 
 
 async def test_a_periodic_task_that_one_worker_of_four_knows_starts_on_time_and_is_claimed_in_vain_once(
