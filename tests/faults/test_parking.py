@@ -280,6 +280,51 @@ async def test_many_parked_runs_are_shared_by_those_who_come(server: LocalServer
     await check(await client.store())
 
 
+async def test_a_deploy_that_adds_many_tasks_worker_by_worker_runs_each_job_once(
+    server: LocalServer, make: Make
+) -> None:
+    """Old workers know half of the tasks; each is replaced by one that knows them all, while jobs of all come in."""
+    names = [f"task {number}" for number in range(60)]
+    functions = {name: _task_of(name) for name in names}
+
+    def worker_of(known: list[str]) -> BackgroundTaskScheduler:
+        scheduler = make(server.url)
+        for name in known:
+            scheduler.register(functions[name], name=name)
+        return scheduler
+
+    client = worker_of(names)
+    await client.start(worker=False)
+    old = [worker_of(names[:30]) for _ in range(3)]
+    for scheduler in old:
+        await scheduler.start()
+    rounds = 4
+    for turn in range(rounds):
+        await client.schedule_many(
+            [JobSpec(name, functions[name], delay=0, job_id=f"{name}, turn {turn}") for name in names]
+        )
+        await until(lambda turn=turn: sum(int(name.split()[1]) < 30 for name in ran) >= 30 * (turn + 1))
+        if turn < 3:
+            await worker_of(names).start()
+            await old.pop().shutdown()
+    await started_soon(rounds * len(names))
+    await asyncio.sleep(0.2)
+    assert Counter(ran) == dict.fromkeys(names, rounds)
+    events = await client.get_history(limit=10_000)
+    in_vain = Counter(event.job_id for event in events if event.kind == "postponed")
+    assert max(in_vain.values()) == 1
+    assert {int(job_id.split()[1].rstrip(",")) >= 30 for job_id in in_vain} == {True}
+    assert {event.attempt for event in events if event.kind == "done"} == {1}
+    await check(await client.store())
+
+
+def _task_of(name: str) -> Any:
+    async def task() -> None:
+        ran.append(name)
+
+    return task
+
+
 async def test_a_wait_beyond_misfire_grace_time_is_told_as_missed(server: LocalServer, make: Make) -> None:
     ignorant, client, knowing = make(server.url), make(server.url), make(server.url)
     await ignorant.start()
