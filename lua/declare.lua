@@ -59,7 +59,7 @@ for i, row in ipairs(cmsgpack.unpack(owners)) do
   local owner, declarers = row[1], prefix .. 'declarers:' .. row[1]
   local number = how == 'look' and '0' or number_of(owner, row[2], how == 'start' and row[3])
   local member = number .. ':' .. process
-  if how == 'leave' then
+  if how == 'leave' and number ~= '0' then
     call('ZREM', declarers, member)
     call('ZADD', declarers, now_ms, number) -- an older one that starts now does not know whether this comes back
   elseif how ~= 'look' and number ~= '0' then

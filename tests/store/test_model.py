@@ -37,6 +37,8 @@ ENDS = ("done", "dead", "missed", "cancelled")
 ids, workers = st.sampled_from(IDS), st.sampled_from(WORKERS)
 modes = st.sampled_from(["add", "keep", "replace"])
 tags = st.sampled_from([None, ["t"], ["t", "u"]])
+APP, CODES = "app", ("old", "new")
+"""The owner of declarations, and two sets of these."""
 STEPS = int(os.environ.get("MODEL_STEPS", "3000"))
 """How many calls are made; CONTRIBUTING.md tells of the long form."""
 EXAMPLE_STEPS = 30
@@ -74,6 +76,12 @@ class Scheduler(RuleBasedStateMachine):
         self.generation: dict[str, int] = dict.fromkeys(IDS, 0)
         self.last_poll: dict[str, tuple[Any, Any]] = {}
         self.fences: set[int] = set()
+        self.entries: dict[str, bytes] = {}
+        """What is kept of the declaration of a job."""
+        self.numbers: dict[str, int] = {}
+        """Of each set of declarations."""
+        self.declarers: dict[tuple[int, str], int] = {}
+        """Generation and process ("" = one that has left) -> when it was seen."""
         self.vouched: dict[str, tuple[int, str]] = {}
         """Until when the process of a worker vouches for it, and which run blocks it."""
         self.attempts: dict[str, tuple[int, int]] = {}
@@ -147,12 +155,16 @@ class Scheduler(RuleBasedStateMachine):
 
     @rule(job_id=ids, how=st.sampled_from(["cancel", "remove"]))
     def cancel(self, job_id: str, how: str) -> None:
+        before = self._declared_ids()
         self.do(self.raw.shard.cancel(ids=[job_id], how=how))
+        self._removed({job_id} & before)
         self._ended(job_id)
 
     @rule(tag=st.sampled_from(["t", "u"]))
     def cancel_tag(self, tag: str) -> None:
+        before = self._declared_ids()
         for job_id in self.do(self.raw.shard.cancel(tag=tag)):
+            self._removed({job_id} & before)
             self._ended(job_id)
 
     def _ended(self, job_id: str) -> None:
@@ -241,6 +253,73 @@ class Scheduler(RuleBasedStateMachine):
             before = self.do(self.raw.dump())
             assert self.do(self.raw.resend()) == self.raw.answered
             assert self.do(self.raw.dump()) == before
+
+    # -- what the code declares -------------------------------------------------------------------------------------
+
+    @rule(job_id=ids, known=st.booleans(), once=st.booleans(), code=st.sampled_from(CODES), tags=tags)
+    def declare_job(self, job_id: str, known: bool, once: bool, code: str, tags: list[str] | None) -> None:
+        """A start that found no job, and this entry, or (not known) another one that is there no more."""
+        there, entry = self.do(self.raw.job(job_id)), self.entries.get(job_id)
+        is_there, is_over = "record" in there, there.get("state") == "dead"
+        fields: list[Any] = ["application", APP]
+        one = row(job_id, "declare", delay=100, tags=tags, fields=fields)
+        if not once:
+            one = periodic(job_id, self.now + STEP, None, "declare", tags=tags, fields=fields)
+        new = msgpack.packb({"generation": 1, "digest": code, "schedule": code, "state": ""}, use_bin_type=False)
+        read = entry if known else b"of a process that was slower"
+        (status,) = self.do(self.raw.shard.schedule([[*one, False, [APP, new, read or False]]]))
+        is_refused = (is_there and not is_over) or (not known)
+        assert status == ("changed" if is_refused else "replaced" if is_there else "added"), f"{job_id}: {there}"
+        if not is_refused:
+            self.entries[job_id] = new
+            self.expected[job_id] = "once" if once else "periodic"
+            self.generation[job_id] += 1
+
+    def _declared_ids(self) -> set[str]:
+        jobs = {job_id: self.do(self.raw.job(job_id)) for job_id in IDS}
+        return {job_id for job_id, job in jobs.items() if "application" in job and "record" in job}
+
+    def _removed(self, ids: set[str]) -> None:
+        """What an operator ends stays away until it is declared differently."""
+        for job_id in ids & self.entries.keys():
+            stored = self.do(self.raw.command("HGET", self.raw.keys.declared(APP), job_id))
+            was, now = (msgpack.unpackb(data, raw=True) for data in (self.entries[job_id], stored))
+            assert now == {**was, b"state": b"removed"}
+            self.entries[job_id] = stored
+
+    @invariant()
+    def what_is_known_of_a_declaration_outlasts_its_job(self) -> None:
+        key = self.raw.keys.declared(APP)
+        assert {job_id: self.do(self.raw.command("HGET", key, job_id)) for job_id in self.entries} == self.entries
+
+    @rule(
+        process=st.sampled_from(["p1", "p2"]),
+        code=st.sampled_from(CODES),
+        how=st.sampled_from(["start", "start", "alive", "leave", "look"]),
+    )
+    def announce(self, process: str, code: str, how: str) -> None:
+        """A set of declarations keeps its number, also where an older one starts again after a newer one."""
+        rows = [[APP, "" if how == "look" else code, [code] if how == "start" else False]]
+        [[_, number, others]] = self.do(self.raw.shard.declare(process, how, rows))
+        if how == "start":
+            self.numbers.setdefault(code, len(self.numbers) + 1)
+        mine = 0 if how == "look" else self.numbers.get(code, 0)
+        assert number == mine
+        if how == "leave" and mine:
+            self.declarers.pop((mine, process), None)
+            self.declarers[mine, ""] = self.now
+        elif how in ("start", "alive") and mine:
+            self.declarers[mine, process] = self.now
+        known: dict[int, tuple[int, int]] = {}
+        for (other, who), at in self.declarers.items():
+            if other != mine and who != process and at > self.now - LIMITS.gone_ms:
+                seen, there = known.get(other, (0, 0))
+                known[other] = (max(seen, at), max(there, int(bool(who))))
+        assert {other: (at, there) for other, at, there, _ in others} == known
+        if how != "alive":
+            assert {other: ids for other, _, _, ids in others} == {
+                self.numbers[each]: [each.encode()] for each in CODES if self.numbers.get(each) in known
+            }
 
     # -- the workers ------------------------------------------------------------------------------------------------
 
