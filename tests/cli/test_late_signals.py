@@ -27,7 +27,7 @@ scheduler = redsched.BackgroundTaskScheduler(
 @redsched.schedule_task(name="burn")
 async def burn() -> None:
     print("it blocks", file=sys.stderr, flush=True)
-    ends = time.monotonic() + 4
+    ends = time.monotonic() + 2.5
     while time.monotonic() < ends:
         pass
 
@@ -35,7 +35,7 @@ async def burn() -> None:
 def hold() -> None:
     """PyDLL: the interpreter's lock is held during the call."""
     print("it blocks", file=sys.stderr, flush=True)
-    ctypes.PyDLL(None).sleep(4)
+    ctypes.PyDLL(None).usleep(2_500_000)
 '''
 
 
