@@ -35,33 +35,60 @@ class _Picture:
         self.unknown: list[str] = []
 
 
-async def _scores(shard: Shard, key: str) -> dict[str, float]:
-    flat = await shard.link.command("ZRANGE", key, 0, -1, "WITHSCORES")
+# One call, so that what is looked at is one instant, and a look costs no more on a machine that is slow to switch.
+LOOK = """
+local tag, found = ARGV[1], {}
+for _, key in ipairs(redis.call('KEYS', ARGV[2])) do
+  local name = string.sub(key, #tag + 1)
+  local kind = string.match(name, '^[^:]*')
+  local content = false
+  if kind == 'job' or kind == 'run' then
+    content = redis.call('HGETALL', key)
+  elseif kind == 'tag' or kind == 'waiting' then
+    content = redis.call('SMEMBERS', key)
+  elseif redis.call('TYPE', key).ok == 'zset' then
+    content = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  elseif kind == 'clock' then
+    content = redis.call('HGET', key, 'dead_bytes')
+  end
+  found[#found + 1] = { name, content, redis.call('PTTL', key) }
+end
+return found
+"""
+
+
+def _scores(flat: list[bytes]) -> dict[str, float]:
     return {flat[i].decode(): float(flat[i + 1]) for i in range(0, len(flat), 2)}
 
 
 async def _look(shard: Shard) -> _Picture:
     picture = _Picture()
-    picture.leases = await _scores(shard, shard.keys.leases)
-    picture.dead = await _scores(shard, shard.keys.dead)
-    picture.dead_bytes = int(await shard.link.command("HGET", shard.keys.clock, "dead_bytes") or 0)
-    picture.places = await _scores(shard, shard.keys.parking)
-    for key in sorted(await shard.link.command("KEYS", shard.keys.every())):
-        name = key.decode().removeprefix(shard.keys.tag)
+    keys = shard.keys
+    for raw_name, content, ttl_ms in sorted(
+        await shard.link.command("EVAL", LOOK, 1, keys.clock, keys.tag, keys.every()), key=lambda row: row[0]
+    ):
+        name = raw_name.decode()
         kind, _, own = name.partition(":")
-        if kind in picture.hashes:
-            flat = await shard.link.command("HGETALL", key)
-            fields = {flat[i].decode(): flat[i + 1].decode(errors="replace") for i in range(0, len(flat), 2)}
-            if fields:
-                picture.hashes[kind][own] = fields
+        if name == "leases":
+            picture.leases = _scores(content)
+        elif name == "dead":
+            picture.dead = _scores(content)
+        elif name == "parking":
+            picture.places = _scores(content)
+        elif name == "clock":
+            picture.dead_bytes = int(content or 0)
+        elif kind in picture.hashes:
+            picture.hashes[kind][own] = {
+                content[i].decode(): content[i + 1].decode(errors="replace") for i in range(0, len(content), 2)
+            }
         elif kind in picture.scores:
-            picture.scores[kind][own] = await _scores(shard, key)
+            picture.scores[kind][own] = _scores(content)
         elif kind in picture.sets:
-            picture.sets[kind][own] = {member.decode() for member in await shard.link.command("SMEMBERS", key)}
+            picture.sets[kind][own] = {member.decode() for member in content}
         elif kind in DECLARED:
             continue  # it outlasts the jobs: capped, or pruned
         elif kind in WITH_TTL:
-            if await shard.link.command("PTTL", key) == -1:
+            if ttl_ms == -1:
                 picture.immortal.append(name)
         elif name not in SINGLE:
             picture.unknown.append(name)
