@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,10 @@ class Store:
     ) -> None:
         if isinstance(prefix, str) and "://" in prefix:
             raise InvalidConfigError("job_store_prefix is a URL; redis_url comes first", field="job_store_prefix")
+        if isinstance(prefix, str) and re.search(":[0-9]", prefix):
+            # Its keys would match the ACL pattern of another prefix: {shop:0:1}: that of shop, {shop:[0-9]*}:
+            text = f"job_store_prefix is {prefix!r}; a colon must not be followed by a digit, as before a shard"
+            raise InvalidConfigError(text, field="job_store_prefix")
         if not isinstance(prefix, str) or not prefix or any(c in prefix for c in "{}") or not prefix.isprintable():
             raise InvalidConfigError(
                 f"job_store_prefix is {prefix!r}; it must be printable text without braces", field="job_store_prefix"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from redsched import BackgroundTaskScheduler, State, StoreAccessError, current_run
+from redsched import BackgroundTaskScheduler, InvalidConfigError, State, StoreAccessError, current_run
 from tests.servers import ROOT, LocalServer, ValkeyServer
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -147,6 +147,7 @@ async def test_no_user_can_do_more(user: str, make: Make, admin: redis.Redis, se
     admin.set("{shop:0}:job:x", "theirs")
     with redis.Redis("127.0.0.1", server.port, username=user, password=PASSWORDS[user]) as client:
         for command in (
+            ("HSET", "{shop:eu:0}:job:x", "a", "b"), ("HGETALL", "{shop:eu:0}:job:x"), ("EXISTS", "{shop-2:0}:clock"),
             ("GET", "another application's"), ("SET", "another application's", "x"), ("FLUSHALL",), ("KEYS", "*"),
             ("CONFIG", "GET", "*"), ("CONFIG", "SET", "maxmemory", "1"), ("ACL", "LIST"),
             ("SHUTDOWN",), ("REPLICAOF", "NO", "ONE"), ("SCRIPT", "FLUSH"), ("CLIENT", "KILL", "TYPE", "normal"),
@@ -162,7 +163,14 @@ async def test_no_user_can_do_more(user: str, make: Make, admin: redis.Redis, se
         await stranger.schedule_immediate_task("job", note)
 
 
-NEWER_RIGHTS = {"~{shop:*}:ended:*", "~{shop:*}:outcome:*", "~{shop:*}:answers:*", "+lpop", "+blpop", "+set"}
+NEWER_RIGHTS = {
+    "~{shop:[0-9]*}:ended:*",
+    "~{shop:[0-9]*}:outcome:*",
+    "~{shop:[0-9]*}:answers:*",
+    "+lpop",
+    "+blpop",
+    "+set",
+}
 """What the recipe of producers did not have before outcomes were found by id."""
 
 
@@ -189,6 +197,17 @@ async def test_a_producer_of_the_older_recipe_waits_all_the_same(make: Make, adm
         assert (await wait).outcome == "cancelled"
     finally:
         admin.execute_command("ACL", "SETUSER", rights[1], "reset", *rights[2:], *newer)
+
+
+@pytest.mark.parametrize("prefix", ["shop:0", "shop:1:eu", "shop:0eu", "a:9"])
+def test_a_prefix_whose_keys_would_be_those_of_another_is_refused(prefix: str) -> None:
+    with pytest.raises(InvalidConfigError, match="must not be followed by a digit"):
+        BackgroundTaskScheduler("redis://localhost", prefix)
+
+
+def test_a_prefix_may_have_colons_and_digits() -> None:
+    for prefix in ("shop:eu", "shop2", "2:shop", "shop:eu2:v-3"):
+        BackgroundTaskScheduler("redis://localhost", prefix)
 
 
 async def test_an_observer_writes_nothing(make: Make, admin: redis.Redis) -> None:
