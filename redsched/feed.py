@@ -19,6 +19,7 @@ __all__ = ["EventFeed", "Listener"]
 
 log = logging.getLogger("redsched.events")
 
+
 Listener = Callable[[Event], Awaitable[None] | None]
 
 
@@ -61,19 +62,19 @@ class EventFeed(LoopBound):
             if kinds is None or event.kind in kinds:
                 try:
                     outcome = listener(event)
-                except Exception:
-                    log.exception("the listener %r raised", listener)
+                except Exception as error:
+                    _log_error(error, listener, event)
                     continue
                 if inspect.isawaitable(outcome):
                     # Of the coroutine itself: one that is cancelled before its first step must not be left behind.
                     task = asyncio.ensure_future(outcome)
                     self._callbacks.add(task)
-                    task.add_done_callback(functools.partial(self._called, listener))
+                    task.add_done_callback(functools.partial(self._called, listener, event))
 
-    def _called(self, listener: Listener, task: asyncio.Future[None]) -> None:
+    def _called(self, listener: Listener, event: Event, task: asyncio.Future[None]) -> None:
         self._callbacks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("the listener %r raised", listener, exc_info=error)
+            _log_error(error, listener, event)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -84,3 +85,18 @@ class EventFeed(LoopBound):
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+def _log_error(error: BaseException, listener: Listener, event: Event) -> None:
+    from redsched.worker.tracebacks import log_error
+
+    known = {
+        "job": event.job_id,
+        "run": event.run_id,
+        "task": event.task,
+        "attempt": event.attempt,
+        "worker": event.worker,
+        "reason": event.reason and str(event.reason),
+    }
+    fields = {name: value for name, value in known.items() if value}
+    log_error(error, "the listener %r raised", listener, to=log, extra=fields)

@@ -12,8 +12,9 @@ from redsched import forks
 from redsched.codec import unpack_payload
 from redsched.errors import InvalidInputError
 from redsched.signatures import signature_of
+from redsched.worker.run_fields import current_fields
 from redsched.worker.runs import CurrentRun, Run
-from redsched.worker.troubles import log_error
+from redsched.worker.tracebacks import log_error
 
 __all__ = ["Handlers", "TaskFailureHandler"]
 
@@ -110,11 +111,12 @@ class Handlers:
                 if inspect.isawaitable(outcome):
                     await outcome
         except TimeoutError:
-            log.error("the handler %r took longer than %g s for %r", method, TIMEOUT_S, name, exc_info=True)
+            log.error("the handler %r took longer than %g s for %r", method, TIMEOUT_S, name, exc_info=True,
+                      extra=current_fields())  # fmt: skip
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a SystemExit would end the event loop
-            log_error(error, "the handler %r raised for %r", method, name, to=log)
+            log_error(error, "the handler %r raised for %r", method, name, to=log, extra=current_fields())
 
     async def drain(self, seconds: float) -> None:
         """Let calls under way finish; those that do not within so many seconds are cancelled."""

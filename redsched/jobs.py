@@ -385,5 +385,5 @@ async def reseal(store: Store) -> int:
         except JobLookupError:
             continue  # it has ended, or is dead
         except (EncodingError, RecordVersionError, UnknownKeyError, UntrustedRecordError) as error:
-            log.warning("job %r is left as it is: %s", job_id, error)
+            log.warning("job %r is left as it is: %s", job_id, error, extra={"job": job_id})
     return sealed

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 from redsched.printing import block, one_line, to_json
 
-__all__ = ["JsonFormatter", "LogFormat", "RepeatFilter", "TextFormatter", "setup"]
+__all__ = [
+    "JsonFormatter", "LogFormat", "RepeatFilter", "RunFields", "TextFormatter", "for_children", "setup",
+    "setup_as_parent",
+]  # fmt: skip
 
 LogFormat = Literal["text", "json"]
+
+_set_up = ""
+"""How the log of this process looks, for its children; "" if that is the application's."""
 
 REPEAT_S = 10.0
 """For how long the same warning is not written again: while Redis is away, each loop says so twice a second."""
@@ -46,21 +53,31 @@ class TextFormatter(logging.Formatter):
         if self._colour:
             level = f"\x1b[{_COLOURS.get(record.levelno, '0')}m{level}\x1b[0m"
         process = f" [{record.process}]" if self._process else ""
-        foreign = "" if record.name.partition(".")[0] == "redsched" else f"{record.name}: "
+        foreign = ""
+        if record.name.partition(".")[0] != "redsched":  # redsched's own lines name the job where it matters
+            _add_run_fields(record)
+            job = getattr(record, "job", None)
+            foreign = f"{record.name}: " if job is None else f"{record.name} [{job}]: "
         first, *more = (foreign + _message(record)).split("\n")
         lines = [f"{at}.{int(record.msecs):03d} {level}{process} {one_line(first)}", *map(block, more)]
         if record.exc_info:
-            lines.append(block(self.formatException(record.exc_info)))
+            lines.append(block(record.exc_text or self.formatException(record.exc_info)))
         if record.stack_info:
             lines.append(block(self.formatStack(record.stack_info)))
         return "\n".join(lines)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (ISO 8601, UTC), level, logger, message, pid, traceback, and what `extra=` gave."""
+    """One JSON object a line: time (ISO 8601, UTC), level, logger, message, pid, traceback, and what `extra=` gave.
+
+    A line that is written within a run, by its task too, also has job, run, task, attempt, worker, and, when its worker
+    has cancelled it, reason. (It must be formatted where it was written. Behind a `QueueHandler`, put `RunFields()`
+    before it.)
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""
+        _add_run_fields(record)
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -69,7 +86,7 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = record.exc_text or self.formatException(record.exc_info)
         entry.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
         return to_json(entry)
 
@@ -77,6 +94,29 @@ class JsonFormatter(logging.Formatter):
 def _message(record: logging.LogRecord) -> str:
     repeated = getattr(record, "repeated", 0)
     return f"{record.getMessage()} (and {repeated} times more)" if repeated else record.getMessage()
+
+
+def _add_run_fields(record: logging.LogRecord) -> None:
+    """What the record's `extra=` said stays."""
+    if "redsched.worker.runs" not in sys.modules:
+        return  # no run was ever executed here
+    from redsched.worker.run_fields import current_fields
+
+    for name, value in current_fields().items():
+        vars(record).setdefault(name, value)
+
+
+class RunFields(logging.Filter):
+    """Gives each record the fields of the run that it is written in: job, run, task, attempt, worker, and reason.
+
+    For handlers of the application's own: `handler.addFilter(RunFields())`. It lets every record through, and changes
+    nothing of one that is written outside of a run.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always True."""
+        _add_run_fields(record)
+        return True
 
 
 class RepeatFilter(logging.Filter):
@@ -113,6 +153,8 @@ def setup(stream: TextIO, *, form: LogFormat = "text", level: str = "info", proc
         level: the lowest level that is written: debug, info, warning, error.
         process: whether lines of text carry the process id.
     """
+    global _set_up
+    _set_up = f"{form} {level}"
     handler = logging.StreamHandler(stream)
     colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(colour=colour, process=process))
@@ -122,3 +164,15 @@ def setup(stream: TextIO, *, form: LogFormat = "text", level: str = "info", proc
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+
+
+def for_children() -> str:
+    """What `setup_as_parent` of a child process is to get: how the log of this process looks."""
+    return _set_up
+
+
+def setup_as_parent(stream: TextIO, given: str) -> None:
+    """Log as the parent process does, if `setup` was called there. The application's logging stays its own."""
+    form, _, level = given.partition(" ")
+    if form in ("text", "json"):
+        setup(stream, form=form, level=level, process=True)

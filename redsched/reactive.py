@@ -16,6 +16,7 @@ from redsched.policies import RetryPolicy
 from redsched.streams import RedisStream, StreamEvent, consume, once_for_each
 from redsched.subscription import Subscription
 from redsched.tasks import is_coroutine_function
+from redsched.worker.tracebacks import log_error
 
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
@@ -178,8 +179,8 @@ async def _iterate(source: AsyncIterable[Any], handle: Handler, subscription: Su
 async def _guarded(handle: Handler, event: Any, name: str) -> None:
     try:
         await handle(event)
-    except Exception:
-        log.exception("the handler %s raised for the event %r", name, event)
+    except Exception as error:
+        log_error(error, "the handler %s raised for the event %r", name, event, to=log)
 
 
 def _not_cancelled(handle: Handler) -> Handler:
@@ -199,7 +200,7 @@ def _not_cancelled(handle: Handler) -> Handler:
 
 def _ended(name: str, task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
-        log.error("the source of %s ended with an error: no more events come from it", name, exc_info=error)
+        log_error(error, "the source of %s ended with an error: no more events come from it", name, to=log)
 
 
 def _dispatcher(handler: Handler | Mapping[str, Handler]) -> Handler:

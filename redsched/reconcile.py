@@ -92,7 +92,7 @@ class Reconciler:
         log.error(
             "the declared job %r (task %s, application %s) is not stored as declared: %s. What was stored "
             "of it before stays; other jobs are not concerned. Correct the declaration and start again.",
-            job_id, task, application or "-", text,
+            job_id, task, application or "-", text, extra={"job": job_id, "task": task},
         )  # fmt: skip
 
     def failed(self) -> dict[str, str]:
@@ -148,20 +148,20 @@ class Reconciler:
 
     def _tell(self, owner: Owner, one: Declaration, status: str) -> None:
         before = self.jobs.get(one.id)
-        self.jobs[one.id] = DeclaredJob(one.id, one.definition.task, owner.name, status, owner.generation)
+        about = {"job": one.id, "task": one.definition.task}
+        self.jobs[one.id] = DeclaredJob(one.id, about["task"], owner.name, status, owner.generation)
         if before is not None and before.status == status:
             return
         if status == "held_back":
             log.warning(
-                "the declared job %r stays as a newer generation of %s declares it than this process (%d); this "
-                "one's applies when no process of that was seen for %.0f s",
-                one.id, owner.name, owner.generation, self.store.limits.gone_ms / 1000,
+                "the declared job %r stays as a newer generation of %s declares it than this process (%d); this one's "
+                "applies when no process of that was seen for %.0f s",
+                one.id, owner.name, owner.generation, self.store.limits.gone_ms / 1000, extra=about,
             )  # fmt: skip
         elif status not in ("kept", "added"):
-            log.info("the declared job %r of %s: %s", one.id, owner.name, status)
+            log.info("the declared job %r of %s: %s", one.id, owner.name, status, extra=about)
 
     # -- one of them ------------------------------------------------------------------------------------------------
-
     async def _settle(self, owner: Owner, one: Declaration, stored: StoredJob | None, entry: Entry | None) -> str:
         for _ in range(TRIES):
             status = await self._try(owner, one, stored if is_there(stored) else None, entry)

@@ -58,6 +58,9 @@ def _import(name: str) -> ModuleType | None:
         return importlib.import_module(name)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # a module may raise anything, and may exit
-        log.exception("the module %s of task_packages cannot be imported: its tasks stay unknown to this worker", name)
+    except BaseException as error:  # a module may raise anything, and may exit
+        from redsched.worker.tracebacks import log_error
+
+        text = "the module %s of task_packages cannot be imported: its tasks stay unknown to this worker"
+        log_error(error, text, name, to=log)
         return None

@@ -1,6 +1,7 @@
-"""A child of the process pool: `python -m redsched.worker.child IN OUT PYTHONPATH`.
+"""A child of the process pool: `python -m redsched.worker.child IN OUT PYTHONPATH LOG`.
 
 IN and OUT are file descriptors of two pipes that carry length-prefixed msgpack, PYTHONPATH is what tasks see of it.
+LOG is how the log of its parent looks, where redsched set that up (`redsched.logs`): then its own looks so as well.
 
 Ends when its input ends, that is, when its parent ends, even in the middle of a task.
 """
@@ -19,19 +20,20 @@ import signal
 import struct
 import sys
 import threading
-import traceback
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from types import FrameType, ModuleType
 from typing import Any, BinaryIO
 
 import msgpack
 
+from redsched import logs
 from redsched.codec import pack_result, unpack_payload
 from redsched.errors import InvalidInputError
 from redsched.tasks import refuse_generator
 from redsched.worker.runs import told
 from redsched.worker.told import ToldRun, unpack_context
+from redsched.worker.tracebacks import formatted
 
 _LENGTH = struct.Struct(">I")
 
@@ -78,7 +80,7 @@ def _answer(request: bytes) -> bytes:
         except InvalidInputError as error:
             reply = ["unencodable", type(error).__name__, _text(error.__str__), ""]
     except BaseException as error:  # SystemExit too: it fails the task, not the child
-        reply = ["error", _text(type(error).__name__.__str__), _text(error.__str__), _text(traceback.format_exc)]
+        reply = ["error", _text(type(error).__name__.__str__), _text(error.__str__), _text(partial(formatted, error))]
     return msgpack.packb(reply) or b""
 
 
@@ -98,7 +100,8 @@ def _take_no_notice(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Answer calls until the input ends."""
     signal.signal(signal.SIGINT, _take_no_notice)  # Ctrl-C is the parent's to handle
-    given_in, given_out, python_path = sys.argv[1:4]
+    given_in, given_out, python_path, log = sys.argv[1:5]
+    logs.setup_as_parent(sys.stderr, log)
     # What was there before our parent put its own sys.path there, for the programs that a task starts.
     os.environ.pop("PYTHONPATH", None)
     if python_path:

@@ -32,6 +32,7 @@ from redsched.plan import is_misfire
 from redsched.schedules import MAX_MS
 from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.store.wire import Resend, WrongTypeError
+from redsched.worker import run_log
 from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
 from redsched.worker.executors import Skipped
 from redsched.worker.outcomes import Outcomes
@@ -39,11 +40,10 @@ from redsched.worker.places import Places
 from redsched.worker.planning import plan_row
 from redsched.worker.runs import Run
 from redsched.worker.stall_report import StallReport
-from redsched.worker.tracebacks import traceback_of
+from redsched.worker.tracebacks import begin_with_users_frames, log_error, traceback_of
 from redsched.worker.troubles import (
     FOR_OTHERS,
     clean,
-    log_error,
     need_of,
     no_executor,
     no_key,
@@ -131,7 +131,7 @@ class ShardLoop:
             self._stop(run_id.decode(), "cancelled")
         if reply.refused:
             self.worker.refused += len(reply.refused)
-            log.warning("Redis refused to settle %d runs: their leases had ended", len(reply.refused))
+            run_log.refused(self.worker.id, len(reply.refused))
         if reply.claims:
             now = time.monotonic()
             self._pace(now, more=bool(reply.more))
@@ -345,8 +345,8 @@ class ShardLoop:
         assert job.schedule is not None
         try:
             after = job.schedule.next(fire_ms)
-        except Exception:  # the next claim plans, and ends the job with the reason
-            log.warning("the schedule of job %r raised", job.id, exc_info=True)
+        except Exception as error:  # the next claim plans, and ends the job with the reason
+            log_error(error, "the schedule of job %r raised", job.id, level=logging.WARNING, extra={"job": job.id})
             return
         self._following += [job.id, version, fire_ms, after or 0]
 
@@ -373,14 +373,14 @@ class ShardLoop:
     def _broken(self, run: Run, error: BaseException) -> None:
         if self.held.get(run.id) is run:
             self._bury(run, Reason.TASK_FAILED, error)
-        log_error(error, "run %s could not be ended as it should", run.id)
+        run_log.broken(run, error)
 
     def drop(self, run: Run) -> None:
         """A run that was stopped while it waited for a slot is over."""
         if run.stop_reason == "lost":
             self._forget(run)
         else:
-            self._end_unbegun(run, lambda: self._cancelled(run, 0))
+            self._end_unbegun(run, lambda: self._cancelled(run, 0, None))
 
     def give_back(self, run: Run) -> None:
         """A run that waits too long for a slot: another worker may have one."""
@@ -409,8 +409,8 @@ class ShardLoop:
                 result = await self.worker.executors.call(run)
             else:
                 result = await call_within_policies(run, resend=FOREVER)
-        except asyncio.CancelledError:
-            self._cancelled(run, late_ms)
+        except asyncio.CancelledError as error:
+            self._cancelled(run, late_ms, error)
         except CircuitOpenError as error:
             self._postpone(run, Reason.CIRCUIT_OPEN, str(error), delay_ms=max(1, round(error.retry_after * 1000)))
         except BaseException as error:  # SystemExit and GeneratorExit too: a task must not end its worker, or its slot
@@ -450,11 +450,11 @@ class ShardLoop:
                 self.outcomes.keep_result(run, result, ttl_ms)
             except ValueError as problem:
                 error = f"the result is not kept: {problem}"
-                task = run.job.record.task
-                self.worker.say_once(f"not kept:{task}", "what the task %s returned is not kept: %s", task, problem)
+                run_log.not_kept(run, problem)
         self._finish(run, Outcome.DONE, reason, late_ms=late_ms, error=error)
 
     def _failed(self, run: Run, error: BaseException, late_ms: int) -> None:
+        begin_with_users_frames(error)
         text = text_of(error)
         retry = run.job.options.retry
         reason = Reason.TIMEOUT if isinstance(error, TaskTimeoutError) else Reason.TASK_FAILED
@@ -465,21 +465,20 @@ class ShardLoop:
             self.worker.handlers.failed(run, error, time.monotonic() - run.started, will_retry=again)
         if retry is not None and again:
             delay = retry.delay(run.attempt)
-            log.info("job %r (%s) failed in attempt %d: %s; again in %.1f s", run.job.record.name, run.job.id,
-                     run.attempt, text, delay)  # fmt: skip
+            run_log.tried_again(run, error, text, reason, delay)
             self._finish(run, Outcome.RETRY, reason, late_ms=late_ms, delay_ms=round(delay * 1000), error=text)
             return
         if retry is not None and run.attempt >= retry.max_attempts:
             reason = Reason.ATTEMPTS_USED_UP
         self._bury(run, reason, error, late_ms=late_ms)
-        log_error(error, "job %r (%s) failed: %s", run.job.record.name, run.job.id, text)
+        run_log.dead(run, error, text, reason)
 
     def _bury(self, run: Run, reason: Reason, error: BaseException, *, late_ms: int = 0) -> None:
         text = text_of(error)
         self.outcomes.died(run, text, traceback_of(error))
         self._finish(run, Outcome.DEAD, reason, late_ms=late_ms, error=text)
 
-    def _cancelled(self, run: Run, late_ms: int) -> None:
+    def _cancelled(self, run: Run, late_ms: int, error: BaseException | None) -> None:
         match run.stop_reason:
             case "lost":
                 self._forget(run)  # the run is another's now: nothing to say of it
@@ -488,7 +487,8 @@ class ShardLoop:
             case "cancelled":
                 self._finish(run, Outcome.CANCELLED, Reason.CANCELLED, late_ms=late_ms)
             case _:
-                self._failed(run, asyncio.CancelledError("the task cancelled itself"), late_ms)
+                own = asyncio.CancelledError("the task cancelled itself")
+                self._failed(run, own.with_traceback(error.__traceback__ if error else None), late_ms)
 
     # -- settling -----------------------------------------------------------------------------------------------
 
@@ -514,7 +514,7 @@ class ShardLoop:
         self._forget(run)
         if need:
             self.places.refuse(f"{need} {run.queue}")
-        self.worker.say_once(f"{reason}:{run.job.record.task}", "%s; its runs are put off (%s)", why, reason)
+        run_log.put_off(run, reason, why)
         self.outcomes.settle(
             run,
             Outcome.POSTPONED,
@@ -541,7 +541,7 @@ class ShardLoop:
         if run is not None:
             if reason == "lost":
                 self.worker.lost += 1
-                log.warning("the lease on run %s ended; its task is cancelled", run_id)
+                run_log.lease_ended(run)
             run.stop(reason)
 
     async def report(self, run: Run, value: Any) -> None:

@@ -13,6 +13,7 @@ import msgpack
 
 from redsched.codec import SEALED_VERSION
 from redsched.learning import lessons
+from redsched.worker.tracebacks import log_error
 
 if TYPE_CHECKING:
     from redsched.worker.worker import Worker
@@ -116,6 +117,7 @@ def newest_record(_worker: Worker) -> int:
 def _knows(worker: Worker, task: str) -> bool:
     try:
         return worker.registry.find(task) is not None
-    except (Exception, SystemExit):  # to find it may import a module of the application's
-        log.warning("the task %r cannot be looked for", task, exc_info=True)
+    except (Exception, SystemExit) as error:  # to find it may import a module of the application's
+        log_error(error, "the task %r cannot be looked for", task, level=logging.WARNING,
+                  extra={"task": task, "worker": worker.id})  # fmt: skip
         return False

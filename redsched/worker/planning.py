@@ -40,7 +40,8 @@ def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[An
         if job.record.locked == "encrypted":
             raise no_key(job)
     except FOR_OTHERS as error:
-        worker.say_once(f"unreadable:{name}", "job %s: %s", name, error)
+        about = {"job": name, "reason": Reason.UNREADABLE.value}
+        worker.say_once(f"unreadable:{name}", "job %s: %s", name, error, extra=about)
         later = [postponement_ms(times), times + 1, Reason.UNREADABLE.value, need_of(error) or False]
         return [name, fence, [], 0, 0, False, False, False, False, later], None
     except Exception as error:
@@ -49,10 +50,12 @@ def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[An
         worker.say_once(
             f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
             worker.id, job.record.task, name,
+            extra={"job": name, "task": job.record.task, "reason": Reason.UNKNOWN_TASK.value},
         )  # fmt: skip
         postponed = [postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value, f"task:{job.record.task}"]
     elif job.options.executor not in worker.executors:
-        worker.say_once(f"unknown_executor:{job.options.executor}", "%s", no_executor(worker.id, job))
+        about = {"job": name, "task": job.record.task, "reason": Reason.UNKNOWN_EXECUTOR.value}
+        worker.say_once(f"unknown_executor:{job.options.executor}", "%s", no_executor(worker.id, job), extra=about)
         postponed = [
             postponement_ms(times),
             times + 1,

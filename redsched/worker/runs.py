@@ -75,6 +75,11 @@ class Run:
         """The id that everybody knows the run by. Each fire of a batch is a run, though one claim holds them all."""
         return self.id if self.batch is None else run_id_of(self.job.id, self.fire_ms)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether what the claim brought was read: the job, the attempt and the fire are known."""
+        return self.job is not _UNREAD
+
     def stop(self, reason: str) -> None:
         """Cancel the task, and say why; a second reason does not replace the first."""
         if self.stop_reason is None:

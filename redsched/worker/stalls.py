@@ -11,10 +11,12 @@ import asyncio
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from redsched.model import Reason
 from redsched.worker.blockers import Blocker, Looker
 from redsched.worker.keeper import Keeper
+from redsched.worker.run_fields import fields_of
 
 if TYPE_CHECKING:
     from redsched.worker.worker import Worker
@@ -103,10 +105,12 @@ class StallWatch:
             why = f"the event loop was blocked for {stall.seconds:.1f} s by {stall.blocker.words}"
         if now - at >= LATE_S:
             log.warning(
-                "%s came %.1f s ago and is acted on now: %s", who, now - at, why or "the event loop did not turn"
-            )
+                "%s came %.1f s ago and is acted on now: %s", who, now - at, why or "the event loop did not turn",
+                extra=self._fields(stall.blocker if stall is not None and why else None),
+            )  # fmt: skip
         elif stall is not None and why:  # while a C call lasts, not even the arrival of a signal can be noted
-            log.warning("%s is acted on now and may have come %.1f s ago: %s", who, stall.seconds, why)
+            log.warning("%s is acted on now and may have come %.1f s ago: %s", who, stall.seconds, why,
+                        extra=self._fields(stall.blocker))  # fmt: skip
 
     def turned(self, now: float) -> None:
         """The loop turns. Cheap: each poll says so as well, to know of a stall before it tells Redis anything."""
@@ -126,7 +130,8 @@ class StallWatch:
             blocker = self._looker.look_behind(seconds)
         self._looker.note_times()
         self.last = Stall(seconds, blocker, now)
-        log.warning("the event loop was blocked for %.1f s by %s: %s", seconds, blocker.words, blocker.remedy or REMEDY)
+        log.warning("the event loop was blocked for %.1f s by %s: %s", seconds, blocker.words, blocker.remedy or REMEDY,
+                    extra=self._fields(blocker))  # fmt: skip
         self._worker.tally.stalled(blocker.task)
         text = f"blocked the event loop for {seconds:.1f} s: {blocker.words}"[:1000]
         told = ["", blocker.task, round(seconds * 1000), text]
@@ -161,7 +166,7 @@ class StallWatch:
                 if self.keeper is not None:
                     self.keeper.look(now)
             except Exception:
-                log.warning("the watchdog of this worker failed; it goes on", exc_info=True)
+                log.warning("the watchdog of this worker failed; it goes on", exc_info=True, extra=self._fields(None))
         if self.keeper is not None:
             self.keeper.close()
 
@@ -178,6 +183,12 @@ class StallWatch:
         if self.keeper is not None and (known is None or known.run is not blocker.run):
             self.keeper.blocked_by("" if blocker.run is None else blocker.run.id)
 
+    def _fields(self, blocker: Blocker | None) -> dict[str, Any]:
+        """What a line of the log says of who blocked the loop, if that is a run."""
+        if blocker is None or blocker.run is None:
+            return {"worker": self._worker.id, "reason": Reason.STALLED.value}
+        return fields_of(blocker.run, Reason.STALLED)
+
     def _warn(self, silent: float) -> None:
         what = "something that is not known" if self._blocker is None else self._blocker.words
         signalled = ""
@@ -187,6 +198,8 @@ class StallWatch:
             log.error(
                 "the event loop has been blocked for %.1f s by %s: that is longer than stall_limit (%g s), so other "
                 "workers take over what this one holds%s", silent, what, self.limit, signalled,
+                extra=self._fields(self._blocker),
             )  # fmt: skip
         else:
-            log.warning("the event loop has been blocked for %.1f s by %s%s", silent, what, signalled)
+            log.warning("the event loop has been blocked for %.1f s by %s%s", silent, what, signalled,
+                        extra=self._fields(self._blocker))  # fmt: skip

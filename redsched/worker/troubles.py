@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import sysconfig
-from pathlib import Path
-from types import TracebackType
-
-import anyio
-
 from redsched.errors import RecordVersionError, TaskFailedError, UnknownKeyError, UntrustedRecordError
 from redsched.job import Job
 from redsched.model import Reason
 
 __all__ = [
-    "FOR_OTHERS", "clean", "log_error", "need_of", "no_executor", "no_key", "postponement_ms", "reason_of", "shortened",
+    "FOR_OTHERS", "clean", "need_of", "no_executor", "no_key", "postponement_ms", "reason_of", "shortened",
     "text_of",
 ]  # fmt: skip
 
-log = logging.getLogger("redsched.worker")
-
 UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 200, 300_000
-_OURS = tuple(
-    f"{folder}/"
-    for folder in (
-        Path(__file__).parents[1],
-        Path(anyio.__file__).parent,
-        f"{sysconfig.get_path('stdlib')}/asyncio",
-        f"{sysconfig.get_path('stdlib')}/concurrent",
-    )
-)
-"""Folders of the code that calls tasks."""
 ERROR_LENGTH = 1000
 EVENT_ERROR_BYTES = 500
 """Of an error in an event: a stream of 10,000 entries may hold 2,500,000 of them."""
@@ -76,22 +57,6 @@ def text_of(error: BaseException) -> str:
         return clean(f"{kind}: {error}")
     except BaseException as problem:  # SystemExit, GeneratorExit and CancelledError are as little of ours
         return f"{kind}: (its text cannot be had: {type(problem).__name__})"
-
-
-def log_error(error: BaseException, message: str, *values: object, to: logging.Logger = log) -> None:
-    """Log an error with its traceback. To format that calls the error's `__str__`, which may raise anything."""
-    try:
-        to.error(message, *values, exc_info=(type(error), error, _from_the_users_frame(error.__traceback__)))
-    except BaseException as problem:
-        to.error(message + " (its traceback cannot be had: %s)", *values, type(problem).__name__)
-
-
-def _from_the_users_frame(traceback: TracebackType | None) -> TracebackType | None:
-    """A traceback without the frames that led to the task: those of redsched and of the standard library."""
-    frame = traceback
-    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OURS):
-        frame = frame.tb_next
-    return frame or traceback
 
 
 def postponement_ms(times: int) -> int:

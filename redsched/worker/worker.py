@@ -158,14 +158,16 @@ class Worker:
             "failed_declarations": {key: text[:300] for key, text in islice(self.failed_declarations().items(), 20)},
         }
 
-    def say_once(self, key: str, message: str, *values: object, every: float = 300.0) -> None:
+    def say_once(
+        self, key: str, message: str, *values: object, every: float = 300.0, extra: dict[str, Any] | None = None
+    ) -> None:
         """Log a warning, unless the same was said within the last minutes."""
         now = time.monotonic()
         if now - self._said.get(key, -every) >= every:
             if len(self._said) > 1000:
                 self._said.clear()
             self._said[key] = now
-            log.warning(message, *values)
+            log.warning(message, *values, extra={"worker": self.id, **(extra or {})})
 
     async def _load(self) -> None:
         """Import the modules of tasks. In a thread: their imports must not hold up the event loop."""

@@ -27,6 +27,30 @@ def fail() -> None:
     raise ValueError("of no use")
 
 
+def chained() -> None:
+    try:
+        try:
+            fail()
+        except ValueError as error:
+            raise KeyError("second") from error
+    except KeyError:
+        raise OSError("third")  # noqa: B904  for its context
+
+
+def grouped() -> None:
+    errors: list[Exception] = []
+    for one in (fail, chained):
+        try:
+            one()
+        except Exception as error:
+            errors.append(error)
+    raise ExceptionGroup("several, of ValueError and KeyError", errors)
+
+
+async def in_a_loop() -> None:
+    fail()
+
+
 def die(status: int) -> None:
     os._exit(status)
 
