@@ -31,11 +31,13 @@ async def test_time_travel(redsched_kit, redsched_scheduler):
     assert await redsched_kit.run_due() == 1
     assert ran == ["x"]
 """
+SCOPE = ["-o", "asyncio_default_fixture_loop_scope=function"]
+"""Without it some versions of pytest-asyncio warn, and each warning is an error here."""
 MODES = {
-    "strict": ("@pytest.mark.asyncio", ["-o", "asyncio_mode=strict"]),
-    "auto": ("", ["-o", "asyncio_mode=auto"]),
+    "strict": ("@pytest.mark.asyncio", [*SCOPE, "-o", "asyncio_mode=strict"]),
+    "auto": ("", [*SCOPE, "-o", "asyncio_mode=auto"]),
     "anyio": ("@pytest.mark.anyio", ["-p", "no:asyncio"]),
-    "anyio beside strict": ("@pytest.mark.anyio", ["-o", "asyncio_mode=strict"]),
+    "anyio beside strict": ("@pytest.mark.anyio", [*SCOPE, "-o", "asyncio_mode=strict"]),
 }
 BACKEND = "import pytest\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
 
@@ -46,7 +48,7 @@ def test_the_kit_works(mode: str, redsched_url: str, tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(BACKEND if "anyio" in mode else "")
     (tmp_path / "test_it.py").write_text(TEST.replace("{mark}", mark))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *options, str(tmp_path)],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "REDSCHED_TEST_URL": redsched_url, "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

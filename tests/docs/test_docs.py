@@ -113,7 +113,7 @@ def test_the_quickstart_runs(tmp_path: Path) -> None:
 
 
 def test_the_testing_guide_example_passes_as_a_users_test(tmp_path: Path) -> None:
-    [example] = blocks(ROOT / "docs" / "guide" / "testing.md")
+    example, *_ = blocks(ROOT / "docs" / "guide" / "testing.md")  # the others: tests/test_kit_of_users.py
     (tmp_path / "test_users.py").write_text(
         "import pytest\nreminded = []\n\nasync def remind(order):\n    reminded.append(order)\n\n" + example
     )
