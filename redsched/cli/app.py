@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from redsched.cli.exits import ExitCode
+from redsched import __version__
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and exit with one of `ExitCode`."""
+    if sys.argv[1:] == ["--version"]:  # asked by scripts: it needs nothing of what the commands import
+        sys.stdout.write(f"redsched {__version__}\n")
+        return
+    from redsched.cli.exits import ExitCode
+
     try:
         # Imported here, so that a missing extra is told instead of a traceback.
         from redsched.cli import root

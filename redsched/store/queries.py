@@ -120,7 +120,7 @@ async def find_queues(store: Store) -> list[str]:
     """The queues that have a job which is due at some time."""
     found: set[str] = set()
     for shard in store.shards:
-        async for key in _walk(shard, "SCAN", "MATCH", shard.keys.every("due:"), count=10_000):
+        async for key in _walk(shard, "SCAN", "MATCH", shard.keys.every("due:"), count=2000):
             with contextlib.suppress(UnicodeDecodeError):  # not ours
                 found.add(key.decode()[len(shard.keys.due("")) :])
     return sorted(found)
