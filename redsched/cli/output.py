@@ -8,9 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from redsched.printing import one_line, plain, to_json
 
@@ -27,23 +24,37 @@ def say(message: str) -> None:
     typer.echo("\n".join(map(one_line, message.split("\n"))), err=True)
 
 
-def _console() -> Console:
-    stdout = sys.stdout
-    return Console(
-        file=stdout, markup=False, highlight=False, emoji=False, width=None if stdout.isatty() else PIPE_WIDTH
-    )
-
-
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under their headings; a column without any value is left out."""
     cells = [[one_line("" if value is None else value) for value in row] for row in rows]
     kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in cells)]
+    lines = [[columns[i] for i in kept], *([row[i] for i in kept] for row in cells)]
+    if not sys.stdout.isatty() and all(text.isascii() for line in lines for text in line):
+        _print_plain(lines)
+    else:
+        _print_rich(lines)
+
+
+def _print_plain(lines: Sequence[Sequence[str]]) -> None:
+    """For programs such as grep: rich, which takes as long to import as Redis to answer, would add nothing."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_rich(lines: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    stdout = sys.stdout
+    width = None if stdout.isatty() else PIPE_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for i in kept:
-        table.add_column(columns[i], overflow="fold", no_wrap=columns[i] in UNBROKEN)
-    for row in cells:
-        table.add_row(*(Text(row[i]) for i in kept))
-    _console().print(table)
+    for heading in lines[0]:
+        table.add_column(heading, overflow="fold", no_wrap=heading in UNBROKEN)
+    for line in lines[1:]:
+        table.add_row(*map(Text, line))
+    Console(file=stdout, markup=False, highlight=False, emoji=False, width=width).print(table)
 
 
 def fields(pairs: Mapping[str, object]) -> None:
