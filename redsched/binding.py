@@ -69,9 +69,17 @@ def check_call(
     except (ValueError, TypeError):
         return
     try:
-        signature.bind(*((None, *args) if is_method else args), **kwargs)
+        _bind(signature, (None, *args) if is_method else args, kwargs)
     except TypeError as problem:
         raise _refused(name, signature, is_method, str(problem), kwargs) from None
+
+
+def _bind(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    bound = signature.bind(*args, **kwargs).arguments
+    for each in signature.parameters.values():
+        # inspect of Python 3.13.0 takes f(a=1) for a call of `def f(a, /, **rest)`.
+        if each.kind is each.POSITIONAL_ONLY and each.default is each.empty and each.name not in bound:
+            raise TypeError(f"missing a required argument: {each.name!r}")
 
 
 def _arity(function: Callable[..., Any], *, is_method: bool = False) -> tuple[int, int]:
