@@ -43,6 +43,10 @@ def expect_each_order_once(environment: Mapping[str, str], number: int) -> None:
     assert [n for n in orders_run(ledger) if n >= 0] == [*range(number)]
 
 
+def pids_shown(environment: Mapping[str, str]) -> set[int]:
+    return {worker["pid"] for worker in asyncio.run(scheduler_of(environment).get_workers()).values()}
+
+
 def gunicorn(port: int, *options: str) -> list[str]:
     return python(
         "-m", "gunicorn", "tests.processes.service:app", "-w", str(WORKERS), "-k", "uvicorn_worker.UvicornWorker",
@@ -64,8 +68,9 @@ def test_under_gunicorn_each_accepted_order_runs_once_and_all_workers_are_shown(
         assert len({(answer["pid"], answer["scheduler"]) for answer in answers}) == len(
             {answer["pid"] for answer in answers}
         )
+        # The orders may be over before the last of the processes has imported the service.
+        wait_until(lambda: len(pids_shown(environment)) == WORKERS, 30, "all workers are shown")
         shown = asyncio.run(scheduler_of(environment).get_workers())
-        assert len({worker["pid"] for worker in shown.values()}) == WORKERS
         assert {answer["scheduler"] for answer in answers} <= set(shown)
 
 
