@@ -21,7 +21,7 @@ if ! command -v debootstrap >/dev/null; then
         || fail "apt-get install debootstrap failed"
 fi
 mirror=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | grep -oE 'https?://[^ ]+' | head -n 1) \
-    || mirror=http://deb.debian.org/debian
+    || fail "no Debian mirror is named in /etc/apt/sources.list or /etc/apt/sources.list.d/debian.sources"
 script=/usr/share/debootstrap/scripts/$suite; [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
 packages=$(IFS=,; echo "ca-certificates${*:+,$*}")
 log=$(mktemp); trap 'rm -f "$log"' EXIT
