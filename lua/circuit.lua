@@ -26,12 +26,12 @@ local flat = call('HGETALL', key)
 for i = 1, #flat, 2 do
   local kind = string.sub(flat[i], 1, 2)
   if flat[i] == 'open_until' then
-    open_until = tonumber(flat[i + 1])
+    open_until = whole(flat[i + 1]) or now_ms
   elseif kind == 'f:' then
     failures = failures + 1
   elseif kind == 's:' then
     passed = passed + 1
-  elseif tonumber(flat[i + 1]) > now_ms then
+  elseif (whole(flat[i + 1], 0, now_ms + math.max(recovery, 60000)) or 0) > now_ms then
     trials = trials + 1
     is_trial = is_trial or flat[i] == 't:' .. token
   else
@@ -61,6 +61,12 @@ if not open_until then
     keep()
   end
   return { 'OK', now_us, 'closed', 0 }
+end
+if open_until > now_ms + recovery then
+  -- No circuit is open for longer: another wrote that, or a policy of this name that waits longer.
+  open_until = now_ms + recovery
+  call('HSET', key, 'open_until', open_until)
+  keep()
 end
 if now_ms < open_until then
   return { 'OK', now_us, 'open', open_until - now_ms }

@@ -19,14 +19,15 @@
 --- @include readable
 local WAITERS = 100
 local OUTCOME_HASHES = 32
-local newest = tonumber(call('HGET', clock, 'outcomes') or nil) or 0
+local newest = whole(call('HGET', clock, 'outcomes'), 0, 1099511627776) or 0
+local WISH_BYTES = 4096
 
 local is_denied = false
 
 -- A user of an older recipe may not read outcomes: then only the events say how a run ended.
 local function read(command, ...)
   local found = redis.pcall(command, ...)
-  is_denied = is_denied or type(found) == 'table'
+  is_denied = is_denied or (type(found) == 'table' and not string.find(found.err, 'WRONGTYPE', 1, true))
   return type(found) == 'string' and found ~= '' and found or false
 end
 
@@ -45,6 +46,9 @@ local function wish(job_id)
     return
   end
   local waiters = call('HGET', job_key(job_id), 'wish') or ''
+  if #waiters > WISH_BYTES then
+    waiters = ''
+  end
   local known, number = false, 0
   for name in string.gmatch(waiters, '%S+') do
     known, number = known or name == waiter, number + 1
@@ -77,9 +81,9 @@ local function answer_of(id)
   if not packed and not is_dead then
     return { 'unknown', false, false, false }
   end
-  local result = call('GETRANGE', prefix .. 'result:' .. run_of(id, packed), 0, record_max)
+  local result = redis.pcall('GETRANGE', prefix .. 'result:' .. run_of(id, packed), 0, record_max)
   local cause = is_dead and { h[4], h[5], h[6], h[7], h[2] and readable(h[2]) } or false
-  return { is_dead and 'dead' or 'ended', packed, result ~= '' and readable(result), cause }
+  return { is_dead and 'dead' or 'ended', packed, type(result) == 'string' and result ~= '' and readable(result), cause }
 end
 
 local answers, seen = {}, 0
@@ -90,4 +94,4 @@ for _, id in ipairs(cmsgpack.unpack(ids)) do
   seen = seen + 1
   answers[seen] = answer_of(id)
 end
-return { 'OK', now_us, is_denied and -1 or tonumber(call('HGET', clock, 'outcomes_from') or nil) or 0, answers, seen }
+return { 'OK', now_us, is_denied and -1 or whole(call('HGET', clock, 'outcomes_from')) or 0, answers, seen }

@@ -34,7 +34,7 @@
 --         places      bytes  msgpack map of queue -> list of places (include/park) that the worker serves; '' = none
 -- Derives job run live waiting tag due parked parking idle wake mail worker result ended outcome answers declared quarantine
 -- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally places; places = all that there are, with
---         a heartbeat
+--         a heartbeat. One more part, a sequence: nothing was done, since that is stored; ask again with a higher one
 -- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally
 -- Cost    O((settled + claimed) * log N)
 --- @include clock
@@ -51,10 +51,10 @@
 --- @include finish
 --- @include stall
 --- @include blame
+--- @include spoil
 --- @include settle
 --- @include renew
 --- @include readable
---- @include spoil
 --- @include restart
 --- @include recover
 --- @include claim
@@ -101,7 +101,7 @@ for _, queue in ipairs(cmsgpack.unpack(queues)) do
   if room > 0 and declined[queue] then
     hand_on(queue, worker) -- else this worker, being the first again, would always take what only others can run
   elseif room > 0 then
-    sleep_until_ms = math.min(sleep_until_ms, watch(queue, lease_at))
+    sleep_until_ms = math.max(now_ms, math.min(sleep_until_ms, watch(queue, lease_at)))
   elseif call('ZCOUNT', due_key(queue), '-inf', now_ms) > 0 then
     more = 1
     hand_on(queue, worker)

@@ -166,20 +166,27 @@ async def _replicas(patient: _Patient) -> Finding:
     )
 
 
+def _number(stored: bytes | None) -> int:
+    """What is stored, as far as it can be true; else 0, as the scripts take it: see the check of writers."""
+    text = (stored or b"").decode(errors="replace")
+    return int(text) if len(text) <= 16 and text.removeprefix("-").isdecimal() else 0
+
+
 async def _clock(patient: _Patient) -> Finding:
     seconds, micros = map(int, await patient.ask("TIME"))
     server = seconds + micros / 1e6
     apart = server - time.time()  # noqa: TID251  nothing is decided by it
     shard = patient.store.shards[0]
     seen, offset = await patient.ask("HMGET", shard.keys.clock, "now_us", "offset_ms")
-    if offset and int(offset):
+    moved_ms, seen_us = (_number(value) for value in (offset, seen))
+    if moved_ms:
         return Finding(
             "clock",
             "warning",
-            f"the testing kit moved time {int(offset) / 1000:,.0f} s ahead",
+            f"the testing kit moved time {moved_ms / 1000:,.0f} s ahead",
             "use a prefix of its own for tests",
         )
-    behind = (int(seen) / 1e6 - server) if seen else 0.0
+    behind = (seen_us / 1e6 - server) if seen_us else 0.0
     if behind > CLOCK_WARN_S:
         return Finding(
             "clock",

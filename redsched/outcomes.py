@@ -55,7 +55,7 @@ class Ended:
                 str(run_id), str(kind), reason or None, error or None, int(attempt or 1),
                 int(fire_ms) if fire_ms else None, int(duration_ms), str(task), int(when_ms),
             )  # fmt: skip
-        except (EncodingError, ValueError, TypeError):
+        except (EncodingError, ValueError, TypeError, OverflowError):
             return None  # anybody may have written it
 
     def _add_cause(self, cause: Sequence[Any]) -> None:

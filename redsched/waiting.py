@@ -163,6 +163,10 @@ class _ShardWaiter:
                 log.warning("cannot ask how runs end: %s; trying again", error)
                 await asyncio.sleep(0.5)
                 ask_at = loop.time()  # messages may have been lost with the connection
+            except Exception:  # who waits must not wait for ever, whatever was written there
+                log.exception("what is told of ended runs cannot be read; trying again")
+                await asyncio.sleep(0.5)
+                ask_at = loop.time()
 
     async def _take(self, seconds: float) -> None:
         if not self._may_listen:

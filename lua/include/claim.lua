@@ -1,6 +1,6 @@
 -- claim: a due run, under a lease and with a fencing token of its own.
--- Needs   job, event, recover (is_full), unpark, park, worker, leases, lease_ms, readable
--- Gives   claim_member(), start_run(), has_no_place()
+-- Needs   whole, job, event, recover (is_full), unpark, park, worker, leases, lease_ms, readable
+-- Gives   claim_member(), start_run(), has_no_place(), claiming (bounds)
 --         fires_of(run) -> the fires of a batch that are left, or false
 --         claims, plans: rows are collected here; claimed_ids, lease_args: their runs, as flat lists
 --         served: the places (see park) that this worker serves
@@ -13,6 +13,8 @@
 --               and record stand in `claims` themselves. A list of lists takes Redis longer.
 -- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
 --               how often it was postponed before
+-- An instant is at most the last one of the year 9999.
+local claiming = { last_ms = 253402300799999, blocked_ms = 3000 }
 local claims, plans, served = {}, {}, {}
 local claimed_ids, lease_args = {}, {}
 local lease_until = string.format('%.0f', now_ms + lease_ms) -- Redis would format the number anew for each run
@@ -47,22 +49,23 @@ end
 -- fires would else keep it waiting for as long as the job is busy. It asks again each second, so the promise ends by
 -- itself where nobody serves its queue any more.
 local function has_no_place(id, job)
-  local promised = (tonumber(job.blocked_ms or nil) or 0) > now_ms and 1 or 0
+  local promised = (whole(job.blocked_ms, 0, now_ms + claiming.blocked_ms) or 0) > now_ms and 1 or 0
   return is_full(id, job.max_instances, promised + (job.fence and 1 or 0)) -- a fence: it was a one-shot job, and runs
 end
 
 -- A periodic job: hand out its fire and move it on in one step, or hand it to the worker to be planned.
 local function claim_periodic(id, job, queue, due, remove)
-  local fire_ms = assert(tonumber(job.next_ms), 'its next fire is no instant')
-  local after = tonumber(job.after_ms)
+  local fire_ms = assert(whole(job.next_ms, 0, claiming.last_ms), 'its next fire is no instant')
+  local after = whole(job.after_ms, 0, claiming.last_ms)
+  assert(not job.runs_left or whole(job.runs_left), 'how many runs are left is no number')
   if not after or (after ~= 0 and after <= now_ms) then
     -- Something was missed, or the following fire is not known. If this worker dies, another plans after the lease.
     local fence = next_fence()
     call('HSET', job_key(id), 'plan_fence', fence)
     call('ZADD', due, now_ms + lease_ms, id)
     plans[#plans + 1] = {
-      id, fence, fire_ms, tonumber(job.version) or 0, live_count(id), tonumber(job.runs_left) or false,
-      readable(job.record), queue, tonumber(job.postponed) or 0,
+      id, fence, fire_ms, whole(job.version) or 0, live_count(id), whole(job.runs_left) or false,
+      readable(job.record), queue, whole(job.postponed) or 0,
     }
     return
   end
@@ -84,8 +87,8 @@ local function claim_periodic(id, job, queue, due, remove)
       call('HDEL', job_key(id), 'reason', 'postponed')
     end
     claims[#claims + 1] = {
-      run_id, fence, 1, fire_ms, readable(job.record), queue, false, after ~= 0 and after or false, tonumber(job.version) or 0,
-      tonumber(job.postponed) or 0, 0,
+      run_id, fence, 1, fire_ms, readable(job.record), queue, false, after ~= 0 and after or false, whole(job.version) or 0,
+      whole(job.postponed) or 0, 0,
     }
   end
   if after == 0 then
@@ -103,9 +106,10 @@ local function fires_of(run)
   if not run.fires then
     return false
   end
-  local fires = #run.fires < 10000000 and cmsgpack.unpack(run.fires)
+  local fires = assert(#run.fires < 10000000 and cmsgpack.unpack(run.fires), 'its fires are no list')
   for i = 1, #fires do
-    assert(type(fires[i]) == 'number', 'its fires are no instants')
+    local at_ms = fires[i]
+    assert(type(at_ms) == 'number' and at_ms % 1 == 0 and at_ms >= 0 and at_ms <= claiming.last_ms, 'its fires are no instants')
   end
   return fires
 end
@@ -127,10 +131,11 @@ local function claim_waiting(run_id, own, due_ms, queue, due, remove)
     remove[#remove + 1] = run_id
     return
   end
+  local fire_ms = assert(whole(run.fire_ms, 0, claiming.last_ms), 'its fire is no instant')
   if is_full(own, job[2], job[3] and 1 or 0) then
     call('ZADD', due, now_ms + 1000, run_id)
     if job[1] then
-      call('HSET', job_key(own), 'blocked', run_id, 'blocked_ms', now_ms + 3000)
+      call('HSET', job_key(own), 'blocked', run_id, 'blocked_ms', now_ms + claiming.blocked_ms)
     end
     return
   end
@@ -142,26 +147,27 @@ local function claim_waiting(run_id, own, due_ms, queue, due, remove)
   start_run(run_id, own, fence, { 'job', own })
   remove[#remove + 1] = run_id
   claims[#claims + 1] = {
-    run_id, fence, (tonumber(run.attempt) or 0) + 1, tonumber(run.fire_ms), readable(record), queue,
-    fires_of(run), false, 0, tonumber(run.postponed) or 0,
-    tonumber(run.begun) or 0,
+    run_id, fence, (whole(run.attempt) or 0) + 1, fire_ms, readable(record), queue,
+    fires_of(run), false, 0, whole(run.postponed) or 0,
+    whole(run.begun) or 0,
   }
 end
 
 -- A one-shot job's only run, in the job's own hash.
 local function claim_own(id, job, due_ms, queue)
+  local fire_ms = assert(whole(job.fire_ms or due_ms, 0, claiming.last_ms), 'it is due at no instant')
   local fence = next_fence()
-  local fire_ms = job.fire_ms or due_ms
   call('HSET', job_key(id), 'fence', fence, 'owner', worker, 'fire_ms', fire_ms)
   hold(id)
   claims[#claims + 1] = {
-    id, fence, (tonumber(job.attempt) or 0) + 1, tonumber(fire_ms), readable(job.record), queue, false, false, 0,
-    tonumber(job.postponed) or 0, tonumber(job.begun) or 0,
+    id, fence, (whole(job.attempt) or 0) + 1, fire_ms, readable(job.record), queue, false, false, 0,
+    whole(job.postponed) or 0, whole(job.begun) or 0,
   }
 end
 
 -- A one-shot job of whose id runs go on (it was scheduled anew meanwhile): a further instance, or none.
 local function claim_beside(id, job, due_ms, queue)
+  assert(whole(due_ms, 0, claiming.last_ms), 'it is due at no instant')
   call('HDEL', job_key(id), 'next_ms', 'beside')
   if is_full(id, job.max_instances, job.fence and 1 or 0) then
     event('skipped', id, 'max_instances', due_ms, due_ms, 1)

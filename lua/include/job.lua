@@ -32,6 +32,8 @@ end
 -- A name for a run beside the schedule: no other run has that millisecond, nor will the fire that comes next.
 local function free_run_id(id, at_ms, next_ms)
   local run_id
+  -- Beyond these bounds adding 1 to a number may change nothing, and the search would never end.
+  at_ms = at_ms and at_ms == at_ms and math.floor(math.max(0, math.min(at_ms, 253402300799999))) or now_ms
   repeat
     run_id = id .. '@' .. string.format('%.0f', at_ms)
     local taken = at_ms == next_ms or call('EXISTS', run_key(run_id)) == 1

@@ -7,11 +7,16 @@
 --         Requests of an event of a stream are not confirmed: `confirmed` is then minus the ms that they are kept for.
 --         What was refused changed nothing, so an event may ask for it again: that is not kept.
 local CONFIRMED_AT_ONCE = 16 -- one by one takes a quarter of the time of storing a job
+local CONFIRMED_AT_MOST = 100000 -- of more, the rest expires
 local client, sequence = string.match(request, '^(.+):(%d+)$')
 local requests_key = prefix .. 'requests:' .. client
 local seen = call('HMGET', requests_key, sequence, 'confirmed')
-local first_reply = seen[1] and cmsgpack.unpack(seen[1])
-local confirmed_before = tonumber(seen[2] or nil)
+local first_reply
+do
+  local fine, kept = pcall(cmsgpack.unpack, seen[1] or '')
+  first_reply = fine and type(kept) == 'table' and type(kept[1]) == 'string' and kept or nil
+end
+local confirmed_before = whole(seen[2])
 local below = tonumber(confirmed)
 local keep_ms = below < 0 and -below or 600000
 if first_reply then
@@ -27,7 +32,7 @@ local function answer(reply)
   end
   local fields = { sequence, cmsgpack.pack(reply) }
   if not confirmed_before or below - confirmed_before >= CONFIRMED_AT_ONCE then
-    for from = confirmed_before or below, below - 1, 1000 do
+    for from = math.max(confirmed_before or below, below - CONFIRMED_AT_MOST), below - 1, 1000 do
       local over = {}
       for number = from, math.min(from + 999, below - 1) do
         over[#over + 1] = number

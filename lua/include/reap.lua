@@ -40,7 +40,7 @@ local function forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
   if surplus > 0 then
     forget(call('ZRANGE', dead, 0, math.min(surplus, most) - 1))
   end
-  local bytes = tonumber(call('HGET', clock, 'dead_bytes') or nil) or 0
+  local bytes = whole(call('HGET', clock, 'dead_bytes')) or 0
   while bytes > dead_max_bytes and most > 0 do
     local oldest = call('ZRANGE', dead, 0, 0)
     if not oldest[1] then
@@ -53,6 +53,8 @@ end
 
 local reap
 do
+  local AHEAD_MS = 86400000
+
   local function reap_worker(id)
     local queue = 'local:' .. id
     free_local(queue)
@@ -72,6 +74,10 @@ do
   end
 
   function reap(gone_ms)
+    local ahead = string.format('%.0f', now_ms + AHEAD_MS)
+    for _, id in ipairs(call('ZRANGE', workers, ahead, '+inf', 'BYSCORE', 'LIMIT', 0, 10)) do
+      call('ZADD', workers, 0, id) -- no heartbeat is of the future: if it lives, it tells again
+    end
     for _, id in ipairs(call('ZRANGE', workers, '-inf', now_ms - gone_ms, 'BYSCORE', 'LIMIT', 0, 10)) do
       local fine, is_done = pcall(reap_worker, id)
       if is_done or not fine then -- not fine: its queue is of another type

@@ -16,8 +16,8 @@ local function recover_run(run_id)
     return true
   end
   local job = own and to_table(call('HGETALL', job_key(own))) or run
-  local attempt = (tonumber(run.attempt) or 0) + 1
-  local recoveries = tonumber(run.recoveries) or 0
+  local attempt = (whole(run.attempt) or 0) + 1
+  local recoveries = whole(run.recoveries) or 0
   local anew = not own and is_anew(run)
   local first, last, count = span_of(run.fire_ms, run.fires)
   local stalled = stall.was_stalled(run_id, voucher)
@@ -29,7 +29,7 @@ local function recover_run(run_id)
   elseif job.delivery == 'at_most_once' then
     event('dead', own or run_id, 'at_most_once', first, last, count, attempt, nil, own and run_id)
     bury(run_id, own, 'at_most_once', 'its worker ' .. run.owner .. (stalled and ' stood still' or ' died'))
-  elseif not innocent and recoveries >= (tonumber(job.max_recoveries) or 3) then
+  elseif not innocent and recoveries >= (whole(job.max_recoveries) or 3) then
     event('dead', own or run_id, 'recoveries_used_up', first, last, count, attempt, nil, own and run_id)
     bury(run_id, own, 'recoveries_used_up', 'its workers died ' .. (recoveries + 1) .. ' times, the last was ' .. run.owner)
   else
@@ -61,7 +61,7 @@ end
 -- Whether the instances of a job that hold a lease are as many as may be, with `others`. One whose lease has ended
 -- does not count; it loses its fencing token here, for with that it could go on beside the one that takes its place.
 local function is_full(id, max_instances, others)
-  local live, places = prefix .. 'live:' .. id, (tonumber(max_instances) or 1) - others
+  local live, places = prefix .. 'live:' .. id, (whole(max_instances) or 1) - others
   if call('ZCARD', live) < places then
     return false
   end

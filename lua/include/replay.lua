@@ -1,5 +1,5 @@
 -- replay: a poll whose reply was lost is sent again, and must give the same runs, not others.
--- Needs   job, claim, readable, unpark, blame, worker, prefix
+-- Needs   whole, job, claim, readable, unpark, blame, worker, prefix
 -- Gives   replayed(sequence), remember(refused), note_following(rows), report(refused)
 -- Why     Of the last poll only ids and tokens are kept (of plain claims just the ids, which are in the events too); the records are read again from the runs themselves. A
 --         run whose lease expired before the resend has been given to another, and is left out. A copy of an older
@@ -27,42 +27,62 @@ local function remember(refused)
   call('PEXPIRE', worker_key, 600000)
 end
 
+-- A list; an empty one where another wrote something else. What was claimed is recovered then.
+local function unpacked(packed)
+  local fine, list = pcall(cmsgpack.unpack, packed or '')
+  return fine and type(list) == 'table' and list or {}
+end
+
+local function replay_run(id, row, last)
+  local own = job_of(id)
+  local run = to_table(call('HGETALL', own and run_key(id) or job_key(id)))
+  local fence = run.owner == worker and whole(run.fence)
+  if row and fence == row[2] then
+    local record = run.record or call('HGET', job_key(own), 'record')
+    claims[#claims + 1] = {
+      id, fence, row[3], assert(whole(run.fire_ms)), readable(record), row[7], fires_of(run), row[4], row[5], row[6], row[8],
+    }
+  elseif not row and fence and fence >= last[4] and fence <= last[5] and whole(run.fire_ms) then
+    local record, at = readable(run.record), #claims
+    claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = id, run.fence, run.fire_ms, record
+  end
+end
+
+local function replay_plan(row)
+  local job = to_table(call('HGETALL', job_key(row[1])))
+  if whole(job.plan_fence) == row[2] then
+    plans[#plans + 1] = {
+      row[1], row[2], assert(whole(job.next_ms)), whole(job.version) or 0, live_count(row[1]),
+      whole(job.runs_left) or false, readable(job.record), job.queue or 'default', whole(job.postponed) or 0,
+    }
+  end
+end
+
 local function replayed(wanted)
   local saved_poll = call('HMGET', worker_key, 'sequence', 'last', 'claimed')
   if saved_poll[1] ~= wanted then
-    if saved_poll[1] and tonumber(saved_poll[1]) > tonumber(wanted) then
-      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0, {}, {} }
+    -- No poll is late by more than some minutes: what is further ahead, another wrote.
+    local number = whole(saved_poll[1], 0, tonumber(wanted) + 1000000000)
+    if number and number > tonumber(wanted) then
+      return { 'OK', now_us, now_ms, {}, {}, {}, {}, {}, 0, {}, {}, number }
     end
     return nil
   end
-  local last = cmsgpack.unpack(saved_poll[2])
+  local last = unpacked(saved_poll[2])
+  for i = 1, 3 do
+    last[i] = type(last[i]) == 'table' and last[i] or {}
+  end
   local rows = {}
   for _, row in ipairs(last[1]) do
-    rows[row[1]] = row
-  end
-  for _, id in ipairs(saved_poll[3] and saved_poll[3] ~= '' and cmsgpack.unpack(saved_poll[3]) or {}) do
-    local row, own = rows[id], job_of(id)
-    local run = to_table(redis.pcall('HGETALL', own and run_key(id) or job_key(id)))
-    local fence = run.owner == worker and tonumber(run.fence)
-    if row and fence == row[2] then
-      local record = run.record or call('HGET', job_key(own), 'record')
-      claims[#claims + 1] = {
-        id, fence, row[3], tonumber(run.fire_ms), readable(record), row[7], fires_of(run), row[4], row[5], row[6], row[8],
-      }
-    elseif not row and fence and fence >= last[4] and fence <= last[5] then
-      local at = #claims
-      claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = id, run.fence, run.fire_ms, readable(run.record)
+    if type(row) == 'table' and row[1] then
+      rows[row[1]] = row
     end
+  end
+  for _, id in ipairs(unpacked(saved_poll[3])) do
+    pcall(replay_run, id, rows[id], last) -- what cannot be read any more is recovered when its lease ends
   end
   for _, row in ipairs(last[2]) do
-    local job = to_table(redis.pcall('HGETALL', job_key(row[1])))
-    if tonumber(job.plan_fence) == row[2] then
-      plans[#plans + 1] = {
-        row[1], row[2], tonumber(job.next_ms), tonumber(job.version) or 0, live_count(row[1]),
-        tonumber(job.runs_left) or false, readable(job.record), job.queue or 'default',
-        tonumber(job.postponed) or 0,
-      }
-    end
+    pcall(replay_plan, row)
   end
   close_clock()
   return { 'OK', now_us, now_ms, claims, plans, last[3], {}, {}, 1, {}, call('ZRANGE', parking, 0, -1) }

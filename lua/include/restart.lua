@@ -5,13 +5,13 @@
 
 -- Put a run back whose worker is gone, or stands still. What another run did to its worker is not counted.
 local function start_over(run_id, own, key, run, job, reason, innocent)
-  local attempt = tonumber(run.attempt) or 0
+  local attempt = whole(run.attempt) or 0
   event('recovered', own or run_id, reason, run.fire_ms, run.fire_ms, 1, attempt + 1, run.owner)
   if innocent then
     call('HINCRBY', key, 'excused', 1)
   else
     local lost = string.sub(run.lost or '', -200) .. run.fence .. ' '
-    call('HSET', key, 'attempt', attempt + 1, 'recoveries', (tonumber(run.recoveries) or 0) + 1, 'lost', lost)
+    call('HSET', key, 'attempt', attempt + 1, 'recoveries', (whole(run.recoveries) or 0) + 1, 'lost', lost)
   end
   call('HDEL', key, 'fence', 'owner')
   if own then

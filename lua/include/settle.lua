@@ -1,5 +1,5 @@
 -- settle: what a worker finished, if its fencing token is still the run's.
--- Needs   job, over, outcomes, bury, wake, event, finish, park, blame, worker, leases, results, deaths (of poll)
+-- Needs   job, over, outcomes, bury, spoil, wake, event, finish, park, blame, worker, leases, results, deaths (of poll)
 -- Gives   settle() -> ids of the runs that were refused; declined: the queues of what was postponed
 -- State   running -> (ended) | scheduled (retry, released, postponed or parked) | dead
 --
@@ -106,6 +106,65 @@ local function postpone(row, own, run_id, key, job)
   end
 end
 
+-- What follows from one row. To the lists it adds run ids and keys.
+local function settle_row(row, refused, is_refused, released, gone)
+  local run_id, verb = row[1], row[3]
+  local own = job_of(run_id)
+  local key = own and run_key(run_id) or job_key(run_id)
+  local h = redis.pcall( -- of another type: it is not this worker's run any more
+    'HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue', 'periodic', 'state', 'has_runs', 'fires'
+  )
+  if not h[1] or tonumber(h[1]) ~= row[2] or h[2] ~= worker then
+    refused[#refused + 1] = run_id
+    is_refused[run_id] = true
+    event('refused', own or run_id, 'fence_lost', row[4], row[4], 1, row[5])
+    blame.excuse_lost(run_id, key, row[2])
+  else
+    local job = {
+      tags = h[3] or nil, next_ms = h[4] or nil, cancel = h[5] or nil, queue = h[6] or nil,
+      periodic = h[7] or nil, state = h[8] or nil,
+    }
+    if row[12] and verb ~= 'released' then
+      go_on(row, own, key, job)
+    else
+      released[#released + 1] = run_id
+      -- A retry after a cancellation, or of a one-shot job that was scheduled anew meanwhile, is not wanted.
+      local wanted = not h[5] and (own or not is_anew(job))
+      if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
+        event(
+          'cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5], nil, own and run_id
+        )
+        verb = 'cancelled'
+      elseif verb ~= 'retry' and verb ~= 'released' and verb ~= 'postponed' then
+        note_row(row, run_id, own)
+      end
+      if verb == 'cancelled' and h[10] then
+        local fires = cmsgpack.unpack(h[10]) -- a batch: those of it that had not begun end as well
+        if fires[2] then
+          event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1, nil, nil, nil, true)
+        end
+      end
+      if verb == 'retry' then
+        put_back(run_id, own, job, now_ms + row[10], row[5])
+      elseif verb == 'released' then
+        put_back(run_id, own, job, now_ms, nil)
+        if row[9] ~= 'busy' then
+          call('HSET', key, 'begun', 1) -- it was in time: that it starts again late is not its fault
+        end
+      elseif verb == 'postponed' then
+        postpone(row, own, run_id, key, job)
+      elseif verb == 'dead' and (own or not is_anew(job)) then
+        call('HSET', key, 'attempt', row[5])
+        bury_settled(run_id, own, row)
+      elseif own or job.tags or is_anew(job) or h[5] or h[9] then
+        end_run(run_id, own, job)
+      else
+        gone[#gone + 1] = key -- the usual case: a one-shot job without tags is done
+      end
+    end
+  end
+end
+
 local function settle()
   local refused, released, gone = {}, {}, {}
   local is_refused = {}
@@ -115,61 +174,11 @@ local function settle()
     causes[told[i]] = { told[i + 1], told[i + 2] ~= '' and told[i + 2] or nil }
   end
   for i = 1, #rows do
-    local row = rows[i]
-    local run_id, verb = row[1], row[3]
-    local own = job_of(run_id)
-    local key = own and run_key(run_id) or job_key(run_id)
-    local h = call(
-      'HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue', 'periodic', 'state', 'has_runs', 'fires'
-    )
-    if not h[1] or tonumber(h[1]) ~= row[2] or h[2] ~= worker then
-      refused[#refused + 1] = run_id
-      is_refused[run_id] = true
-      event('refused', own or run_id, 'fence_lost', row[4], row[4], 1, row[5])
-      blame.excuse_lost(run_id, key, row[2])
-    else
-      local job = {
-        tags = h[3] or nil, next_ms = h[4] or nil, cancel = h[5] or nil, queue = h[6] or nil,
-        periodic = h[7] or nil, state = h[8] or nil,
-      }
-      if row[12] and verb ~= 'released' then
-        go_on(row, own, key, job)
-      else
-        released[#released + 1] = run_id
-        -- A retry after a cancellation, or of a one-shot job that was scheduled anew meanwhile, is not wanted.
-        local wanted = not h[5] and (own or not is_anew(job))
-        if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
-          event(
-            'cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5], nil, own and run_id
-          )
-          verb = 'cancelled'
-        elseif verb ~= 'retry' and verb ~= 'released' and verb ~= 'postponed' then
-          note_row(row, run_id, own)
-        end
-        if verb == 'cancelled' and h[10] then
-          local fires = cmsgpack.unpack(h[10]) -- a batch: those of it that had not begun end as well
-          if fires[2] then
-            event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1, nil, nil, nil, true)
-          end
-        end
-        if verb == 'retry' then
-          put_back(run_id, own, job, now_ms + row[10], row[5])
-        elseif verb == 'released' then
-          put_back(run_id, own, job, now_ms, nil)
-          if row[9] ~= 'busy' then
-            call('HSET', key, 'begun', 1) -- it was in time: that it starts again late is not its fault
-          end
-        elseif verb == 'postponed' then
-          postpone(row, own, run_id, key, job)
-        elseif verb == 'dead' and (own or not is_anew(job)) then
-          call('HSET', key, 'attempt', row[5])
-          bury_settled(run_id, own, row)
-        elseif own or job.tags or is_anew(job) or h[5] or h[9] then
-          end_run(run_id, own, job)
-        else
-          gone[#gone + 1] = key -- the usual case: a one-shot job without tags is done
-        end
-      end
+    -- Each by itself: what another wrote into one run must not keep the others from being settled.
+    local fine, problem = pcall(settle_row, rows[i], refused, is_refused, released, gone)
+    if not fine then
+      spoil(rows[i][1], problem)
+      released[#released + 1] = rows[i][1]
     end
   end
   if #gone > 0 then

@@ -17,7 +17,7 @@ do
     local at_ms = math.min(first[2] and tonumber(first[2]) or math.huge, lease_at, now_ms + nap_ms)
     local idle_key = prefix .. 'idle:' .. queue
     local idle = call('HMGET', idle_key, 'leader', 'until_ms', 'deputy', 'deputy_ms')
-    local until_ms = tonumber(idle[2])
+    local until_ms, deputy_ms = whole(idle[2]), whole(idle[4])
     if not idle[1] or idle[1] == worker or not until_ms or until_ms > at_ms or until_ms <= now_ms then
       call('HSET', idle_key, 'leader', worker, 'until_ms', at_ms)
       if idle[3] == worker then
@@ -26,8 +26,9 @@ do
     elseif
       not idle[3]
       or idle[3] == worker
-      or now_ms > tonumber(idle[4]) + WAKE_SLACK_MS
-      or tonumber(idle[4]) > at_ms + DEPUTY_MS
+      or not deputy_ms
+      or now_ms > deputy_ms + WAKE_SLACK_MS
+      or deputy_ms > at_ms + DEPUTY_MS
     then
       at_ms = math.min(at_ms + DEPUTY_MS, now_ms + nap_ms)
       call('HSET', idle_key, 'deputy', worker, 'deputy_ms', at_ms)

@@ -8,6 +8,7 @@ local stall = {}
 
 do
   local EXCUSES = 20
+  local VOUCHED_AHEAD_MS = 604800000 -- who vouches for longer is another
 
   local vouchers = {}
 
@@ -16,7 +17,7 @@ do
     local known = vouchers[owner]
     if not known then
       local h = redis.pcall('HMGET', prefix .. 'worker:' .. owner, 'vouched_ms', 'blocker')
-      known = { until_ms = tonumber(h[1] or nil) or 0, blocker = h[2] or '' }
+      known = { until_ms = whole(h[1], 0, now_ms + VOUCHED_AHEAD_MS) or 0, blocker = h[2] or '' }
       vouchers[owner] = known
     end
     return known
@@ -40,7 +41,7 @@ do
   end
 
   function stall.may_excuse(excused)
-    return (tonumber(excused or nil) or 0) < EXCUSES
+    return (whole(excused) or 0) < EXCUSES
   end
 
   -- A worker that lost a run is back, and did not lose it through the run's own fault. `key` is the run's hash.
@@ -52,14 +53,14 @@ do
       return
     end
     local others = string.sub(h[1], 1, from - 1) .. string.sub(h[1], to + 1)
-    call('HSET', key, 'recoveries', math.max(0, (tonumber(h[2] or nil) or 0) - 1))
+    call('HSET', key, 'recoveries', math.max(0, (whole(h[2]) or 0) - 1))
     if others == '' then
       call('HDEL', key, 'lost')
     else
       call('HSET', key, 'lost', others)
     end
     call('HINCRBY', key, 'excused', 1)
-    if not h[4] and (tonumber(h[5] or nil) or 0) > 0 then
+    if not h[4] and (whole(h[5]) or 0) > 0 then
       call('HINCRBY', key, 'attempt', -1) -- it waits still: it begins the same attempt again
     end
   end

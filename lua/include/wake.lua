@@ -22,7 +22,7 @@ do
 
   local function wake_for(queue, at_ms)
     local idle_key = prefix .. 'idle:' .. queue
-    local awaited = tonumber(call('HGET', idle_key, 'until_ms') or nil)
+    local awaited = whole(call('HGET', idle_key, 'until_ms'))
     if awaited and at_ms >= awaited and now_ms <= awaited + WAKE_SLACK_MS then
       return
     end

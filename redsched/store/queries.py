@@ -14,6 +14,7 @@ from redsched.schedules import MAX_MS
 from redsched.store.keys import EVERY_CLOCK, prefix_of
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
+from redsched.store.wire import WrongTypeError
 
 CLEARED = (
     "shards", "lock_prefix", "dead_bytes", "events_bytes", "events_marks", "outcomes", "outcomes_bytes", "outcomes_ms",
@@ -93,13 +94,21 @@ def changed(job_id: str, record: bytes, row: Sequence[Any] | None) -> StoredJob 
     return _stored([job_id.encode(), [b"record", record, *fields], *rest])
 
 
+def _instant_ms(score: bytes | str) -> int:
+    """What a score stands for, as near as there is such an instant."""
+    try:
+        return int(max(0.0, min(float(score), MAX_MS)))
+    except ValueError:  # no number
+        return 0
+
+
 def _stored(row: Sequence[Any]) -> StoredJob:
     job_id, flat, due, running, waiting = row
     fields = {flat[i].decode(errors="replace"): flat[i + 1] for i in range(0, len(flat), 2)}
-    due_ms = None if due is None else int(min(float(due), MAX_MS))
+    due_ms = None if due is None else _instant_ms(due)
     if "periodic" in fields and fields.get("next_ms", b"").isdigit():
         # While a plan is made, the score is only when another may plan.
-        due_ms = int(min(float(fields["next_ms"]), MAX_MS))
+        due_ms = _instant_ms(fields["next_ms"])
     return StoredJob(job_id.decode(errors="replace"), fields, due_ms, running, waiting)
 
 
@@ -201,13 +210,13 @@ async def read_workers(store: Store) -> dict[str, dict[str, Any]]:
         flat = await shard.link.command("ZRANGE", shard.keys.workers, 0, -1, "WITHSCORES")
         for index in range(0, len(flat), 2):
             worker_id = flat[index].decode(errors="replace")
-            info = await shard.link.command("HGET", shard.keys.worker(worker_id), "info")
             told: Any = None
-            with contextlib.suppress(EncodingError):
+            with contextlib.suppress(EncodingError, WrongTypeError):
+                info = await shard.link.command("HGET", shard.keys.worker(worker_id), "info")
                 told = unpack_foreign(info) if info is not None else None
             if isinstance(told, dict):
                 entry = workers.setdefault(worker_id, _sane(cast("dict[str, Any]", told)))
-                entry["seen_ms"] = max(entry.get("seen_ms", 0), int(float(flat[index + 1])))
+                entry["seen_ms"] = max(entry.get("seen_ms", 0), _instant_ms(flat[index + 1]))
     return workers
 
 
@@ -236,7 +245,7 @@ def _sane(told: dict[str, Any]) -> dict[str, Any]:
     failed = told.get("failed_declarations")
     told["failed_declarations"] = {str(k): str(v) for k, v in failed.items()} if isinstance(failed, dict) else {}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     for name in ("pid", "concurrency", "running", "lost", "refused", "seen_ms"):
-        told[name] = told[name] if isinstance(told.get(name), int) else 0
+        told[name] = told[name] if isinstance(told.get(name), int) and abs(told[name]) < 2**53 else 0
     return told
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["PollReply", "PollRequest", "claimed_rows"]
 
@@ -33,6 +33,9 @@ class PollRequest:
 @dataclass(slots=True)
 class PollReply:
     """What a worker is told by one poll. Rows as `lua/include/claim.lua` says; strings are bytes."""
+
+    PARTS: ClassVar[int] = 11
+    """Of the reply, its first word included."""
 
     now_us: int
     sleep_until_ms: int

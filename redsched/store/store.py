@@ -162,7 +162,7 @@ class Store:
         key, resend = self.shards[0].keys.clock, self.shards[0].resend
         values = await self.link.repeated("HMGET", key, "layout", "shards", "lock_prefix", resend=resend)
         layout, shards, lock_prefix = (None if value is None else value.decode(errors="replace") for value in values)
-        if layout is not None and (not layout.isdecimal() or int(layout) > LAYOUT_VERSION):
+        if layout is not None and (not layout.isdecimal() or len(layout) > 9 or int(layout) > LAYOUT_VERSION):
             raise RecordVersionError(
                 f"the keys of the prefix {self.prefix!r} have the layout {layout}; this redsched knows up to "
                 f"{LAYOUT_VERSION}. Upgrade this process."
@@ -176,7 +176,7 @@ class Store:
                     field=name,
                 )
         if shards is not None:
-            if not shards.isdecimal() or not _possible(int(shards)):
+            if not shards.isdecimal() or len(shards) > 4 or not _possible(int(shards)):
                 raise StoreError(f"the field shards of {key} is {shards!r}; it must be a number from 1 to 1024")
             learned = int(shards), (lock_prefix or None if lock_prefix is not None else self.lock_prefix)
             if learned != (len(self.shards), self.lock_prefix):

@@ -104,6 +104,9 @@ class Shard(Calls):
             record_max=limits.record_max,
             places=request.places,
         )
+        if len(reply) > PollReply.PARTS:
+            request.sequence = reply[PollReply.PARTS] + 1  # another wrote it, and nothing was done: beyond it
+            return await self.poll(worker, queues, request, resend=resend)
         return PollReply(reply[1], reply[2], claimed_rows(reply[3]), *reply[4:])
 
     async def commit(self, worker: str, rows: Sequence[Any], *, resend: Resend) -> tuple[list[str], list[Any]]:

@@ -36,7 +36,7 @@ from redsched.worker import run_log
 from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
 from redsched.worker.executors import Skipped
 from redsched.worker.outcomes import Outcomes
-from redsched.worker.places import Places
+from redsched.worker.places import PLACE_CHARS, Places
 from redsched.worker.planning import plan_row
 from redsched.worker.runs import Run
 from redsched.worker.stall_report import StallReport
@@ -118,6 +118,7 @@ class ShardLoop:
         self.worker.reserved += request.capacity
         try:
             reply = await self.shard.poll(self.worker.id, self.worker.packed_queues, request, resend=FOREVER)
+            self._sequence = request.sequence
         finally:
             self.worker.reserved -= request.capacity
         if request.heartbeat is not None:
@@ -126,9 +127,9 @@ class ShardLoop:
         if reply.tally:
             self.worker.tally.moved(reply.tally)
         for run_id in reply.lost:
-            self._stop(run_id.decode(), "lost")
+            self._stop(run_id.decode("utf-8", "surrogateescape"), "lost")
         for run_id in reply.stop:
-            self._stop(run_id.decode(), "cancelled")
+            self._stop(run_id.decode("utf-8", "surrogateescape"), "cancelled")
         if reply.refused:
             self.worker.refused += len(reply.refused)
             run_log.refused(self.worker.id, len(reply.refused))
@@ -243,7 +244,8 @@ class ShardLoop:
                 continue
             word, _, what = message.partition(" ")
             if word == "parked":
-                self.places.add(what)
+                if len(what) <= PLACE_CHARS:
+                    self.places.add(what)
                 if not self.places.is_new:
                     continue
             elif word == "cancel":
@@ -560,9 +562,10 @@ class ShardLoop:
         commits: list[Any] = []
         jobs: list[Job | None] = []
         for row in rows:
-            commit, job = plan_row(self.worker, self.clock, row)
-            commits.append(commit)
-            jobs.append(job)
+            planned = plan_row(self.worker, self.clock, row)
+            if planned is not None:
+                commits.append(planned[0])
+                jobs.append(planned[1])
         outcomes, tally = await self.shard.commit(self.worker.id, commits, resend=FOREVER)
         self.worker.tally.moved(tally)
         for commit, job, outcome in zip(commits, jobs, outcomes, strict=True):

@@ -18,7 +18,10 @@ from redsched.worker.tracebacks import log_error
 if TYPE_CHECKING:
     from redsched.worker.worker import Worker
 
-__all__ = ["Places"]
+__all__ = ["PLACE_CHARS", "Places"]
+
+PLACE_CHARS = 1024
+"""The longest name of a place: `lua/include/park.lua` makes no longer one."""
 
 log = logging.getLogger("redsched.worker")
 
@@ -101,7 +104,7 @@ def _has(worker: Worker, need: str) -> bool:
         case "executor":
             return name in worker.executors
         case "record":
-            return name.isdecimal() and int(name) <= newest_record(worker)
+            return name.isdecimal() and len(name) < 10 and int(name) <= newest_record(worker)
         case "key":
             sealer = worker.store.sealer
             return sealer is not None and sealer.security.has(name)

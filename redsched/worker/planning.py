@@ -27,8 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["plan_row"]
 
 
-def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None]:
-    """The row of `lua/commit.lua` for a row of plans of `lua/include/claim.lua`; and the job, if it could be read."""
+def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None] | None:
+    """The row of `lua/commit.lua` for a row of plans of `lua/include/claim.lua`; and the job, if it could be read.
+
+    None for a row that is none of these: nothing is to be told of it.
+    """
+    try:
+        return _plan_row(worker, clock, row)
+    except Exception as error:  # whatever is stored there must not end the worker
+        if len(row) < 2 or not isinstance(row[0], bytes) or not isinstance(row[1], int):
+            worker.say_once("odd plan", "a row of plans cannot be read: %r", error)
+            return None
+        name = row[0].decode(errors="surrogateescape")
+        return [name, row[1], [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
+
+
+def _plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None]:
     job_id, fence, next_ms, version, running, runs_left, record, queue, times = row
     name = job_id.decode(errors="surrogateescape")
     postponed = False
