@@ -1,6 +1,7 @@
 -- claim: a due run, under a lease and with a fencing token of its own.
 -- Needs   whole, job, event, recover (is_full), unpark, park, worker, leases, lease_ms, readable
--- Gives   claim_member(), start_run(), has_no_place(), claiming (bounds)
+-- Gives   claim_member(), start_run(), has_no_place()
+--         claiming: bounds of what it takes from a job
 --         fires_of(run) -> the fires of a batch that are left, or false
 --         claims, plans: rows are collected here; claimed_ids, lease_args: their runs, as flat lists
 --         served: the places (see park) that this worker serves
