@@ -36,7 +36,7 @@ from redsched.worker import run_log
 from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
 from redsched.worker.executors import Skipped
 from redsched.worker.outcomes import Outcomes
-from redsched.worker.places import PLACE_CHARS, Places
+from redsched.worker.places import Places
 from redsched.worker.planning import plan_row
 from redsched.worker.runs import Run
 from redsched.worker.stall_report import StallReport
@@ -244,8 +244,7 @@ class ShardLoop:
                 continue
             word, _, what = message.partition(" ")
             if word == "parked":
-                if len(what) <= PLACE_CHARS:
-                    self.places.add(what)
+                self.places.add(what)
                 if not self.places.is_new:
                     continue
             elif word == "cancel":
@@ -559,16 +558,10 @@ class ShardLoop:
 
     async def _plan(self, rows: list[list[Any]]) -> None:
         """Jobs of which something was missed, or whose following fire is not known."""
-        commits: list[Any] = []
-        jobs: list[Job | None] = []
-        for row in rows:
-            planned = plan_row(self.worker, self.clock, row)
-            if planned is not None:
-                commits.append(planned[0])
-                jobs.append(planned[1])
-        outcomes, tally = await self.shard.commit(self.worker.id, commits, resend=FOREVER)
+        planned = [made for row in rows if (made := plan_row(self.worker, self.clock, row)) is not None]
+        outcomes, tally = await self.shard.commit(self.worker.id, [commit for commit, _ in planned], resend=FOREVER)
         self.worker.tally.moved(tally)
-        for commit, job, outcome in zip(commits, jobs, outcomes, strict=True):
+        for (commit, job), outcome in zip(planned, outcomes, strict=True):
             if outcome == "started" and job is not None:
                 fires: list[int] = commit[2]
                 run = Run(run_id_of(job.id, fires[-1]), commit[1], self, time.monotonic())

@@ -18,7 +18,7 @@ from redsched.worker.tracebacks import log_error
 if TYPE_CHECKING:
     from redsched.worker.worker import Worker
 
-__all__ = ["PLACE_CHARS", "Places"]
+__all__ = ["Places"]
 
 PLACE_CHARS = 1024
 """The longest name of a place: `lua/include/park.lua` makes no longer one."""
@@ -66,7 +66,7 @@ class Places:
 
     def add(self, place: str) -> None:
         """There is one more."""
-        if place not in self._served:
+        if place not in self._served and len(place) <= PLACE_CHARS:
             self._set(place, served=self._serves(place))
 
     def refuse(self, place: str) -> None:
