@@ -32,7 +32,7 @@ KINDS = (
 
 @pytest.fixture(params=KINDS)
 def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BackgroundTaskScheduler]:
-    """A scheduler for a URL of each kind; its leases are short."""
+    """A scheduler for a URL of each kind; its leases are long enough for TLS on a busy machine."""
     options: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         match request.param:
@@ -60,7 +60,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BackgroundT
                 url = stack.enter_context(LocalServer()).url
                 url += "/3?socket_timeout=3" if kind == "database" else ""
                 options["shards"] = 4 if kind == "several shards" else None
-        yield BackgroundTaskScheduler(url, fresh_prefix(), declared_tasks=False, lease=2.0, **options)
+        yield BackgroundTaskScheduler(url, fresh_prefix(), declared_tasks=False, lease=6.0, **options)
 
 
 async def test_while_the_loop_is_blocked_the_keeper_vouches_on_each_shard_however_redis_is_reached(
