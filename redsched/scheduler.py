@@ -284,9 +284,18 @@ class BackgroundTaskScheduler(ScheduleMethods):
 
     @property
     def running(self) -> bool:
-        """Whether `start` was called in this process, in a loop that is still there, and `shutdown` was not."""
+        """Whether `start` was called in this process, in a loop that is still there, and `shutdown` was not; and its
+        worker, where it has one, serves. A worker that ended with an error is started again after a pause."""
+        return self._is_started and (self._worker is None or self._worker.ended_with is None) and not self._has_ended
+
+    @property
+    def _is_started(self) -> bool:
         forks.notice()
         return self._started and self._owner.is_there
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._serving is not None and self._serving.done()
 
     @property
     def worker(self) -> Worker | None:
@@ -335,7 +344,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             SchedulerStateError: it was started already.
             StoreError: Redis is not there, or refuses.
         """
-        if self.running:
+        if self._is_started:
             raise SchedulerStateError("the scheduler was started already")
         if self._started:
             self._begin()  # its loop was closed, which cancelled the worker
@@ -363,12 +372,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
             if self._listeners:
                 await self._ensure_feed()
             if worker:
-                self._worker = self.make_worker()
-                self._worker.failed_declarations = self._reconciler.failed
+                self._renew_worker()
                 ready = asyncio.get_running_loop().create_future()
-                self._serving = asyncio.create_task(
-                    self._worker.serve(task_status=_Ready(ready)), name="redsched worker"
-                )
+                self._serving = asyncio.create_task(self._serve(_Ready(ready)), name="redsched worker")
                 self._serving.add_done_callback(_tell_of_error)
                 await asyncio.wait((ready, self._serving), return_when=asyncio.FIRST_COMPLETED)
                 if self._serving.done():
@@ -376,6 +382,20 @@ class BackgroundTaskScheduler(ScheduleMethods):
         except BaseException:
             await self.shutdown(wait=False)
             raise
+
+    def _renew_worker(self) -> None:
+        self._worker = self.make_worker()
+        if self._reconciler is not None:
+            self._worker.failed_declarations = self._reconciler.failed
+
+    async def _serve(self, ready: _Ready) -> None:
+        from redsched.worker.revival import serve_on
+
+        def current() -> Worker:
+            assert self._worker is not None
+            return self._worker
+
+        await serve_on(current, self._renew_worker, ready)
 
     def _make_reconciler(self, store: Store) -> Reconciler:
         reconciler = Reconciler(self, store, self.application)
@@ -414,7 +434,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             SchedulerStateError: it was started already.
             InvalidConfigError: a setting is wrong; queues and concurrency are checked when the worker is made.
         """
-        if self.running or self._embedded is not None:
+        if self._is_started or self._embedded is not None:
             raise SchedulerStateError("the scheduler was started already: configure it before")
         changed = {"queues": queues, "concurrency": concurrency}
         self._worker_settings.update((name, value) for name, value in changed.items() if value is not None)
@@ -769,7 +789,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         self._listeners.append((listener, kinds))
         if self._feed is not None:
             self._feed.add(listener, kinds)
-        elif self.running:
+        elif self._is_started:
             self._owner.call(self._listen)
 
     def remove_listener(self, listener: Listener) -> None:
@@ -850,6 +870,10 @@ class _Ready:
 
     def __init__(self, future: asyncio.Future[None]) -> None:
         self._future = future
+
+    @property
+    def is_told(self) -> bool:
+        return self._future.done()
 
     def started(self, value: object = None) -> None:
         if not self._future.done():

@@ -155,8 +155,7 @@ class SchedulerService(HostedService):
     async def stop_async(self) -> None:
         """Let runs finish for the scheduler's `shutdown_grace`, give the rest back, and disconnect."""
         async with self._changing:
-            if self.scheduler.running:
-                await self.scheduler.shutdown()
+            await self.scheduler.shutdown()
 
 
 class _Handlers(list[Any]):

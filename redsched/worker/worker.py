@@ -91,6 +91,7 @@ class Worker:
         """Leases that ended while their task still ran here."""
         self.failed_declarations: Callable[[], Mapping[str, str]] = dict
         """Declared jobs of this process that are not stored as declared -> why."""
+        self.ended_with: Exception | None = None  # until another takes its place
         self.store = store
         self.stalls: StallWatch | None = None
         """While it serves."""
