@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, cast
 
 import msgpack
+from msgpack import unpackb
 
 from redsched.errors import (
     EncodingError,
@@ -56,6 +57,8 @@ def _pack(value: Any) -> bytes:
 
 
 def _unpack(data: bytes, *, containers: int | None = None) -> Any:
+    if containers is None and len(data) <= MAX_NESTING:  # the usual case, which is too short for any harm
+        return unpackb(data, raw=False, strict_map_key=False, ext_hook=decode_extension)
     return unpack(data, decode_extension, containers=containers)
 
 

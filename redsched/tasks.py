@@ -66,7 +66,7 @@ def refuse_generator(result: Any) -> Any:
     Raises:
         TypeError: it is one.
     """
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+    if result is not None and (inspect.isgenerator(result) or inspect.isasyncgen(result)):
         raise TypeError("the task returned a generator, so its code did not run: consume it, and return a list")
     return result
 
@@ -147,11 +147,11 @@ class TaskRegistry:
             raise InvalidInputError(
                 f"a task must be a function, not {type(function).__qualname__} ({function!r})", field="task"
             )
-        _refuse_generator_function(function)
         if name is None and (known := self._known(function)):
             if known.is_local:
                 self._uses[known.name] = self._uses.get(known.name, 0) + 1
             return known
+        _refuse_generator_function(function)
         describe = self._describe_class if _is_background_task(function) else self._describe
         task = describe(function, name, defaults, owner_id)
         present = self._tasks.get(task.name)
