@@ -19,6 +19,7 @@ from redsched.store.cluster import Cluster
 from redsched.store.durability import online_replicas, server_facts
 from redsched.store.leftovers import leftovers
 from redsched.store.store import Store
+from redsched.traces import traces
 
 __all__ = ["Finding", "examine"]
 
@@ -45,7 +46,7 @@ class Finding:
     """
 
     check: str
-    """version, eviction, memory, persistence, replicas, clock, latency, acl, cluster, keys; with TLS: tls."""
+    """version, eviction, memory, persistence, replicas, clock, latency, acl, cluster, keys, writers; with TLS: tls."""
     level: Level
     message: str
     advice: str = ""
@@ -78,7 +79,7 @@ async def examine(store: Store) -> list[Finding]:
         patient.facts = await server_facts(store.link)
     except StoreAccessError:
         unseen = Finding("version", "warning", "this user may not ask INFO: most cannot be seen", "allow +info")
-        return [unseen, *[await _guarded(patient, check) for check in (_latency, _acl, _keys)]]
+        return [unseen, *[await _guarded(patient, check) for check in (_latency, _acl, _keys, _writers)]]
     checks = [*CHECKS, _tls] if store.secure else CHECKS
     return [await _guarded(patient, check) for check in checks]
 
@@ -278,6 +279,15 @@ async def _keys(patient: _Patient) -> Finding:
     return Finding("keys", "warning", f"{shown}{more}", "nothing of redsched needs them: look, and delete them")
 
 
+async def _writers(patient: _Patient) -> Finding:
+    found = await traces(patient.store)
+    if not found:
+        return Finding("writers", "ok", "nothing that another program wrote")
+    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    advice = "find out who else may write to this prefix, and give each service its own user: docs/security.md"
+    return Finding("writers", "error", f"somebody writes here: {'; '.join(found[:5])}{more}", advice)
+
+
 async def _tls(patient: _Patient) -> Finding:
     if problem := patient.store.unverified:
         advice = "take the option away, and name the CA with ssl_ca_certs"
@@ -285,4 +295,4 @@ async def _tls(patient: _Patient) -> Finding:
     return Finding("tls", "ok", "the server's certificate and the host that it names are verified")
 
 
-CHECKS = (_version, _eviction, _memory, _persistence, _replicas, _clock, _latency, _acl, _cluster, _keys)
+CHECKS = (_version, _eviction, _memory, _persistence, _replicas, _clock, _latency, _acl, _cluster, _keys, _writers)

@@ -40,7 +40,7 @@ def test_a_server_that_is_set_up_well_has_no_error(good: LocalServer) -> None:
     assert code == 0
     assert set(found) == {
         "version", "eviction", "memory", "persistence", "replicas", "clock", "latency", "acl", "cluster", "keys",
-        "workers", "declarations",
+        "workers", "declarations", "writers",
     }  # fmt: skip
     assert {each["check"] for each in found.values() if each["level"] != "ok"} <= {"acl", "latency"}
     assert "Valkey" in found["version"]["message"]

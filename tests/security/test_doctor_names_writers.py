@@ -1,0 +1,68 @@
+"""`redsched doctor` says that somebody else writes to the keys, and what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from redsched import Finding
+from redsched.testing import Kit
+
+
+async def note() -> None:
+    pass
+
+
+async def found(kit: Kit) -> Finding:
+    [finding] = [one for one in await kit.scheduler.examine_server() if one.check == "writers"]
+    return finding
+
+
+async def test_where_only_redsched_writes_nothing_is_named(redsched_kit: Kit) -> None:
+    scheduler = redsched_kit.scheduler
+    scheduler.register(note)
+    await scheduler.schedule_immediate_task("now", note, retry=None)
+    await scheduler.schedule_delayed_task("later", note, delay_minutes=99)
+    await scheduler.schedule_interval("hourly", note, hours=1)
+    await scheduler.make_worker().run_once()
+    await redsched_kit.advance(hours=2)
+    finding = await found(redsched_kit)
+    assert (finding.level, finding.advice) == ("ok", ""), finding.message
+
+
+WRITES: dict[str, tuple[Any, ...]] = {
+    "quarantine:due:default": ("SET", "quarantine:due:default", "x"),
+    "clock: now_us": ("HSET", "clock", "now_us", "inf"),
+    "clock: fence": ("HSET", "clock", "fence", 2**53),
+    "clock: offset_ms": ("HSET", "clock", "offset_ms", "nan"),
+    "clock: dead_bytes": ("HSET", "clock", "dead_bytes", "-1"),
+    "clock: outcomes": ("HSET", "clock", "outcomes", "1e308"),
+    "workers: the score of w is no instant": ("ZADD", "workers", "inf", "w"),
+    "leases: the score of a is no instant": ("ZADD", "leases", "1e308", "a"),
+    "dead: the score of a is no instant": ("ZADD", "dead", "-inf", "a"),
+    "due:default: the score of a is no instant": ("ZADD", "due:default", "inf", "a"),
+    "worker:w: what it says of itself cannot be read": ("HSET", "worker:w", "info", b"\xc1"),
+    "worker:w: sequence": ("HSET", "worker:w", "sequence", "inf"),
+    "worker:w: vouched_ms": ("HSET", "worker:w", "vouched_ms", "inf"),
+    "job:a: next_ms": ("HSET", "job:a", "record", "r", "next_ms", "inf"),
+    "job:a: max_instances": ("HSET", "job:a", "record", "r", "max_instances", "nan"),
+    "run:a@1: attempt": ("HSET", "run:a@1", "attempt", "-1"),
+    "circuit:c: open_until": ("HSET", "circuit:c", "open_until", "inf"),
+    "workers: a string, where redsched keeps a zset": ("SET", "workers", "x"),
+    "events: a list, where redsched keeps a stream": ("RPUSH", "events", "x"),
+    "events: 1 of the newest": ("XADD", "events", "*", "at", "1", "by", "w", "moved", msgpack.packb([[[]]])),
+}
+
+
+@pytest.mark.parametrize("told", WRITES)
+async def test_what_another_wrote_is_named(told: str, redsched_kit: Kit) -> None:
+    [shard] = (await redsched_kit.scheduler.store()).shards
+    command, name, *rest = WRITES[told]
+    await shard.link.command(command, shard.keys.tag + name, *rest)
+    finding = await found(redsched_kit)
+    assert finding.level == "error"
+    assert "somebody writes here" in finding.message
+    assert told in finding.message
+    assert "docs/security.md" in finding.advice
