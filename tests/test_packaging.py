@@ -134,9 +134,10 @@ def test_the_command_says_what_to_install_without_its_extra_and_works_with_it(
     python: Path, wheel: Path, tmp_path: Path
 ) -> None:
     command = python.parent / "redsched"
-    bare = subprocess.run([command, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert run(command, "--version", cwd=tmp_path).stdout.strip() == f"redsched {redsched.__version__}"
+    bare = subprocess.run([command, "jobs"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert bare.returncode != 0
     assert "redsched[cli]" in bare.stderr
     assert "Traceback" not in bare.stderr
     run(python, "-m", "pip", "install", "--quiet", f"{wheel}[cli]", cwd=tmp_path)
-    assert run(command, "--version", cwd=tmp_path).stdout.strip() == f"redsched {redsched.__version__}"
+    assert "Usage" in run(command, "--help", cwd=tmp_path).stdout
