@@ -35,7 +35,7 @@ async def bare_script(url: str, jobs: int, batch: int) -> Figures:
                 (row[0], row[1], "done", row[3], row[2], 0, 0, "noop", False, 0, False, False, 0)
                 for row in reply.claims
             ]
-            tokens = [part for row in settled for part in row[:2]]
+            tokens = [part for row in settled for part in (row[0], row[1], f"{row[3]} 0 0 noop")]
         return {f"bare script, batch {batch}, jobs/s": jobs / (time.perf_counter() - started)}
 
 
