@@ -1,4 +1,4 @@
-"""What README says of the speed: computed from the tables of docs/performance.md, so that both say the same.
+"""README's figures, computed from the tables of docs/performance.md, so that both say the same.
 
 `python -m benchmarks --docs` writes both; a test compares them.
 """
@@ -22,7 +22,7 @@ P50, P99 = "lateness at 300/s, p50 ms", "lateness at 300/s, p99 ms"
 
 
 def between(page: str) -> str:
-    """What stands between the marks."""
+    """The text between the marks."""
     return page.partition(BEGIN)[2].partition(END)[0]
 
 
@@ -40,7 +40,7 @@ def put_between(page: str, text: str) -> str:
 
 
 def figures_of(page: str) -> dict[str, Figures]:
-    """The figures in a page's tables, by queue and column; what the run says of redsched alone is redsched's."""
+    """The figures in a page's tables, by queue and column. Those of the table "redsched alone" count as redsched's."""
     text = between(page)
     rows = [_cells(line) for line in _section(text, "All queues") if line.startswith("|")]
     columns = rows[0][1:]
@@ -67,14 +67,14 @@ def _number(cell: str) -> float | None:
 
 
 def _shown(value: float) -> str:
-    """Three digits: no run is more exact."""
+    """Three significant digits: no run is more precise."""
     if value >= 1000:
         return f"{round(value, 2 - math.floor(math.log10(value))):,.0f}"
     return f"{value:.3g}"
 
 
 def claims(figures: dict[str, Figures]) -> str:
-    """README's table. A row whose figure was not measured is left out; what was not beaten is said as it is."""
+    """README's table. A row that was not measured is left out; where another queue is faster, the row says so."""
     ours = figures[OURS.name]
     rows: list[tuple[str, str]] = []
 
@@ -87,11 +87,11 @@ def claims(figures: dict[str, Figures]) -> str:
         return f"{_shown(ours[figure])}/s{_beside(figures, figure)}" if figure in ours else None
 
     script = ours.get(SCRIPT)
-    share = f"{ours[IMMEDIATE] / script:.0%} of the bare script call in the same run" if script else None
+    share = f"{ours[IMMEDIATE] / script:.0%} of the bare script calls in the same run" if script else None
     row("Jobs run, each with a lease, a fencing token and a record of its claim and end", per_second(IMMEDIATE), share)
-    row("Jobs run that were all due at one instant", per_second(STORM))
+    row("Jobs run, all due at the same instant", per_second(STORM))
     if (cpu := "worker CPU a job, us") in ours:
-        row("Worker CPU a job", f"{_shown(ours[cpu])} µs{_beside(figures, cpu)}")
+        row("Worker CPU per job", f"{_shown(ours[cpu])} µs{_beside(figures, cpu)}")
     row("Jobs added with `schedule_many`", per_second(BULK))
     row("Jobs added by a process that starts, adds 50,000 and ends", per_second(PRODUCER))
     row("Jobs added one by one, each awaited", per_second(SINGLE))
@@ -103,11 +103,11 @@ def claims(figures: dict[str, Figures]) -> str:
         row("Idle worker", f"{_shown(ours[idle])} commands/s")
     names = ", ".join(peer.name for peer in PEERS if peer is not OURS and peer.name in figures)
     table = "".join(f"| {what} | {said} |\n" for what, said in rows)
-    return f"| | |\n|---|---|\n{table}\nIn one run with {names}.\n"
+    return f"| | |\n|---|---|\n{table}\nAll in one run, beside {names}.\n"
 
 
 def _beside(figures: dict[str, Figures], figure: str) -> str:
-    """`: 3.2 times the best other Python queue (taskiq, 5,140)`, or what is true instead."""
+    """A comparison such as `: 3.2 times the best other Python queue (taskiq, 5,140)`."""
     other = best(figures, figure, PYTHON_QUEUES)
     if other is None:
         return ""

@@ -1,14 +1,14 @@
-"""The account: what was due, by our own list; what was done, by the ledger; and what the scheduler says of the rest.
+"""The account compares what was due (the independent list), what was done (the ledger), and the scheduler's events.
 
-Pure. A fire that was due is exactly one of these, or it is **lost**:
+Pure. Each due fire is exactly one of these, or it is **lost**:
 
-- **ran**: the ledger, which is outside of Redis, has it;
-- **coalesced**, **missed** or **skipped**: the events stream says so, with the span of fires that it means.
+- **ran**: the ledger, which is outside of Redis, contains it;
+- **coalesced**, **missed** or **skipped**: an event says so, with the span of fires that it covers.
 
-A fire is **doubled** if the ledger has it more often than the events explain: the run of a worker that died is started
-again when its lease has ended (`recovered`), which is what at-least-once means. Those are counted apart, as **again**,
-and must have a higher fencing token than before. **Extra** is what was done although it was never due, and
-**contradicted** what was done although the scheduler says that it was not.
+A fire is **doubled** if the ledger contains it more often than the events explain. The run of a dead worker is started
+again when its lease has expired (`recovered`); that is what at-least-once means. Such repetitions are counted
+separately, as **again**, and must have a higher fencing token than before. **Extra** counts what was done but never
+due; **contradicted** counts what was done although the scheduler says that it was not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EXPLAINED = ("coalesced", "missed", "skipped")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What an event says of the fires of a job from first to last."""
+    """An event about the fires of a job, from the first to the last."""
 
     kind: str
     job_id: str
@@ -53,7 +53,7 @@ def spans_of(events: Iterable[Event]) -> list[Span]:
 
 @dataclass(slots=True)
 class ScheduleLine:
-    """What became of the fires of one schedule."""
+    """How the fires of one schedule ended."""
 
     package: str
     number: int
@@ -73,14 +73,14 @@ class ScheduleLine:
 
     @property
     def adds_up(self) -> bool:
-        """Every fire is in one place, and nothing is where it should not be."""
+        """Whether every due fire is counted exactly once, and there are no faults."""
         faults = self.doubled + self.lost + self.extra + self.contradicted
         return faults == 0 and self.due == self.ran + self.coalesced + self.missed + self.skipped
 
 
 @dataclass(slots=True)
 class OrderLine:
-    """What became of an order."""
+    """How the steps of one order ended."""
 
     order_id: str
     place_ms: int
@@ -89,7 +89,7 @@ class OrderLine:
     stopped: list[str] = field(default_factory=list[str])
     """Steps that the cancellation ended."""
     faults: list[str] = field(default_factory=list[str])
-    """What is wrong, in words."""
+    """Descriptions of what is wrong."""
     again: int = 0
 
     @property
@@ -99,12 +99,12 @@ class OrderLine:
 
 @dataclass(slots=True)
 class Account:
-    """All of it."""
+    """The account of the whole day."""
 
     schedules: list[ScheduleLine]
     orders: list[OrderLine]
     strangers: int = 0
-    """Effects of jobs that nobody scheduled."""
+    """Effects of jobs that were never scheduled."""
 
     def total(self, column: str) -> int:
         """The sum of a column of the schedules."""
@@ -127,8 +127,8 @@ def make_account(
     """Compare what was due with what was done.
 
     Args:
-        outage: from when to when nobody worked (ms). The fires that a job catches up after it are one run: if that is
-            recovered, any of them may be done again.
+        outage: begin and end of the outage (ms). A job catches up all its fires of the outage in one run: if that run
+            is recovered, any of these fires may be done again.
     """
     done: dict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
@@ -142,7 +142,7 @@ def make_account(
 
 
 def _again(effects: Sequence[Effect], recoveries: int) -> tuple[int, int]:
-    """How many of one fire's effects beyond the first are explained, and how many are not."""
+    """Of one fire's effects beyond the first: how many are explained, and how many are not."""
     tokens = [effect.token for effect in effects]
     grew = sum(later > earlier for earlier, later in pairwise(tokens))
     explained = min(grew, recoveries)

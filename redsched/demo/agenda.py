@@ -1,4 +1,4 @@
-"""What is asked of the demo, which day it plays on, and the items of that day's agenda."""
+"""The settings of the demo, the choice of its day, and the items of that day's agenda."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PastDateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line asks for."""
+    """The settings from the command line."""
 
     seconds: float = 60.0
     date: date | None = None
@@ -30,7 +30,7 @@ class Settings:
 
 
 class What(IntEnum):
-    """What is done at an instant; of several, in this order."""
+    """The kinds of agenda items. Items at the same instant are played in this order."""
 
     TICK = 0
     STEP_DUE = 1
@@ -54,10 +54,10 @@ class Item:
 
 
 async def choose_day(scheduler: BackgroundTaskScheduler, wanted: date | None) -> Day:
-    """The wanted day, or the next one on which the clocks of Berlin are moved.
+    """The wanted day, or the next day on which Berlin changes its clocks.
 
     Raises:
-        PastDateError: it has begun already, by the clock of the server.
+        PastDateError: the day has already begun, by the server's clock.
     """
     now = await scheduler.now()
     following = next_change_day(ZONES[0], now)
@@ -65,6 +65,6 @@ async def choose_day(scheduler: BackgroundTaskScheduler, wanted: date | None) ->
     if day.start_ms < to_ms(now) + 3 * MINUTE_MS:
         raise PastDateError(
             f"{day.date} is not ahead of the server's clock ({now:%Y-%m-%d %H:%M} UTC), and the fleet's time never "
-            f"goes back; the next day with a change of the clocks in {ZONES[0]} is {following}"
+            f"goes back; the next day on which {ZONES[0]} changes its clocks is {following}"
         )
     return day

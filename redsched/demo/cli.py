@@ -25,7 +25,7 @@ from redsched.ids import new_id
 __all__ = ["register"]
 
 PLAIN_WIDTH = 140
-"""Columns where the output is no terminal."""
+"""Columns of the output if it does not go to a terminal."""
 
 
 def register(app: typer.Typer) -> None:
@@ -34,24 +34,23 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    seconds: Annotated[
-        float, typer.Option(min=1, help="How long it shall take. A slow machine takes what it needs.")
-    ] = 60.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Target duration. A slow machine may need longer.")] = 60.0,
     date: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="Which day; by default the next one with a DST change in Berlin."),
+        typer.Option(formats=["%Y-%m-%d"], help="The day to play. Default: the next DST change in Berlin."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=32, help="Worker processes.")] = 3,
-    url: Annotated[str | None, typer.Option(help="A Redis to use, instead of a server that the demo starts.")] = None,
-    seed: Annotated[int, typer.Option(help="Spreads zones, settings and orders differently.")] = 0,
+    url: Annotated[str | None, typer.Option(help="Use this Redis instead of starting an embedded server.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed for the choice of zones, options and order times.")] = 0,
     json_: Annotated[
-        bool, typer.Option("--json", help="Print the account as JSON; what happens goes to stderr.")
+        bool, typer.Option("--json", help="Print the account as JSON to stdout and the progress to stderr.")
     ] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live display.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live display.")] = False,
 ) -> None:
     """A whole day in a minute: real cron entries, a DST change, a killed worker, an outage, and an account of it all.
 
-    Needs no server. Exit code 0 only if the account adds up: no fire was lost, and none was done twice.
+    Needs no server. The exit code is 0 only if the account adds up: no fire was lost, and none ran twice without a
+    reason.
     """
     settings = Settings(seconds, date.date() if date is not None else None, workers, seed)
     console = Console(stderr=json_, highlight=False)
@@ -59,24 +58,24 @@ def demo(
         console = Console(stderr=json_, highlight=False, width=PLAIN_WIDTH, no_color=True)
         plain = True
     try:
-        told = asyncio.run(_run(settings, url, console, plain=plain))
+        result = asyncio.run(_run(settings, url, console, plain=plain))
     except PastDateError as error:
         raise typer.BadParameter(str(error), param_hint="--date") from None
     except (RedschedError, FleetError) as error:
-        typer.echo(f"the demo could not go on: {error}", err=True)
+        typer.echo(f"the demo failed: {error}", err=True)
         raise typer.Exit(3) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     if json_:
-        typer.echo(json.dumps(report.as_json(told), indent=2))
+        typer.echo(json.dumps(report.as_json(result), indent=2))
     else:
-        report.show(console, told)
-    raise typer.Exit(0 if told.account.adds_up else 1)
+        report.show(console, result)
+    raise typer.Exit(0 if result.account.adds_up else 1)
 
 
 @contextlib.contextmanager
 def _server(url: str | None) -> Generator[tuple[str, str]]:
-    """A URL, and in words what is there."""
+    """Yields the server's URL and a description of it."""
     if url is not None:
         yield url, "your Redis"
         return
@@ -86,7 +85,7 @@ def _server(url: str | None) -> Generator[tuple[str, str]]:
 
 async def _run(settings: Settings, url: str | None, console: Console, *, plain: bool) -> report.Report:
     with tempfile.TemporaryDirectory(prefix="redsched-demo-") as folder, _server(url) as (at, words):
-        # A prefix of its own: the clock that is moved is that of the prefix, so a given Redis is not disturbed.
+        # A separate prefix: the demo moves the prefix's clock, and must not disturb other users of a given Redis.
         scheduler = BackgroundTaskScheduler(
             at, f"redsched-demo-{new_id()}", lease=LEASE_S, events_max=EVENTS_MAX, declared_tasks=False
         )
@@ -111,7 +110,7 @@ async def _run(settings: Settings, url: str | None, console: Console, *, plain: 
 
 
 async def _remove_all(scheduler: BackgroundTaskScheduler) -> None:
-    """Leave nothing in a Redis that is not ours: `clear_all_jobs` keeps the clock, since time must never go back."""
+    """Delete every key of the demo's prefix. `clear_all_jobs` would keep the clock, since time must never go back."""
     for shard in (await scheduler.store()).shards:
         cursor: Any = 0
         while True:

@@ -1,10 +1,10 @@
-"""What happens in the demo, and when.
+"""Directs the demo: what happens, and when.
 
-The fleet's clock is moved from one due instant to the next; at each the director waits until all that is due is
-settled, so that nothing is late by accident. Two things are done to the fleet on purpose:
+The director moves the fleet's clock from one due instant to the next. At each it waits until everything that is due is
+settled, so that nothing is late by accident. It injects two faults on purpose:
 
-- in the morning a worker is killed (SIGKILL) while it holds runs;
-- in the afternoon all workers are stopped, and the clock jumps three hours: what was due meanwhile is overdue at once.
+- in the morning it kills a worker (SIGKILL) that holds runs;
+- in the afternoon it stops all workers and moves the clock three hours ahead, so that many fires are overdue at once.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ __all__ = ["Director"]
 KILL_HOUR = 10
 OUTAGE_HOURS = (14, 17)
 SLOW_S = 1.0
-"""How long the runs of the minute take in which a worker is killed."""
+"""Duration of the runs that are due in the minute of the kill."""
 PATIENCE_S = 20.0
-"""How long to wait for what is due, before going on without it (and an account that does not add up)."""
+"""How long to wait for due runs to settle. After that the demo goes on, and the account will not add up."""
 FINALE_S = 1.5
-"""Of the time there is, what the end takes: stopping the workers, reading ledger and stream."""
+"""Time reserved for the end: stopping the workers, and reading the ledger and the stream."""
 
 
 class Director:
-    """One performance. The scheduler must be open, with an empty prefix; it needs no worker of its own."""
+    """One performance. The scheduler must be started, and its prefix must be empty; it needs no embedded worker."""
 
     def __init__(
         self, scheduler: BackgroundTaskScheduler, day: Day, settings: Settings, url: str, ledger: Path, server: str
@@ -75,10 +75,10 @@ class Director:
     # -- the day --------------------------------------------------------------------------------------------------
 
     async def perform(self) -> Report:
-        """Run the whole day. Returns what there is to tell at the end.
+        """Run the whole day and return the report.
 
         Raises:
-            FleetError: a worker process did not start, or ended by itself.
+            FleetError: a worker process did not start, or ended unexpectedly.
         """
         self._began = time.monotonic()
         self._pace = Pace(self.settings.seconds - FINALE_S)
@@ -98,19 +98,19 @@ class Director:
         story.now_ms = day.start_ms - 2 * MINUTE_MS
         story.say(
             f"{day.date} is {(day.end_ms - day.start_ms) / 3_600_000:g} hours long in {day.home}. {len(self.entries)} "
-            f"cron entries of Debian packages, in {len(day.walks)} time zones: {len(self._fires):,} fires by our own "
-            "list."
+            f"cron entries of Debian packages, in {len(day.walks)} time zones: {len(self._fires):,} fires by an "
+            "independent list."
         )
         if not day.changes:
-            story.say("No clock of the demo's zones is moved on this day.")
+            story.say("None of the demo's zones changes its clocks on this day.")
         await self._scheduler.schedule_many([self._spec(entry) for entry in self.entries])
         started = await self.fleet.start(self.settings.workers)
         story.say(f"{len(started)} worker processes: pid {', '.join(str(member.pid) for member in started)}.", "good")
 
         ticks = range(day.start_ms, day.end_ms, MINUTE_MS)
         self._agenda = [Item(at_ms, What.TICK) for at_ms in ticks if not self.outage[0] < at_ms <= self.outage[1]]
-        hours_told = {day.at(hour) for hour in (3, 6, 9, 12, 18, 21)}
-        self._agenda += [Item(at_ms, What.TALLY) for at_ms in hours_told]
+        tally_hours = {day.at(hour) for hour in (3, 6, 9, 12, 18, 21)}
+        self._agenda += [Item(at_ms, What.TALLY) for at_ms in tally_hours]
         for number, change in enumerate(day.changes):
             text = change_in_words(change, self.entries)
             self._agenda.append(Item(change.at_ms, What.CHANGE, number, text=text))
@@ -159,7 +159,7 @@ class Director:
         return to_ms(await self._scheduler.now())
 
     async def _move_to(self, at_ms: int, *, wait: bool = True) -> None:
-        """Move the fleet to an instant, and wait until all that is due by then is settled."""
+        """Move the fleet to an instant, and wait until everything due by then is settled."""
         await self._kit.travel_to(from_ms(at_ms))
         self.story.now_ms = max(at_ms, self.story.now_ms)
         self.story.due = bisect_right(self._fires, at_ms)
@@ -167,7 +167,7 @@ class Director:
             await self._quiet()
 
     def _pending(self) -> tuple[int, int]:
-        """Fires and steps that are due, and of which the outcome is not known yet."""
+        """Numbers of fires and of order steps that are due and have no known outcome yet."""
         tally = self.tally
         steps = sum(
             step.upto_ms <= self.story.now_ms and step.job_id not in tally.settled
@@ -186,7 +186,7 @@ class Director:
             self.fleet.check()
             if time.monotonic() > deadline:
                 fires, steps = self._pending()
-                self.story.say(f"{fires} fires and {steps} steps of orders are not settled; going on.", "trouble")
+                self.story.say(f"{fires} fires and {steps} order steps did not settle in time; going on.", "trouble")
                 self._given_up += max(0, fires)
                 return
 
@@ -197,7 +197,7 @@ class Director:
         assert order is not None
         await schedule_order_workflow(self._scheduler, order, self._now_ms)
         self.story.now_ms = max(self.story.now_ms, order.steps[0].upto_ms)
-        self.story.say(f"Mario's Pizzeria: {order.order_id} comes in; its five steps are due within 35 minutes.")
+        self.story.say(f"Mario's Pizzeria: {order.order_id} arrives; its five steps are due within 35 minutes.")
         for step in order.steps[1:]:
             if not self.outage[0] < step.upto_ms <= self.outage[1]:
                 heapq.heappush(self._agenda, Item(step.upto_ms, What.STEP_DUE, item.number))
@@ -212,26 +212,26 @@ class Director:
         await self._move_to(item.at_ms)
         order.ended = await self._scheduler.cancel_jobs(tag=order.order_id)
         self.story.say(
-            f"{order.order_id} is cancelled at its minute 20: {len(order.ended)} steps were left, and must not run."
+            f"{order.order_id} is cancelled after 20 minutes: its last {len(order.ended)} steps must not run."
         )
 
-    # -- what is done to the fleet --------------------------------------------------------------------------------
+    # -- faults ---------------------------------------------------------------------------------------------------
 
     def _held_by(self, member: Member) -> list[str]:
         return [job_id for job_id, worker in self.tally.held.items() if worker == member.worker_id]
 
     def _done_by(self, member: Member) -> set[str]:
-        """Jobs of which it did the work in the minute of the kill."""
+        """Jobs whose work this member did in the minute of the kill."""
         return {e.job_id for e in read(self.ledger) if e.fire_ms == self.kill_ms and e.pid == member.pid}
 
     async def _kill(self) -> None:
-        """SIGKILL for the worker that holds most; the runs of this minute take a while, so that it does hold some."""
+        """Kill the worker that holds the most runs. The runs of this minute are slow, so that it does hold some."""
         fires = Counter(self._fires)[self.kill_ms]
         room = CONCURRENCY * len(self.fleet.working)
         await self.tally.until(lambda: bool(self.tally.held), PATIENCE_S)
         await self.tally.until(lambda: len(self.tally.held) >= min(fires, room), SLOW_S * 0.6)
         victim = max(self.fleet.working, key=lambda member: len(self._held_by(member)))
-        for _ in range(10):  # its runs may have begun only just now
+        for _ in range(10):  # its runs may only just have started
             if not self._done_by(victim):
                 await asyncio.sleep(SLOW_S * 0.02)
         held = self._held_by(victim)
@@ -239,22 +239,22 @@ class Director:
         done = self._done_by(victim)
         self.story.say(
             f"SIGKILL for {victim.name} (pid {victim.pid}) while it holds {len(held)} runs. "
-            f"{len(done & set(held))} of them had done their work already, but told nobody.",
+            f"{len(done & set(held))} of them had done their work, but not yet reported it.",
             "trouble",
         )
         [substitute] = await self.fleet.start(1)
         self.story.say(f"{substitute.name} (pid {substitute.pid}) takes its place.")
         await self._quiet()
         self.story.say(
-            f"{len(self.tally.recovered)} runs of the dead worker were recovered when its lease of {LEASE_S:g} s "
-            "ended: they run elsewhere, each with a higher fencing token.",
+            f"{len(self.tally.recovered)} runs of the dead worker were recovered when their lease of {LEASE_S:g} s "
+            "expired: they run elsewhere, each with a higher fencing token.",
             "good",
         )
 
     async def _outage(self) -> None:
-        """Nobody works for three hours."""
+        """Stop all workers for three hours of the fleet's time."""
         story, (since_ms, until_ms) = self.story, self.outage
-        story.say("An outage: all workers are stopped (SIGTERM; each finishes what it holds).", "trouble")
+        story.say("Outage: all workers are stopped (SIGTERM; each finishes the runs it holds).", "trouble")
         await self.fleet.stop()
         before = Counter(self.tally.counts)
         await self._kit.travel_to(from_ms(until_ms))
@@ -266,13 +266,13 @@ class Director:
         await self._quiet()
         counts = self.tally.counts - before
         story.say(
-            f"Caught up: {counts['done']:,} ran late, {counts['coalesced']:,} were coalesced into a newer one, "
-            f"{counts['missed']:,} were missed (later than their misfire_grace_time): as each job has it.",
+            f"Caught up: {counts['done']:,} ran late, {counts['coalesced']:,} were coalesced into a newer fire, "
+            f"{counts['missed']:,} were missed (later than misfire_grace_time), as each job's options say.",
             "good",
         )
 
     async def _let_read(self) -> None:
-        """Something was told that is worth a moment."""
+        """Pause, so that an onlooker can read the last line."""
         await asyncio.sleep(min(2.0, 0.03 * self.settings.seconds))
 
     def _ticks_left(self) -> int:
@@ -285,7 +285,7 @@ class Director:
     async def _close(self) -> Report:
         await self.fleet.stop()
         self.story.now_ms = self.day.end_ms
-        self.story.say("The day is over. The account: our own list, the ledger of the tasks, the events of redsched.")
+        self.story.say("The day is over. Comparing the independent list, the tasks' ledger and redsched's events.")
         events: Sequence[Event] = await self._scheduler.get_history(limit=EVENTS_MAX)
         account = make_account(self.entries, self.orders, read(self.ledger), spans_of(events), self.outage)
         workers = [WorkerLine(m.name, m.pid, m.state, self.tally.runs[m.worker_id]) for m in self.fleet.members]

@@ -1,4 +1,4 @@
-"""The schedules of the demo: 61 real cron entries of Debian packages, each with a time zone and a way to be late."""
+"""The schedules of the demo: 61 real cron entries of Debian packages, each with a time zone and misfire options."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ZONES = (
     "Pacific/Apia",
     "UTC",
 )
-"""Whole, half (Kolkata) and far offsets; Lord Howe moves its clocks by half an hour. Berlin and London move theirs at
-the same instant, which is another local hour for each."""
+"""Whole-hour, half-hour (Kolkata) and extreme offsets. Lord Howe moves its clocks by half an hour. Berlin and London
+change theirs at the same instant, which is a different local hour in each."""
 
 GRACE_S = 600
 
 SUNDAY_NIGHT = "opa-fastfabric"
-"""The one real entry in the hour that DST days play with (`0 2 * * sun`): it gets the zone of the day's change."""
+"""The one real entry in the hour that a DST change skips or repeats (`0 2 * * sun`). It gets the zone of the change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,14 @@ class Entry:
 
     @property
     def lateness(self) -> str:
-        """What becomes of its fires when nobody was there to run them, in a word or two."""
+        """What happens to its overdue fires, in a few words."""
         if self.grace_s is not None:
             return "10 min grace" if self.coalesce else "all, 10 min grace"
         return "newest" if self.coalesce else "all"
 
 
 def load(day: Day, seed: int = 0) -> list[Entry]:
-    """The entries, spread over zones and over the ways to be late: the same ones for the same seed."""
+    """The entries, spread over zones and misfire options: the same for the same seed."""
     rows = (files("redsched.demo") / "data" / "schedules.tsv").read_text(encoding="utf-8").splitlines()[1:]
     zones = list(day.walks)
     random.Random(seed).shuffle(zones)
@@ -62,7 +62,7 @@ def load(day: Day, seed: int = 0) -> list[Entry]:
     for index, row in enumerate(row for row in rows if row.strip()):
         package, number, expression = row.split("\t")
         zone = day.home if package == SUNDAY_NIGHT else zones[index % len(zones)]
-        # Most entries as they come (coalesce, no limit), some that want every fire, some that would rather not be late.
+        # Most entries have the defaults (coalesce, no grace limit); some want every fire; some must not be late.
         way = (index + seed) % 6
         entry = Entry(
             package=package,

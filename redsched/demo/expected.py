@@ -1,12 +1,12 @@
-"""Which fires a day has, computed apart from the scheduler: the list that the demo's account is checked against.
+"""Computes the fires of a day independently of the scheduler. The demo's account is checked against this list.
 
 Nothing here is shared with `redsched.schedules`, on purpose: two programs that agree prove more than one. This one
-is as dumb as can be: it walks the minutes of the day in UTC, asks `zoneinfo` what a clock on the wall shows at each,
-and applies Debian cron's rule for the two days a year on which that is not simple:
+is deliberately simple. It walks the minutes of the day in UTC, asks `zoneinfo` for the wall-clock time of each, and
+applies Debian cron's rule for the two days a year on which the clocks change:
 
-- an entry of a fixed time (neither its minute nor its hour begins with `*`) whose time is skipped runs once, at the
-  first instant after the gap; one whose time comes twice runs the first time only;
-- any other entry matches what the clock shows, literally.
+- an entry with a fixed time (neither its minute nor its hour begins with `*`) whose time is skipped runs once, at the
+  first instant after the gap; if its time comes twice, it runs the first time only;
+- any other entry matches the wall-clock time literally.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Pattern:
     """Both day fields are restricted: then either of them is enough."""
 
     def matches(self, local: datetime) -> bool:
-        """Whether the entry is due when a clock on the wall shows this minute."""
+        """Whether the entry is due at this minute of wall-clock time."""
         if local.minute not in self.minutes or local.hour not in self.hours or local.month not in self.months:
             return False
         day = local.day in self.days
@@ -99,7 +99,7 @@ def _numbers(field: str, low: int, high: int, names: Mapping[str, int]) -> froze
 
 
 def parse(expression: str) -> Pattern:
-    """Read five fields or a nickname. Raises ValueError for anything else."""
+    """Parse five fields or a nickname. Raises ValueError for anything else."""
     fields = NICKNAMES.get(expression.strip().lower(), expression).split()
     if len(fields) != 5:
         raise ValueError(f"{expression!r} has {len(fields)} fields; cron has 5")
@@ -120,29 +120,29 @@ def parse(expression: str) -> Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """A minute of the world, and what a clock in some zone shows at its beginning."""
+    """A minute in UTC, and the wall-clock time of a zone at its beginning."""
 
     at_ms: int
     local: datetime
-    """Naive: it is what is read off the wall."""
+    """Naive wall-clock time."""
     again: bool
-    """The clock has shown this before."""
+    """Whether the clock has shown this time before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A clock is moved."""
+    """A change of a zone's clocks."""
 
     zone: str
     at_ms: int
     before: datetime
-    """What it would have shown then (naive)."""
+    """Wall-clock time that it would have shown without the change (naive)."""
     after: datetime
-    """What it shows instead (naive)."""
+    """Wall-clock time that it shows instead (naive)."""
 
     @property
     def forward(self) -> bool:
-        """Local times are skipped; else some come twice."""
+        """True: local times are skipped. False: local times come twice."""
         return self.after > self.before
 
     def skipped(self) -> list[datetime]:
@@ -160,7 +160,7 @@ class Walk:
 
 
 def walk(zone: str, start_ms: int, end_ms: int) -> Walk:
-    """Every minute from start (included) to end (not included), and the changes of the clock at one of them."""
+    """Every minute from start (inclusive) to end (exclusive), and the clock changes among them."""
     info = ZoneInfo(zone)
 
     def look(at_ms: int) -> datetime:
@@ -185,9 +185,9 @@ class Expectation:
 
     fires: tuple[int, ...]
     moved: tuple[int, ...] = ()
-    """Those of them that stand for a local time which does not exist."""
+    """The fires that replace a local time which does not exist."""
     dropped: tuple[int, ...] = ()
-    """Not due: instants at which the clock shows a fixed time for the second time."""
+    """Instants at which the clock shows a fixed time for the second time. Not due."""
 
 
 def expect(expression: str, walked: Walk) -> Expectation:
@@ -211,22 +211,22 @@ def expect(expression: str, walked: Walk) -> Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A calendar day of one zone, as all the zones see it: 23 to 25 hours."""
+    """A calendar day of one zone (23 to 25 hours), with its minutes in all zones."""
 
     date: date
     home: str
-    """The zone whose midnights bound it."""
+    """The zone whose midnights delimit the day."""
     start_ms: int
     end_ms: int
     walks: Mapping[str, Walk]
 
     @property
     def changes(self) -> list[Change]:
-        """What happens to the clocks, in order."""
+        """The clock changes of all zones, in order."""
         return sorted((c for w in self.walks.values() for c in w.changes), key=lambda c: (c.at_ms, c.zone))
 
     def at(self, hour: int, minute: int = 0) -> int:
-        """The instant at which a clock at home shows this (outside of gaps and folds)."""
+        """The instant of this wall-clock time in the home zone (outside of gaps and folds)."""
         return _instant_ms(self.date, wall_time(hour, minute), self.home)
 
 
@@ -239,28 +239,28 @@ def _midnight_ms(day: date, zone: str) -> int:
 
 
 def changes_on(day: date, zone: str) -> bool:
-    """Whether the clocks of a zone are moved on that calendar day."""
+    """Whether a zone changes its clocks on that calendar day."""
     info = ZoneInfo(zone)
     midnights = [datetime(d.year, d.month, d.day, tzinfo=info) for d in (day, day + timedelta(days=1))]
     return midnights[0].utcoffset() != midnights[1].utcoffset()
 
 
 def next_change_day(zone: str, now: datetime) -> date:
-    """The next calendar day that is wholly ahead and on which the clocks of the zone are moved.
+    """The next calendar day, entirely in the future, on which the zone changes its clocks.
 
     Raises:
-        ValueError: the zone has none within two years.
+        ValueError: the zone has no such day within two years.
     """
     today = now.astimezone(UTC).date()
     for ahead in range(1, 750):
         day = today + timedelta(days=ahead)
         if changes_on(day, zone) and _midnight_ms(day, zone) > now.timestamp() * 1000 + 5 * MINUTE_MS:
             return day
-    raise ValueError(f"the clocks of {zone} are not moved within two years")
+    raise ValueError(f"{zone} does not change its clocks within two years")
 
 
 def day_of(day: date, zones: Sequence[str]) -> Day:
-    """That calendar day, of the first zone whose clocks are moved on it, else of the first zone."""
+    """That calendar day in the first zone that changes its clocks on it, else in the first zone."""
     home = next((zone for zone in zones if changes_on(day, zone)), zones[0])
     start_ms, end_ms = _midnight_ms(day, home), _midnight_ms(day + timedelta(days=1), home)
     return Day(day, home, start_ms, end_ms, {zone: walk(zone, start_ms, end_ms) for zone in zones})

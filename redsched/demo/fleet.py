@@ -16,7 +16,7 @@ READY_S = 30.0
 
 
 class FleetError(RuntimeError):
-    """A worker process did not start, or died by itself."""
+    """A worker process did not start, or ended unexpectedly."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Member:
 
 
 class Fleet:
-    """All of them, in the order in which they were started."""
+    """The worker processes, in the order in which they were started."""
 
     def __init__(self, url: str, prefix: str, ledger: Path, slow_ms: int, slow_s: float) -> None:
         self.members: list[Member] = []
@@ -52,10 +52,10 @@ class Fleet:
         return next((member for member in self.members if member.worker_id == worker_id), None)
 
     async def start(self, count: int) -> list[Member]:
-        """Start workers, and wait until they serve.
+        """Start workers and wait until they are ready.
 
         Raises:
-            FleetError: one of them does not.
+            FleetError: a worker is not ready in time.
         """
         started: list[Member] = []
         for _ in range(count):
@@ -82,7 +82,7 @@ class Fleet:
         return started
 
     async def stop(self) -> None:
-        """Ask all to finish, and wait for it."""
+        """Ask all workers to finish, and wait until they have."""
         leaving = self.working
         for member in leaving:
             member.state = "stopping"
@@ -102,20 +102,22 @@ class Fleet:
         await member.process.wait()
 
     async def end(self) -> None:
-        """Whatever happened, leave no process behind."""
+        """Kill every process that is still running."""
         for member in self.members:
             if member.process.returncode is None:
                 _send(member, signal.SIGKILL)
                 await member.process.wait()
 
     def check(self) -> None:
-        """Raises FleetError if a worker died that nobody killed."""
+        """Raises FleetError if a worker ended that was neither killed nor stopped."""
         for member in self.working:
             if member.process.returncode is not None:
-                raise FleetError(f"{member.name} ended by itself ({member.process.returncode}):\n{self.log_tail()}")
+                raise FleetError(
+                    f"{member.name} ended unexpectedly (exit code {member.process.returncode}):\n{self.log_tail()}"
+                )
 
     def log_tail(self) -> str:
-        """The end of what the workers logged."""
+        """The end of the workers' log."""
         try:
             return self._log.read_text(encoding="utf-8", errors="replace")[-3000:]
         except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The ledger: a file outside of Redis in which the tasks note what they did. It is the demo's witness.
+"""The ledger: a file outside of Redis in which the tasks record what they did. It is the demo's witness.
 
-One line for each effect, written by one `write` on a file opened with O_APPEND: lines of several processes do not mix,
-and a process that is killed leaves a whole line or none.
+Each effect is one line, written with one `write` to a file opened with O_APPEND. Lines of several processes do not mix,
+and a killed process leaves a whole line or none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Effect", "Ledger", "read"]
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A task did its work, once."""
+    """One execution of a task's work."""
 
     job_id: str
     fire_ms: int
@@ -27,7 +27,7 @@ class Effect:
 
 
 class Ledger:
-    """For writing."""
+    """A ledger that is open for writing."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

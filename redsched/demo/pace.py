@@ -1,4 +1,4 @@
-"""How fast the day goes by: what is left of it is spread over what is left of the time."""
+"""The pace of the day: the remaining steps share the remaining time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """Where the machine is too slow for the wish, nothing waits, and it takes longer."""
+    """Spreads the steps over the target duration. On a slow machine it never waits, and the demo takes longer."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
         self._last = time.monotonic()
 
     async def after_step(self, steps_left: int) -> None:
-        """A step is over: wait for what is left of its share."""
+        """Wait for the rest of a finished step's share of the time."""
         now = time.monotonic()
         share = max(0.0, self._end - self._last) / (steps_left + 1)
         await asyncio.sleep(max(0.0, self._last + share - now))

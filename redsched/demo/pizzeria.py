@@ -25,7 +25,7 @@ CANCEL_MINUTE = 20
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step that was scheduled, and the span in which its instant is, by the clock before and after the call."""
+    """A scheduled step. Its due instant lies between `from_ms` and `upto_ms`: the clock before and after the call."""
 
     name: str
     job_id: str
@@ -42,14 +42,14 @@ class Order:
     place_ms: int
     """When it is placed, to the minute."""
     cancelled: bool = False
-    """It is cancelled at its minute 20."""
+    """Whether it is cancelled, 20 minutes after it was placed."""
     steps: list[Step] = field(default_factory=list[Step])
     ended: list[str] = field(default_factory=list[str])
     """Ids of the jobs that the cancellation ended."""
 
 
 def orders_of(day: Day, outage_ms: int, seed: int = 0) -> list[Order]:
-    """The day's orders, the same ones for the same seed. One is under way when the outage begins."""
+    """The day's orders: the same for the same seed. One order is in progress when the outage begins."""
     draw = random.Random(seed + 1)
 
     def around(hour: int) -> int:

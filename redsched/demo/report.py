@@ -1,4 +1,4 @@
-"""The account, for people (tables) and for programs (JSON)."""
+"""Prints the account: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["Report", "WorkerLine", "as_json", "show", "verdict"]
 
 COLUMNS = ("due", "ran", "coalesced", "missed", "doubled", "lost")
 RARE = ("again", "skipped", "extra", "contradicted")
-"""Shown only where they are not all 0."""
+"""These columns are shown only if one of their values is not 0."""
 FAULTS = frozenset({"doubled", "lost", "extra", "contradicted"})
 WIDE = 136
-"""From this many columns of the terminal on there is room for everything."""
+"""A terminal of at least this many columns shows the whole table."""
 NARROW = 104
-"""Below this many, words are cut."""
+"""A terminal of fewer columns gets abbreviated headings."""
 SHORT = {"coalesced": "coal", "missed": "miss", "doubled": "dbl", "contradicted": "contra", "again": "agn"}
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLine:
-    """What became of a worker process."""
+    """How a worker process ended, and how many runs it settled."""
 
     name: str
     pid: int
@@ -40,7 +40,7 @@ class WorkerLine:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that is told at the end."""
+    """The result of a performance."""
 
     account: Account
     day: Day
@@ -92,7 +92,7 @@ def _order_in_words(order: OrderLine) -> Text:
     if order.faults:
         return Text("; ".join(order.faults), style="bold red")
     if order.cancelled:
-        return Text(f"cancelled at its minute 20: {' and '.join(order.stopped)} did not run", style="yellow")
+        return Text(f"cancelled after 20 minutes: {' and '.join(order.stopped)} did not run", style="yellow")
     return Text("all five steps ran", style="green")
 
 
@@ -111,7 +111,7 @@ def _orders(account: Account, day: Day) -> RenderableType:
 
 
 def verdict(account: Account) -> str:
-    """Whether it adds up, in one line."""
+    """One sentence: whether the account adds up, and the totals."""
     due, orders = account.total("due"), account.orders
     if account.adds_up:
         reasons = ", ".join(f"{account.total(c):,} {c}" for c in ("coalesced", "missed", "skipped") if account.total(c))
@@ -125,14 +125,14 @@ def verdict(account: Account) -> str:
     return (
         f"It does NOT add up: of {due:,} fires due {account.total('lost'):,} are lost, {account.total('doubled'):,} "
         f"doubled; {account.total('extra') + account.strangers:,} were never due; {account.total('contradicted'):,} "
-        f"contradict the events; {sum(not order.adds_up for order in orders)} orders are wrong."
+        f"contradict the events; {sum(not order.adds_up for order in orders)} orders have errors."
     )
 
 
 def show(console: Console, report: Report) -> None:
-    """Print it all."""
+    """Print the whole report."""
     account = report.account
-    soft = not console.is_terminal  # a sentence stays one line for grep
+    soft = not console.is_terminal  # keeps a sentence on one line, for grep
     workers = [f"{worker.name} {worker.state} after {worker.runs:,} runs" for worker in report.workers]
     console.print()
     console.print(_schedules(account, console.width))
@@ -143,16 +143,17 @@ def show(console: Console, report: Report) -> None:
     console.print()
     console.print(Text(verdict(account), style="bold green" if account.adds_up else "bold red"), soft_wrap=soft)
     if account.again:
-        told = (
-            "Ran again: their worker was killed when the work was done and it had not yet said so. That is "
-            'at-least-once; delivery="at_most_once" would have ended them, and the fencing token lets a task tell.'
+        explanation = (
+            "Ran again: their worker was killed after it did the work and before it reported the outcome. That is "
+            'at-least-once delivery. With delivery="at_most_once" they would have ended dead instead; with the '
+            "fencing token a task can detect the repetition."
         )
-        console.print(Text(told, style="dim"), soft_wrap=soft)
+        console.print(Text(explanation, style="dim"), soft_wrap=soft)
     console.print(Text(f"{report.hours:g} hours in {report.seconds:.0f} seconds.", style="dim"))
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """All of it, for a program."""
+    """The report as plain data."""
     account = report.account
     return {
         "adds_up": account.adds_up,

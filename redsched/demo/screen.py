@@ -1,4 +1,4 @@
-"""The live display: clocks, counters, workers, and what happens. Draws the `Story`; changes nothing."""
+"""The live display: clocks, counters, workers and recent events. It draws the `Story` and changes nothing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MOODS = {"": "", "clock": "bold cyan", "trouble": "bold red", "good": "green"}
 STATES = {"working": "green", "starting": "yellow", "stopping": "yellow", "stopped": "dim", "killed": "bold red"}
 LINES = 6
 WIDE = 100
-"""Columns from which on a line of the story may take two."""
+"""Terminals of at least this many columns wrap a line of the story; narrower ones truncate it."""
 
 
 def plain_line(story: Story, line: Line) -> Text:
-    """A line of the story, with the fleet's time."""
+    """A line of the story, prefixed with the fleet's time."""
     shown = f"{local(line.at_ms, story.day.home):%H:%M}"
     return Text.assemble((shown, "bold"), "  ", (line.text, MOODS[line.mood]))
 
@@ -50,12 +50,12 @@ def _counters(story: Story) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right", min_width=6)
     rows: list[tuple[int, str, str]] = [
-        (story.due, "due, by our own list", ""),
+        (story.due, "due, by an independent list", ""),
         (tally.accounted, "accounted for", "green"),
         (tally.counts["coalesced"], "coalesced", ""),
         (tally.counts["missed"], "missed", ""),
         (tally.counts["recovered"], "recovered after the kill", "yellow"),
-        (len(tally.settled), "order steps ended", ""),
+        (len(tally.settled), "order steps settled", ""),
         (tally.counts["dead"], "dead", "red" if tally.counts["dead"] else ""),
     ]
     for count, words, style in rows:
@@ -88,15 +88,15 @@ def _latest(story: Story) -> RenderableType:
     return Panel(table, title="last runs", border_style="dim")
 
 
-def _told(story: Story, width: int) -> RenderableType:
-    told = [plain_line(story, line) for line in list(story.lines)[-LINES:]]
-    for text in told:
+def _recent_lines(story: Story, width: int) -> RenderableType:
+    lines = [plain_line(story, line) for line in list(story.lines)[-LINES:]]
+    for text in lines:
         text.truncate((2 if width >= WIDE else 1) * (width - 6), overflow="ellipsis")
-    return Panel(Group(*told), title="what happens", border_style="dim")
+    return Panel(Group(*lines), title="what happens", border_style="dim")
 
 
 def draw(story: Story, width: int = 100) -> RenderableType:
-    """The whole display, as it is now."""
+    """The whole display for the current state of the story."""
     head = Text.assemble(
         ("redsched demo", "bold"), f"   {story.day.date:%A %Y-%m-%d} in {story.day.home}   ", (story.server, "dim")
     )
@@ -108,13 +108,13 @@ def draw(story: Story, width: int = 100) -> RenderableType:
     lower.add_row(_workers(story), _latest(story))
     bar = Table.grid(expand=True)
     bar.add_row(ProgressBar(total=1.0, completed=story.progress))
-    # A low terminal cuts what is below: what happens comes before who does it.
-    return Group(head, bar, upper, _told(story, width), lower)
+    # A short terminal cuts off the bottom, so the events come before the workers.
+    return Group(head, bar, upper, _recent_lines(story, width), lower)
 
 
 @contextlib.asynccontextmanager
 async def live(story: Story, console: Console) -> AsyncGenerator[None]:
-    """Show it, drawn anew eight times a second, while the body runs."""
+    """Show the display while the body runs, redrawn eight times a second."""
     with Live(draw(story, console.width), console=console, auto_refresh=False, transient=True) as display:
 
         async def refresh() -> None:
@@ -129,6 +129,6 @@ async def live(story: Story, console: Console) -> AsyncGenerator[None]:
             drawing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await drawing
-    # What was told stays on the screen, above the account.
+    # The lines stay on the screen, above the account.
     for line in story.lines:
         console.print(plain_line(story, line))

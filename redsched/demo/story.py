@@ -1,4 +1,4 @@
-"""What the demo tells: lines in plain words with the fleet's time, and the state that the display draws."""
+"""The story of the demo: lines of text with the fleet's time, and the state that the display draws."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Line", "Story", "change_in_words", "local"]
 
 
 def local(at_ms: int, zone: str) -> datetime:
-    """What a clock in that zone shows."""
+    """The local time in that zone."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(ZoneInfo(zone))
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Something that happened, in words."""
+    """One thing that happened, as text."""
 
     at_ms: int
     text: str
     mood: str = ""
-    """"" (it goes on), "clock", "trouble" or "good"."""
+    """"" (neutral), "clock", "trouble" or "good"."""
 
 
 @dataclass(slots=True)
@@ -41,14 +41,14 @@ class Story:
     server: str
     now_ms: int = 0
     due: int = 0
-    """Fires that are due by now, by our own list."""
+    """Fires that are due by now, by the independent list."""
     due_all: int = 0
     fleet: Fleet | None = None
     lines: deque[Line] = field(default_factory=lambda: deque[Line](maxlen=50))
     listener: Callable[[Line], None] | None = None
 
     def say(self, text: str, mood: str = "") -> None:
-        """Tell that something happens, now."""
+        """Add a line at the fleet's current time."""
         line = Line(self.now_ms, text, mood)
         self.lines.append(line)
         if self.listener is not None:
@@ -56,7 +56,7 @@ class Story:
 
     @property
     def progress(self) -> float:
-        """How much of the day is over, 0 to 1."""
+        """The part of the day that is over, 0 to 1."""
         length = self.day.end_ms - self.day.start_ms
         return min(1.0, max(0.0, (self.now_ms - self.day.start_ms) / length))
 
@@ -67,15 +67,15 @@ def change_in_words(change: Change, entries: Sequence[Entry]) -> str:
     before, after = f"{change.before:%H:%M}", f"{change.after:%H:%M}"
     mine = [entry for entry in entries if entry.zone == place]
     if change.forward:
-        text = f"{before} {place} does not exist today: the clock goes from there to {after}."
+        text = f"{before} {place} does not exist today: the clock jumps to {after}."
         moved = [entry for entry in mine if change.at_ms in entry.expected.moved]
         if moved:
             named = ", ".join(f"{entry.package} ({entry.expression})" for entry in moved)
             text += f" {named} is due in the gap: it runs once, at {after}."
         else:
             text += " No entry has a fixed time in the gap."
-        return text + " Entries with a * for minute or hour follow the clock: nothing of them is due in the gap."
-    text = f"{before} {place}: the clock goes back to {after}, and what is between comes twice."
+        return text + " Entries with a * for minute or hour follow the clock: they have no fire in the gap."
+    text = f"{before} {place}: the clock goes back to {after}, and the time in between comes twice."
     dropped = [entry for entry in mine if any(at_ms >= change.at_ms for at_ms in entry.expected.dropped)]
     if dropped:
         named = ", ".join(f"{entry.package} ({entry.expression})" for entry in dropped)

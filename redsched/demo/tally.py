@@ -1,4 +1,4 @@
-"""What the events say while the day goes by: who holds what, what is settled, and when the fleet is quiet."""
+"""Counts events while the day goes by: which worker holds which run, what is settled, and when the fleet is idle."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ ENDED = frozenset({"done", "dead", "cancelled"})
 
 
 class Tally:
-    """A listener. It counts for the display and the pace; the account is made from the stream itself, at the end."""
+    """A listener that counts for the display and the pace. The account is made from the stream itself, at the end."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.accounted = 0
-        """Fires of schedules of which the outcome is known."""
+        """Fires of schedules whose outcome is known."""
         self.settled: set[str] = set()
         """Jobs of order steps that ended."""
         self.held: dict[str, str] = {}
-        """Job id -> worker that holds a run of it. The demo's jobs have one instance each."""
+        """Job id -> worker that holds its run. Each of the demo's jobs has at most one instance."""
         self.runs: Counter[str] = Counter()
         """Worker -> runs that it settled."""
         self.latest: deque[Event] = deque(maxlen=6)
@@ -37,7 +37,7 @@ class Tally:
         self._periodic = periodic
 
     def note(self, event: Event) -> None:
-        """Take an event; called in the order of the stream."""
+        """Count an event. Called in the order of the stream."""
         self.counts[event.kind] += event.count or 1
         match event.kind:
             case "claimed":
@@ -69,7 +69,7 @@ class Tally:
             self.accounted += event.count or 1
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until it holds; False: it did not within the time."""
+        """Wait until the condition holds. Returns False if it does not within that time."""
         try:
             async with asyncio.timeout(seconds):
                 while not condition():

@@ -1,4 +1,4 @@
-"""What the demo's jobs do: they note in the ledger that they did it."""
+"""The tasks of the demo. Each records in the ledger that it ran."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["ALL", "Bench", "bench", "cron_entry"]
 
 @dataclass(slots=True)
 class Bench:
-    """What the worker process gives its tasks."""
+    """What the worker process provides to its tasks."""
 
     ledger: Ledger | None = None
     slow_ms: int = 0
-    """The fire time whose runs take a while, so that a worker can be killed while it holds some."""
+    """The fire time whose runs are slow, so that a worker can be killed while it holds some."""
     slow_s: float = 0.0
 
 
@@ -33,8 +33,8 @@ async def _work() -> None:
     fire_ms = round(run.fire_time.timestamp() * 1000)
     effect = Effect(run.job_id, fire_ms, run.attempt, run.fencing_token, os.getpid())
     slow = fire_ms == bench.slow_ms and run.attempt == 1
-    # Half of the slow ones do their work first and dawdle then: if the worker dies in between, the work is done but
-    # nobody knows. No scheduler can tell this from work not done; at-least-once runs it again, and the account says so.
+    # Half of the slow runs do their work first and then wait. If the worker dies in between, the work is done but not
+    # reported. No scheduler can tell this from work not done: at-least-once runs it again, and the account says so.
     if slow and zlib.crc32(run.job_id.encode()) % 2:
         await asyncio.sleep(bench.slow_s)
         slow = False

@@ -1,6 +1,6 @@
 """A worker process of the demo: `python -m redsched.demo.worker PREFIX LEDGER SLOW_MS SLOW_S`, with REDSCHED_URL.
 
-It says "ready" and its worker's id when it serves, and ends on SIGTERM, or when its parent is gone.
+It prints "ready" and its worker's id when it serves. It ends on SIGTERM, or when its parent is gone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from redsched.demo.ledger import Ledger
 __all__ = ["CONCURRENCY", "EVENTS_MAX", "LEASE_S", "main"]
 
 LEASE_S = 2.0
-"""Short, since in the demo somebody waits for it; the default is 30 s."""
+"""Short, because an onlooker waits for it to expire; the default is 30 s."""
 CONCURRENCY = 12
-"""Low, so that the busiest minutes are shared by all workers."""
+"""Low, so that all workers share the busiest minutes."""
 EVENTS_MAX = 1_000_000
-"""The account reads the whole stream: nothing of it may be trimmed."""
+"""High, because the account reads the whole stream: none of it may be trimmed."""
 
 
 async def _serve(url: str, prefix: str, ledger: Ledger, slow_ms: int, slow_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What the docs show, runs; and what they link to, is there."""
+"""The examples in the docs run, and their links lead to existing files."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+DEFINITION = re.compile(r"^\[([^\]]+)\]: (\S+)$", re.MULTILINE)
+REFERENCE = re.compile(r"\]\[([^\]]+)\]")
 
 
 def blocks(page: Path) -> list[str]:
@@ -34,9 +36,22 @@ def test_every_python_block_is_python(page: Path) -> None:
         compile(block, str(page), "exec")
 
 
+def test_the_names_of_the_tours_links_are_those_of_its_list() -> None:
+    text = (ROOT / "docs" / "tour.md").read_text()
+    assert set(REFERENCE.findall(text)) == {name for name, _ in DEFINITION.findall(text)}
+
+
+def test_the_picture_in_readme_shows_a_demo_whose_account_adds_up() -> None:
+    text = (ROOT / "docs" / "demo.svg").read_text().replace("&#160;", " ")
+    assert "It adds up:" in text
+    assert "0 lost, 0 doubled" in text
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for link in LINK.findall(page.read_text()):
+    text = page.read_text()
+    named = dict(DEFINITION.findall(text))
+    for link in [*LINK.findall(text), *named.values()]:
         if "://" not in link:
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
