@@ -74,7 +74,19 @@ class CircuitBreakerPolicy:
         if not self.names:
             object.__setattr__(self, "names", class_names(self.failure_on, "failure_on"))
 
-    from_instance = staticmethod(from_instance)
+    @staticmethod
+    def from_instance(
+        attribute: str,
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
+        """A decorator for methods that applies the policy which the instance has in that attribute.
+
+        >>> class Payments:
+        ...     def __init__(self) -> None:
+        ...         self.policy = CircuitBreakerPolicy()
+        ...     @CircuitBreakerPolicy.from_instance("policy")
+        ...     async def charge(self, order_id: str) -> None: ...
+        """
+        return from_instance(attribute)
 
     def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         """Wrap a coroutine function: while the circuit is open, it is not called.

@@ -103,7 +103,7 @@ class EmbeddedServer:
 
     def __init__(self, folder: Path, lock: int, *, started: bool, temporary: bool, command: Sequence[str]) -> None:
         self.path = folder
-        self.url = f"unix://{quote(str(socket_path(folder)))}"
+        self.url: str = f"unix://{quote(str(socket_path(folder)))}"
         self.started = started
         """Whether this call started the server; False: it joined a running one."""
         self._lock: int | None = lock

@@ -89,7 +89,7 @@ class InvalidInputError(RedschedError, ValueError):
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(without_credentials(message))  # a URL may have been given in the place of anything
-        self.field = None if field is None else without_credentials(field)
+        self.field: str | None = None if field is None else without_credentials(field)
 
 
 class InvalidScheduleError(InvalidInputError):

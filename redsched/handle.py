@@ -29,9 +29,9 @@ class JobHandle(Generic[R]):
 
     def __init__(self, scheduler: BackgroundTaskScheduler, job_id: str, name: str, status: str = "added") -> None:
         self._scheduler = scheduler
-        self.id = job_id
-        self.name = name
-        self.status = status
+        self.id: str = job_id
+        self.name: str = name
+        self.status: str = status
         """added, replaced or kept."""
 
     def __repr__(self) -> str:

@@ -29,9 +29,9 @@ class Origin:
     __slots__ = ("_asked", "client", "remember_ms")
 
     def __init__(self, stream: str, group: str, entry: str, remember_ms: int) -> None:
-        self.client = f"event/{_digest(stream, group, entry).hex()}"
+        self.client: str = f"event/{_digest(stream, group, entry).hex()}"
         """In the place of the client in requests."""
-        self.remember_ms = remember_ms
+        self.remember_ms: int = remember_ms
         """How long the scripts are to remember them."""
         self._asked: Counter[bytes] = Counter()
 

@@ -120,7 +120,19 @@ class RetryPolicy:
         if not self.names:
             object.__setattr__(self, "names", class_names(self.retry_on, "retry_on"))
 
-    from_instance = staticmethod(from_instance)
+    @staticmethod
+    def from_instance(
+        attribute: str,
+    ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
+        """A decorator for methods that applies the policy which the instance has in that attribute.
+
+        >>> class Payments:
+        ...     def __init__(self) -> None:
+        ...         self.policy = RetryPolicy()
+        ...     @RetryPolicy.from_instance("policy")
+        ...     async def charge(self, order_id: str) -> None: ...
+        """
+        return from_instance(attribute)
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after this attempt (1 = the first) has failed."""

@@ -181,17 +181,17 @@ class BackgroundTaskScheduler(ScheduleMethods):
         )
         self.id = new_id()
         """This process' part of the fleet: the id of its worker, and of its own queue."""
-        self.redis_url = redis_url
-        self.prefix = job_store_prefix
-        self.timezone = parse_timezone(timezone, "UTC")
-        self.options = JobOptions.from_wire({}).with_values(job_defaults or {}, "job_defaults: ")
-        self.registry = TaskRegistry(default_registry)
+        self.redis_url: str = redis_url
+        self.prefix: str = job_store_prefix
+        self.timezone: str = parse_timezone(timezone, "UTC")
+        self.options: JobOptions = JobOptions.from_wire({}).with_values(job_defaults or {}, "job_defaults: ")
+        self.registry: TaskRegistry = TaskRegistry(default_registry)
         self.registry.provider = service_provider
         self.registry.packages = tuple(task_packages)
         self.declared: list[JobSpec] = []
         self.shutdown_grace = shutdown_grace
         self.max_payload_bytes = max_payload_bytes
-        self.application = None if application is None else check_name(application, "application")
+        self.application: str | None = None if application is None else check_name(application, "application")
         self._declared_tasks = declared_tasks
         self._embedded: EmbeddedServer | None = None
         self._store: Store | None = None
@@ -240,7 +240,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         forks.keep_for_ever(self._worker, self._serving, self._keeping, self._listening)
         self._opening = threading.Lock()
         self._begin()
-        self.id = new_id()
+        self.id: str = new_id()
         running.schedulers[self.id] = self  # beside the old one, which a run that forked knows it by
         self._tally.clear()
         self._metrics.clear()

@@ -180,7 +180,7 @@ class Sealer:
     __slots__ = ("_prefix", "security")
 
     def __init__(self, security: PayloadSecurity, prefix: str) -> None:
-        self.security = security
+        self.security: PayloadSecurity = security
         self._prefix = prefix.encode()
 
     @property

@@ -22,12 +22,12 @@ class Subscription:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.closing = False
+        self.closing: bool = False
         """It takes no more events."""
         self.task: asyncio.Task[None] | None = None
         self.dispose: Callable[[], object] = lambda: None
         """Stops the source."""
-        self.under_way = 0
+        self.under_way: int = 0
         """Events that were taken and are not handled yet."""
         self._lock = threading.Lock()
         self._quiet: asyncio.Event | None = None

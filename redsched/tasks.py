@@ -388,5 +388,5 @@ def _reloaded(old: Task, new: Task) -> bool:
     return a is not None and b is not None and (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
 
 
-default_registry = TaskRegistry()
+default_registry: TaskRegistry = TaskRegistry()
 """What `@schedule_task` registers in; every scheduler of the process stands on it."""

@@ -31,10 +31,10 @@ from redsched.tasks import is_coroutine_function
 try:
     from neuroglia.dependency_injection import ServiceCollection, ServiceDescriptor
     from neuroglia.hosting.abstractions import HostApplicationLifetime, HostedService
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
-        'redsched.integrations.neuroglia needs neuroglia-python: pip install "redsched[neuroglia]"', name=error.name
-    ) from error
+        'redsched.integrations.neuroglia needs neuroglia-python: pip install "redsched[neuroglia]"', name=_missing.name
+    ) from _missing
 
 __all__ = ["Container", "SchedulerService", "add_background_task_scheduler", "alias", "get_service", "install"]
 

@@ -26,12 +26,12 @@ try:
     from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector
-except ImportError as error:  # pragma: no cover  the extra is installed wherever this is tested
-    raise ImportError("metrics for Prometheus need prometheus-client: pip install 'redsched[metrics]'") from error
+except ImportError as _missing:  # pragma: no cover  the extra is installed wherever this is tested
+    raise ImportError("metrics for Prometheus need prometheus-client: pip install 'redsched[metrics]'") from _missing
 
 __all__ = ["SchedulerCollector", "exposition", "serve"]
 
-log = logging.getLogger("redsched.metrics")
+log: logging.Logger = logging.getLogger("redsched.metrics")
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WAIT_S = 5.0

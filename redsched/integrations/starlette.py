@@ -18,10 +18,10 @@ from redsched import BackgroundTaskScheduler, InvalidConfigError, SchedulerState
 
 try:
     from starlette.requests import HTTPConnection
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
-        'redsched.integrations.starlette needs Starlette: pip install "redsched[web]", or FastAPI', name=error.name
-    ) from error
+        'redsched.integrations.starlette needs Starlette: pip install "redsched[web]", or FastAPI', name=_missing.name
+    ) from _missing
 
 __all__ = ["get_scheduler", "lifespan"]
 

@@ -53,12 +53,12 @@ class Expression:
     __slots__ = ("_hours", "_minutes", "_rule", "_seconds", "for_croniter", "is_fixed_time", "text")
 
     def __init__(self, text: str, is_fixed_time: bool, times: tuple[Values, ...], rule: DayRule) -> None:
-        self.text = text
-        self.is_fixed_time = is_fixed_time
+        self.text: str = text
+        self.is_fixed_time: bool = is_fixed_time
         """Neither the minute nor the hour field starts with `*`: the DST settings apply. Seconds do not count."""
         self._minutes, self._hours, self._seconds = (sorted(each.plain) for each in times)
         self._rule = rule
-        self.for_croniter = _for_croniter(rule, *times)
+        self.for_croniter: str = _for_croniter(rule, *times)
 
     @property
     def fires(self) -> bool:

@@ -45,10 +45,10 @@ class Calls(ABC):
 
     def __init__(self, link: Wire, prefix: str, number: int, limits: Limits, lock_prefix: str | None = None) -> None:
         self.link = link
-        self.keys = Keys(prefix, number, lock_prefix)
+        self.keys: Keys = Keys(prefix, number, lock_prefix)
         self.limits = limits
-        self.clock = StoreClock()
-        self.resend = Resend(10.0)
+        self.clock: StoreClock = StoreClock()
+        self.resend: Resend = Resend(10.0)
         """For calls of a client, which wants to know at some time that Redis is not there."""
         self._hold = f"poll:{number}"
         self._requests = Requests()

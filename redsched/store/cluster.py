@@ -44,7 +44,7 @@ class Cluster:
 
     def __init__(self, url: ServerUrl, **settings: Any) -> None:
         self._url = url
-        self.where = url.shown
+        self.where: str = url.shown
         self.max_connections: int = settings.get("max_connections", 50)
         self._settings = settings
         self._seeds = url.hosts
@@ -146,7 +146,7 @@ class SlotLink(Wire):
     def __init__(self, cluster: Cluster, slot: int) -> None:
         self._cluster = cluster
         self._slot = slot
-        self.where = cluster.where
+        self.where: str = cluster.where
         self._held: dict[str, Link] = {}
 
     async def command(self, *command: Any, hold: str | None = None, timeout: float | None = None) -> Any:

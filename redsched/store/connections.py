@@ -36,7 +36,7 @@ class Connections(LoopBound):
         """Connections for whoever comes next: getting one of the pool takes as long as all else of a command."""
         self._out = 0
         """Connections that the pool has lent, or that somebody waits for."""
-        self.is_closed = False
+        self.is_closed: bool = False
 
     async def lend(self) -> AbstractConnection:
         """A connection that nobody else uses."""

@@ -82,14 +82,14 @@ class Keys:
     __slots__ = ("clock", "dead", "events", "leases", "parking", "shard", "tag", "workers")
 
     def __init__(self, prefix: str, shard: int = 0, lock_prefix: str | None = None) -> None:
-        self.shard = shard
-        self.tag = f"{{{prefix}:{shard}}}:"
-        self.clock = f"{self.tag}clock"
-        self.events = f"{self.tag}events"
-        self.leases = f"{self.tag}{lock_prefix}:leases" if lock_prefix else f"{self.tag}leases"
-        self.dead = f"{self.tag}dead"
-        self.workers = f"{self.tag}workers"
-        self.parking = f"{self.tag}parking"
+        self.shard: int = shard
+        self.tag: str = f"{{{prefix}:{shard}}}:"
+        self.clock: str = f"{self.tag}clock"
+        self.events: str = f"{self.tag}events"
+        self.leases: str = f"{self.tag}{lock_prefix}:leases" if lock_prefix else f"{self.tag}leases"
+        self.dead: str = f"{self.tag}dead"
+        self.workers: str = f"{self.tag}workers"
+        self.parking: str = f"{self.tag}parking"
 
     def due(self, queue: str) -> str:
         return f"{self.tag}due:{queue}"

@@ -117,7 +117,7 @@ class Link(Wire):
             parser_class=_BoundedParser,
             **_pool_options(url),
         )
-        self.where = url.shown
+        self.where: str = url.shown
         self._secure = url.secure
         self._connected = False
         """Whether the server has ever been reached: then the URL is right."""

@@ -37,7 +37,7 @@ class SentinelLink(Link):
 
     def __init__(self, url: ServerUrl, **settings: Any) -> None:
         super().__init__(url.at("primary", 6379), **settings)
-        self.where = url.shown
+        self.where: str = url.shown
         tls = {key: value for key, value in self._pool.connection_kwargs.items() if key.startswith("ssl_")}
         self._url = url
         self._sentinel_settings: dict[str, Any] = {

@@ -15,7 +15,7 @@ from redsched.store.keys import LAYOUT_VERSION, shard_of
 from redsched.store.link import Link
 from redsched.store.transitions import Limits, Shard
 from redsched.store.urls import ServerUrl, parse_url
-from redsched.store.wire import Resend
+from redsched.store.wire import Resend, Wire
 
 if TYPE_CHECKING:  # a service has one server, or many
     from redsched.store.cluster import Cluster
@@ -86,16 +86,20 @@ class Store:
         self.prefix = prefix
         if lock_prefix is not None:
             check_queue(lock_prefix, "lock_prefix")
-        self.sealer = None if security is None else Sealer(security, prefix)
-        self.secure, self.unverified = url.secure, url.unverified
-        """Whether there is TLS, and which of its checks is switched off."""
+        self.sealer: Sealer | None = None if security is None else Sealer(security, prefix)
+        self.secure: bool = url.secure
+        """Whether there is TLS."""
+        self.unverified: str = url.unverified
+        """Which check of TLS is switched off; empty when all are made."""
         if url.unverified and url.shown not in _warned:
             _warned.add(url.shown)
             log.warning("TLS to %s is not verified; %s", url.shown, url.unverified)
-        self.wire = _connect(url, max_connections=max_connections, health_check_interval=health_check_interval)
+        self.wire: Link | Cluster = _connect(
+            url, max_connections=max_connections, health_check_interval=health_check_interval
+        )
         """The server, or the cluster."""
         self._url, self._options = redis_url, options
-        self.limits = limits or Limits()
+        self.limits: Limits = limits or Limits()
         self._durability = (durability_replicas, durability_timeout_ms)
         self._named = {
             name: value for name, value in (("shards", shards), ("lock_prefix", lock_prefix)) if value is not None
@@ -105,7 +109,7 @@ class Store:
         self._agreed = False
         self.shards: list[Shard] = []
         self._divide(shards or (CLUSTER_SHARDS if url.kind == "cluster" else 1), lock_prefix)
-        self.link = self.shards[0].link
+        self.link: Wire = self.shards[0].link
         """The way to the first shard: for what is asked once."""
 
     def _divide(self, shards: int, lock_prefix: str | None) -> None:

@@ -47,7 +47,7 @@ class LeftBehindError(Exception):
 
     def __init__(self, ids: Sequence[str]) -> None:
         super().__init__(*ids)
-        self.ids = list(ids)
+        self.ids: list[str] = list(ids)
 
 
 class Shard(Calls):

@@ -29,9 +29,9 @@ class Resend:
     __slots__ = ("for_seconds", "longest_pause")
 
     def __init__(self, for_seconds: float | None, longest_pause: float = 0.5) -> None:
-        self.for_seconds = for_seconds
+        self.for_seconds: float | None = for_seconds
         """None = for ever (a worker has nothing better to do)."""
-        self.longest_pause = longest_pause
+        self.longest_pause: float = longest_pause
 
 
 class Wire(ABC):

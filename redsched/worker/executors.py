@@ -32,8 +32,8 @@ class Skipped:
     __slots__ = ("result", "why")
 
     def __init__(self, result: Mapping[str, Any]) -> None:
-        self.result = result
-        self.why = f"skipped: {result.get('reason', 'its executor did not say why')}"
+        self.result: Mapping[str, Any] = result
+        self.why: str = f"skipped: {result.get('reason', 'its executor did not say why')}"
 
 
 class _Threads:

@@ -40,17 +40,17 @@ class Silence:
     def __init__(self, lease: float, limit: float, now: float) -> None:
         self.lease = lease
         self.limit = limit
-        self.patience = lease / 4
-        self.on_time = now
+        self.patience: float = lease / 4
+        self.on_time: float = now
         """The last sign of life that came in time."""
         self.last = now
         """The last one of any kind: a loop that is late each time is slow, and not hung."""
-        self.vouched_until = 0.0
-        self.blocker = ""
+        self.vouched_until: float = 0.0
+        self.blocker: str = ""
 
     def beat(self, now: float, *, late: bool) -> None:
         """The event loop turned."""
-        self.last = now
+        self.last: float = now
         if not late:
             self.on_time = now
             self.blocker = ""

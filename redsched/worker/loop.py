@@ -53,6 +53,7 @@ from redsched.worker.troubles import (
 )
 
 if TYPE_CHECKING:
+    from redsched.store.clock import StoreClock
     from redsched.worker.worker import Worker
 
 __all__ = ["ShardLoop"]
@@ -76,19 +77,19 @@ class ShardLoop:
     def __init__(self, worker: Worker, shard: Shard) -> None:
         self.worker = worker
         self.shard = shard
-        self.clock = shard.clock
+        self.clock: StoreClock = shard.clock
         self.held: dict[str, Run] = {}
         # Grows over the lives of this worker: Redis takes a lower number for a copy of an old poll.
         self._sequence = int(time.monotonic() * 1_000_000)
         self._following: list[Any] = []
-        self.places = Places(worker)
+        self.places: Places = Places(worker)
         self._wake = asyncio.Event()
-        self.outcomes = Outcomes(self._wake.set, worker.store.sealer)
-        self.stalls = StallReport(self._wake.set)
+        self.outcomes: Outcomes = Outcomes(self._wake.set, worker.store.sealer)
+        self.stalls: StallReport = StallReport(self._wake.set)
         self._idle = asyncio.Event()
         self._renew_at = 0.0
         self._heartbeat_at = 0.0
-        self.hungry = False
+        self.hungry: bool = False
         """It can claim nothing, since other shards' loops have taken all the room: they wake it."""
 
     # -- the turn -----------------------------------------------------------------------------------------------

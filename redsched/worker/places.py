@@ -33,7 +33,7 @@ class Places:
         self._worker = worker
         self._served: dict[str, bool] = {}
         self._lessons = lessons()
-        self.is_new = False
+        self.is_new: bool = False
         """One is served that was not before: what is parked there wants a poll."""
 
     @property

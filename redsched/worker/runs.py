@@ -41,27 +41,27 @@ class Run:
     )  # fmt: skip
 
     def __init__(self, run_id: str, fence: int, loop: ShardLoop, claimed: float, row: Sequence[Any] = ()) -> None:
-        self.id = run_id
-        self.fence = fence
-        self.loop = loop
+        self.id: str = run_id
+        self.fence: int = fence
+        self.loop: ShardLoop = loop
         """Of the worker that holds it."""
-        self.claimed = claimed
+        self.claimed: float = claimed
         """time.monotonic() when the claim was here."""
-        self.row = row
+        self.row: Sequence[Any] = row
         """What the claim brought, until that is read."""
-        self.plain = False
+        self.plain: bool = False
         """A one-shot job's, which has nothing but its record: Redis settles it by its token alone."""
-        self.attempt = 1
-        self.fire_ms = 0
-        self.queue = "default"
-        self.job = _UNREAD
+        self.attempt: int = 1
+        self.fire_ms: int = 0
+        self.queue: str = "default"
+        self.job: Job = _UNREAD
         self.task: Task | None = None
         self.batch: list[int] | None = None
         """The fires that are left, this one included; None for a single fire."""
-        self.begun = False
+        self.begun: bool = False
         """It was started in time before, and given back: however late it is now, that is no misfire."""
-        self.postponed = 0
-        self.started = 0.0
+        self.postponed: int = 0
+        self.started: float = 0.0
         """time.monotonic() at the start of the attempt; 0 before."""
         self.stop_reason: str | None = None
         """Why the worker cancelled it: lost, cancelled, shutdown."""

@@ -39,7 +39,7 @@ class Slots:
         self.limit = limit
         self.waiting: deque[Run] = deque()
         """Runs that are claimed and not begun, the first claimed first."""
-        self.busy = 0
+        self.busy: int = 0
         """Slots that execute a run."""
         self._coming: asyncio.Task[None] | None = None
         """The slot that was called and has not begun."""

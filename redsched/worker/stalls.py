@@ -51,9 +51,9 @@ class StallWatch:
     def __init__(self, worker: Worker, *, lease: float, limit: float) -> None:
         self._worker = worker
         self.limit = limit
-        self.threshold = min(lease / 4, LONGEST_PATIENCE_S)
+        self.threshold: float = min(lease / 4, LONGEST_PATIENCE_S)
         """Seconds; a shorter delay is no stall."""
-        self.period = self.threshold / 4
+        self.period: float = self.threshold / 4
         self._early = max(self.threshold, lease / 2)
         """Seconds after which the log says that the loop is blocked, while it is."""
         self.beaten = 0.0
@@ -115,7 +115,7 @@ class StallWatch:
     def turned(self, now: float) -> None:
         """The loop turns. Cheap: each poll says so as well, to know of a stall before it tells Redis anything."""
         late = now - self.beaten - self.period
-        self.beaten = now
+        self.beaten: float = now
         if late >= self.threshold:
             self._stalled(late + self.period / 2, now)
         else:

@@ -55,17 +55,17 @@ class Call:
     """
 
     def __init__(self, threads: Threads, run: Run, call: Callable[[], Any]) -> None:
-        self.task = run.job.record.task
-        self.run_id = run.id
+        self.task: str = run.job.record.task
+        self.run_id: str = run.id
         self.run = run
-        self.thread = 0
+        self.thread: int = 0
         """The ident of its thread, while that executes it."""
         self.used_before = 0.0
         """Processor seconds that its thread had used when it began."""
-        self.used = 0.0
+        self.used: float = 0.0
         """Processor seconds that it used; known when it has ended, at `ended_at` (time.monotonic())."""
-        self.ended_at = 0.0
-        self.abandoned = 0.0
+        self.ended_at: float = 0.0
+        self.abandoned: float = 0.0
         """time.monotonic() when nobody waited for it any more."""
         self._threads = threads
         self._call = call
@@ -79,7 +79,7 @@ class Call:
             if self._state is _State.DROPPED:
                 return None
             self._state = _State.RUNNING
-        self.used_before = time.thread_time()
+        self.used_before: float = time.thread_time()
         self.thread = threading.get_ident()
         try:
             return self._call()

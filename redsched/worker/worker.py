@@ -65,21 +65,21 @@ class Worker:
             )
         self.id = worker_id
         self.registry = registry
-        self.queues = [*dict.fromkeys(check_queue(queue) for queue in queues), f"local:{worker_id}"]
+        self.queues: list[str] = [*dict.fromkeys(check_queue(queue) for queue in queues), f"local:{worker_id}"]
         self.packed_queues: bytes = msgpack.packb(self.queues, use_bin_type=False) or b""
         self.concurrency = concurrency
-        self.executors = executors or Executors()
+        self.executors: Executors = executors or Executors()
         self.max_catch_up = max_catch_up
-        self.handlers = handlers or Handlers()
-        self.tally = tally or Tally()
-        self.stopping = False
-        self.giving_back = False
+        self.handlers: Handlers = handlers or Handlers()
+        self.tally: Tally = tally or Tally()
+        self.stopping: bool = False
+        self.giving_back: bool = False
         """The grace time is over: what a poll still brings is given back at once."""
         self.holding = 0
         """Runs that are held now, on all shards: executed, or waiting for a slot."""
-        self.ahead = 0
+        self.ahead: int = 0
         """How many more runs may be held than are executed at once."""
-        self.duration_ms = 0.0
+        self.duration_ms: float = 0.0
         """How long runs took lately."""
         self.started = 0
         """Runs that were begun."""
@@ -177,7 +177,7 @@ class Worker:
 
     def _prepare(self) -> None:
         self.loops = [ShardLoop(self, shard) for shard in self.store.shards]
-        self.slots = Slots(self.concurrency)
+        self.slots: Slots = Slots(self.concurrency)
 
     async def serve(self, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop` is called and what was held is settled.
