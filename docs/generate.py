@@ -1,7 +1,8 @@
-"""Writes the generated tables of the pages: `python docs/generate.py`, with `--check` only compares.
+"""Writes what is made from the code: `python docs/generate.py`, with `--check` only compares.
 
 The key table comes from `redsched/store/keys.py`, the table of transitions from the headers of `lua/`, the options of a
-connection from `redsched/store/connection_options.py`.
+connection from `redsched/store/connection_options.py`. `redsched/__init__.pyi`, which type checkers read, comes from
+the table of names in `redsched/__init__.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+import redsched
 from redsched.model import Outcome, Reason, State
 from redsched.store.connection_options import OPTIONS, SET_HERE
 from redsched.store.keys import KEY_TABLE
@@ -18,6 +20,7 @@ from redsched.store.scripts import load, script_names
 
 FOLDER = Path(__file__).parent
 PAGES = (FOLDER / "architecture.md", FOLDER / "guide" / "configuration.md")
+STUB = FOLDER.parent / "redsched" / "__init__.pyi"
 
 
 def _keys() -> str:
@@ -73,14 +76,24 @@ def generated(page: str) -> str:
     return page
 
 
+def stub() -> str:
+    """The public names for type checkers, which cannot follow the imports at first use in `redsched/__init__.py`."""
+    lines = ["# Made by docs/generate.py from the table in __init__.py.", ""]
+    for module, names in sorted(redsched._NAMES.items()):
+        line = f"from {module} import {', '.join(sorted(names))}"
+        lines += [line] if len(line) <= 120 else [f"from {module} import (", *(f"    {name}," for name in names), ")"]
+    quoted = (f'    "{name}",' for name in redsched.__all__)
+    return "\n".join([*lines, "", "__version__: str", "", "__all__ = [", *quoted, "]", ""])
+
+
 def main() -> int:
     differs = False
-    for path in PAGES:
-        page = path.read_text()
-        wanted = generated(page)
-        differs |= page != wanted
-        if "--check" not in sys.argv:
-            path.write_text(wanted)
+    wanted = {path: generated(path.read_text()) for path in PAGES} | {STUB: stub()}
+    for path, text in wanted.items():
+        if not path.exists() or path.read_text() != text:
+            differs = True
+            if "--check" not in sys.argv:
+                path.write_text(text)
     return int(differs and "--check" in sys.argv)
 
 
