@@ -30,6 +30,7 @@ Level = Literal["ok", "warning", "error"]
 OLDEST = (7, 0)
 """Scripts with flags came with Redis 7.0."""
 PINGS = 20
+WRITES_SHOWN = 20
 SLOW_S, VERY_SLOW_S = 0.005, 0.1
 CLOCK_WARN_S = 1.0
 
@@ -283,9 +284,9 @@ async def _writers(patient: _Patient) -> Finding:
     found = await traces(patient.store)
     if not found:
         return Finding("writers", "ok", "nothing that another program wrote")
-    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    more = f"; and {len(found) - WRITES_SHOWN} more" if len(found) > WRITES_SHOWN else ""
     advice = "find out who else may write to this prefix, and give each service its own user: docs/security.md"
-    return Finding("writers", "error", f"somebody writes here: {'; '.join(found[:5])}{more}", advice)
+    return Finding("writers", "error", f"somebody writes here: {'; '.join(found[:WRITES_SHOWN])}{more}", advice)
 
 
 async def _tls(patient: _Patient) -> Finding:

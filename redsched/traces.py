@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
-from redsched.codec import unpack_foreign
-from redsched.errors import EncodingError, StoreError
+from redsched.errors import (
+    EncodingError,
+    InvalidScheduleError,
+    RecordVersionError,
+    StoreError,
+    UnknownKeyError,
+    UntrustedRecordError,
+)
 from redsched.events import decode_entry
+from redsched.ids import job_of
+from redsched.job import Job
+from redsched.options import MAX_NAME_LENGTH
 from redsched.schedules import MAX_MS
 from redsched.store.keys import KINDS
 from redsched.store.queries import scan
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
+from redsched.stored_fields import OFFSET_MS, is_text, is_whole, odd_fields
 
 __all__ = ["traces"]
 
@@ -21,20 +30,11 @@ MAX_ENTRIES = 1000
 """Of the events, the newest."""
 DAY_MS = 86_400_000
 YEAR_MS = 366 * DAY_MS
-LARGEST = 2**53 - 1
-OFFSET_MS = 6_300_000_000_000
-
-_COUNTS = dict.fromkeys(("events_bytes", "dead_bytes", "outcomes", "outcomes_bytes", "outcomes_ms", "layout"), LARGEST)
-_JOB_COUNTS = (
-    "fence", "plan_fence", "claim_fence", "attempt", "recoveries", "excused", "postponed", "begun", "version",
-    "runs_left", "max_instances", "max_recoveries",
-)  # fmt: skip
-_JOB: dict[str, int] = {
-    **dict.fromkeys(_JOB_COUNTS, LARGEST),
-    "fire_ms": MAX_MS,
-    "next_ms": MAX_MS,
-    "after_ms": MAX_MS,
-}
+MAX_MEMBERS = 100_000
+STEP = 1000
+LONGEST_MEMBER = 4 * MAX_NAME_LENGTH + 128
+"""An id in UTF-8, with the instant of a run; the name of a place; a process and its generation."""
+FIELDS_SHOWN = 10
 
 
 async def traces(store: Store) -> list[str]:
@@ -50,7 +50,7 @@ async def traces(store: Store) -> list[str]:
             if count > MAX_KEYS:
                 break
             try:
-                found += [trace async for trace in _of_key(shard, key, now_ms)]
+                found += [trace async for trace in _of_key(store, shard, key, now_ms)]
             except StoreError as error:
                 found.append(f"{_name(shard, key)}: {error}")
         found += [trace async for trace in _events(shard)]
@@ -61,32 +61,24 @@ def _name(shard: Shard, key: bytes) -> str:
     return key[len(shard.keys.tag.encode()) :].decode(errors="backslashreplace")
 
 
-def _odd(fields: Mapping[str, Any], values: Any, least: int = 0) -> list[str]:
-    """The fields, and their largest values, whose stored values are no whole number of that range."""
-    stored = dict(zip(fields, values, strict=True))
-    return [name for name, value in stored.items() if value is not None and not _is_whole(value, least, fields[name])]
-
-
-def _is_whole(value: bytes, least: int, most: int) -> bool:
-    return len(value) <= 16 and value.removeprefix(b"-").isdigit() and least <= int(value) <= most
-
-
 async def _clock(shard: Shard, now_ms: int) -> AsyncIterator[str]:
     ask, key = shard.link.command, shard.keys.clock
     if await ask("TYPE", key) != b"hash":
         return  # it is told of by its key
-    offset = await ask("HGET", key, "offset_ms")
-    if offset is not None and not _is_whole(offset, -OFFSET_MS, OFFSET_MS):
-        yield f"clock: offset_ms is {offset[:40]!r}"
-        offset = None
-    latest_us = (now_ms + int(offset or 0) + DAY_MS) * 1000
-    fields = {"now_us": latest_us, "fence": latest_us, "shards": 1024, **_COUNTS}
-    values = await ask("HMGET", key, *fields)
-    for name in _odd(fields, values):
-        yield f"clock: {name} is {values[list(fields).index(name)][:40]!r}"
+    stored = _pairs(await ask("HGETALL", key))
+    odd = set(odd_fields("clock", stored))
+    offset = 0 if "offset_ms" in odd else int(stored.get(b"offset_ms", 0))
+    latest_us = (now_ms + offset + DAY_MS) * 1000
+    odd |= {name for name in ("now_us", "fence") if not is_whole(stored.get(name.encode(), b"0"), 0, latest_us)}
+    for name in sorted(odd):
+        yield f"clock: {name} is {stored.get(name.encode(), b'')[:40]!r}"
 
 
-async def _of_key(shard: Shard, key: bytes, now_ms: int) -> AsyncIterator[str]:
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+async def _of_key(store: Store, shard: Shard, key: bytes, now_ms: int) -> AsyncIterator[str]:
     ask, name = shard.link.command, _name(shard, key)
     kind, _, own = name.partition(":")
     if key == shard.keys.leases.encode():
@@ -100,39 +92,71 @@ async def _of_key(shard: Shard, key: bytes, now_ms: int) -> AsyncIterator[str]:
     stored = (await ask("TYPE", key)).decode()
     if stored not in ("none", known.type.lower()):
         yield f"{name}: a {stored}, where redsched keeps a {known.type.lower()}"
-    elif kind in ("due", "parked", "dead", "leases", "live", "workers", "parking"):
+        return
+    if stored == "zset":
         latest = MAX_MS if kind in ("due", "parked") else now_ms + 8 * DAY_MS + await _offset_ms(shard)
         for low, high in (("-inf", "(0"), (f"({latest}", "+inf")):
             for member in await ask("ZRANGE", key, low, high, "BYSCORE", "LIMIT", 0, 1):
-                yield f"{name}: the score of {member[:80].decode(errors='backslashreplace')} is no instant"
-    elif kind in ("job", "run"):
-        if odd := _odd(_JOB, await ask("HMGET", key, *_JOB)):
-            yield f"{name}: {', '.join(odd)} without sense"
-    elif kind == "worker":
-        async for trace in _worker(shard, key, name):
-            yield trace
-    elif kind == "circuit":
-        latest = now_ms + YEAR_MS + await _offset_ms(shard)
-        for _ in _odd({"open_until": latest}, await ask("HMGET", key, "open_until")):
-            yield f"{name}: open_until without sense"
+                yield f"{name}: the score of {_shown(member)} is no instant"
+    if stored in ("zset", "set"):
+        async for member in _members(shard, key, stored):
+            if not _is_id(member):
+                yield f"{name}: {_shown(member)} is no id"
+                break
+    elif stored == "hash" and kind != "clock":
+        fields = _pairs(await ask("HGETALL", key))
+        odd = odd_fields(kind, fields)
+        if "open_until" not in odd and int(fields.get(b"open_until", 0)) > now_ms + YEAR_MS + await _offset_ms(shard):
+            odd.append("open_until")
+        if odd:
+            more = f" and {len(odd) - FIELDS_SHOWN} more" if len(odd) > FIELDS_SHOWN else ""
+            yield f"{name}: {', '.join(odd[:FIELDS_SHOWN])}{more} without sense"
+        record = fields.get(b"record")
+        if record is not None and (why := _why_no_record(store, record, job_of(own))):
+            yield f"{name}: its record cannot be read: {why}"
+
+
+def _shown(member: bytes) -> str:
+    return member[:80].decode(errors="backslashreplace")
+
+
+def _is_id(member: bytes) -> bool:
+    return bool(member) and is_text(member, LONGEST_MEMBER)
+
+
+async def _members(shard: Shard, key: bytes, stored: str) -> AsyncIterator[bytes]:
+    """The first of them, in steps that hold Redis for a moment only."""
+    ask, cursor = shard.link.command, 0
+    for start in range(0, MAX_MEMBERS, STEP):
+        if stored == "zset":
+            found = await ask("ZRANGE", key, start, start + STEP - 1)
+            cursor = len(found) == STEP
+        else:
+            cursor, found = await ask("SSCAN", key, cursor, "COUNT", STEP)
+        for member in found:
+            yield member
+        if not int(cursor):
+            return
+
+
+def _why_no_record(store: Store, record: bytes, job_id: str) -> str | None:
+    """Why a worker with the keys of this process would not run it, if that is another's doing."""
+    if len(record) > store.limits.record_max:
+        return f"it takes {len(record):,} bytes"
+    try:
+        Job.decode(job_id, record, store.sealer)
+    except (EncodingError, InvalidScheduleError, UntrustedRecordError) as error:
+        return str(error)
+    except (RecordVersionError, UnknownKeyError):  # a newer version's, or by a key that is not ours
+        return None
+    except Exception as error:  # options of other types than redsched gives them
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 async def _offset_ms(shard: Shard) -> int:
     offset = await shard.link.command("HGET", shard.keys.clock, "offset_ms")
-    return int(offset) if offset is not None and _is_whole(offset, -OFFSET_MS, OFFSET_MS) else 0
-
-
-async def _worker(shard: Shard, key: bytes, name: str) -> AsyncIterator[str]:
-    info, *numbers = await shard.link.command("HMGET", key, "info", "sequence", "vouched_ms")
-    if info is not None:
-        try:
-            readable = isinstance(unpack_foreign(info), dict)
-        except EncodingError:
-            readable = False
-        if not readable:
-            yield f"{name}: what it says of itself cannot be read"
-    if odd := _odd({"sequence": LARGEST, "vouched_ms": MAX_MS}, numbers):
-        yield f"{name}: {', '.join(odd)} without sense"
+    return int(offset) if offset is not None and is_whole(offset, -OFFSET_MS, OFFSET_MS) else 0
 
 
 async def _events(shard: Shard) -> AsyncIterator[str]:

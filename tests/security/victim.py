@@ -75,11 +75,22 @@ def hear(event: Event) -> None:
     heard[event.kind] += 1
 
 
+collected = 0
+
+
 async def metrics(scheduler: redsched.BackgroundTaskScheduler) -> None:
+    global collected
     while True:
         with contextlib.suppress(redsched.RedschedError):
             await scheduler.collect_metrics()
+            collected += 1
         await asyncio.sleep(1)
+
+
+def notice(event: str, args: tuple[Any, ...]) -> None:
+    """What Python says of itself: a command of the system, or the import of a module that only a stored name has."""
+    if event == "os.system" or (event == "import" and args[0] in ("antigravity", "this")):
+        crimes.append(f"{event} {args[0]}")
 
 
 async def main() -> None:
@@ -96,6 +107,7 @@ async def main() -> None:
     await scheduler.start()
     loop = Loop()
     tasks = {"loop": asyncio.create_task(loop.watch()), "metrics": asyncio.create_task(metrics(scheduler))}
+    sys.addaudithook(notice)
     print(json.dumps({"id": scheduler.id}), flush=True)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -104,7 +116,7 @@ async def main() -> None:
         answer: dict[str, Any] = {
             "running": scheduler.running, "serving": worker is not None and worker.serving, "longest": loop.longest,
             "ended": [name for name, task in tasks.items() if task.done()], "ran": ran, "crimes": crimes,
-            "heard": heard,
+            "heard": heard, "collected": collected,
         }  # fmt: skip
         print(json.dumps(answer), flush=True)
         loop.longest = 0.0
