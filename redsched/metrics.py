@@ -1,4 +1,4 @@
-"""Counters, gauges and histograms: of an application's own, and the standard set that a scheduler keeps of itself."""
+"""Counters, gauges and histograms: those of an application, and the standard set that a scheduler keeps about itself."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ STANDARD: Mapping[str, tuple[str, str]] = {
     "jobs_scheduled_total": ("counter", "Jobs that this process stored: added or replaced."),
     "runs_total": ("counter", "Claims of runs that this worker settled, by outcome and task."),
     "fires_not_run_total": ("counter", "Fire times that did not run, found by this worker, by reason: misfire, "
-                            "coalesced, max_instances, max_catch_up. At least; a long span is not counted out."),
+                            "coalesced, max_instances, max_catch_up. A lower bound: long spans are not counted fully."),
     "runs_buried_total": ("counter", "Runs that ended dead without a worker to settle them, by reason."),
-    "leases_recovered_total": ("counter", "Runs of dead or hung workers that this worker put back."),
-    "leases_lost_total": ("counter", "Leases that ended while their task still ran in this worker."),
-    "settles_refused_total": ("counter", "Settles of this worker that Redis refused: its lease had ended."),
-    "loop_stalls_total": ("counter", "Times that the event loop of this worker was blocked, by the task that did it; "
-                          "without a task, by something else on the loop."),
-    "run_duration_seconds": ("histogram", "How long the tasks of this worker ran, an attempt each."),
-    "run_lateness_seconds": ("histogram", "From the fire time to the start, for the runs of this worker."),
+    "leases_recovered_total": ("counter", "Runs of dead or hung workers that this worker made due again."),
+    "leases_lost_total": ("counter", "Leases that expired while their task still ran in this worker."),
+    "settles_refused_total": ("counter", "Settles of this worker that Redis refused: its lease had expired."),
+    "loop_stalls_total": ("counter", "Times that the event loop of this worker was blocked, by the task that blocked "
+                          "it; without a task, by something else on the loop."),
+    "run_duration_seconds": ("histogram", "Durations of the tasks of this worker, per attempt."),
+    "run_lateness_seconds": ("histogram", "Time from the fire time to the start, for the runs of this worker."),
     "runs_active": ("gauge", "Runs that this worker holds now."),
-    "runs_capacity": ("gauge", "Runs that this worker holds at most."),
-    "threads_abandoned": ("gauge", "Threads of this worker that execute a plain function whose run is over: it timed "
-                          "out, or was cancelled; there are never more than twice `threads`."),
+    "runs_capacity": ("gauge", "Maximum number of runs that this worker holds."),
+    "threads_abandoned": ("gauge", "Threads of this worker that still execute a plain function whose run is over: it "
+                          "timed out, or was cancelled. There are never more than twice `threads`."),
     "queue_jobs": ("gauge", "Jobs and further attempts that wait in a queue, by state: due, scheduled for later, or "
-                   "parked until a worker can run them. Of the whole fleet: every worker tells the same, so take the "
-                   "max, not the sum."),
+                   "parked until a worker can run them. Of the whole fleet: every worker exports the same value, so "
+                   "take the max, not the sum."),
     "dead_runs": ("gauge", "Dead runs that are kept. Of the whole fleet: take the max, not the sum."),
 }  # fmt: skip
-"""What `scheduler.metrics` has: name -> kind and meaning. With `redsched_` before them in Prometheus."""
+"""The standard set in `scheduler.metrics`: name -> kind and meaning. Prometheus names are prefixed with `redsched_`."""
 
 
 @dataclass(slots=True)
@@ -52,11 +52,11 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many values there were."""
+        """The number of values."""
         return sum(self.counts)
 
     def add(self, value: float, times: int = 1) -> None:
-        """One more value, or several alike."""
+        """Add a value, `times` times."""
         self.counts[bisect_left(BUCKETS, value)] += times
         self.sum += value * times
 
