@@ -1,4 +1,4 @@
-"""Counters, gauges and histograms: those of an application, and the standard set that a scheduler keeps about itself."""
+"""Counters, gauges and histograms: an application's own, and the standard set that a scheduler keeps about itself."""
 
 from __future__ import annotations
 
