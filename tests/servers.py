@@ -120,7 +120,7 @@ def _why_it_fails(*command: str) -> str | None:
     try:
         # The images' script needs a Python with pip, which the system's own may lack.
         python = {**os.environ, "PYTHON": sys.executable}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=python)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=python)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{' '.join(command)}: {error}"
     if done.returncode == 0:
@@ -133,10 +133,16 @@ def docker_ready() -> str | None:
     """None if containers of `IMAGES` can be made here; else why not. REDSCHED_REQUIRE_CONTAINERS=0 forbids them.
 
     As root it starts a daemon if none answers, and makes the images; anybody else needs both to be there, or a daemon
-    that can get the images.
+    that can get the images. What fails is tried once again, as the machine may have been too busy for it; then the
+    answer stands for the whole run.
     """
     if os.environ.get("REDSCHED_REQUIRE_CONTAINERS") == "0":
         return "REDSCHED_REQUIRE_CONTAINERS is 0"
+    return make_ready() and make_ready()
+
+
+def make_ready() -> str | None:
+    """One attempt of `docker_ready`."""
     if os.geteuid() == 0:
         steps = [("bash", str(SCRIPTS / script)) for script in ("start-docker.sh", "build-redis-image.sh")]
         return next((why for step in steps if (why := _why_it_fails(*step))), None)

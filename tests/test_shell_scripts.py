@@ -7,10 +7,12 @@ import pty
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import servers
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHER = 65534
@@ -122,3 +124,112 @@ def test_every_fixed_folder_under_the_temporary_one_is_checked() -> None:
         text = "\n".join(line for line in script.read_text().splitlines() if not line.lstrip().startswith("#"))
         if ":-/tmp/" in text or ":-/var/tmp/" in text:
             assert "own_folder" in text, script
+
+
+# -- the docker daemon -------------------------------------------------------------------------------------------------
+
+DOCKER = """#!/bin/sh
+[ -e {folder}/up ] && echo a daemon
+"""
+DOCKERD = """#!/bin/bash
+echo attempt >> {folder}/attempts
+if [ -e {run}/containerd/containerd.pid ]; then echo "failed: a containerd is left over"; exit 1; fi
+mkdir -p {run}/containerd
+touch {run}/containerd/containerd.sock
+if [ "$(wc -l < {folder}/attempts)" -le {fails} ]; then
+    (exec -a "containerd --config {run}/containerd/containerd.toml" sleep 300) &
+    echo $! > {run}/containerd/containerd.pid
+    echo "failed to start containerd: timeout waiting for containerd to start"
+    {then}
+fi
+echo $$ > {state}/dockerd.pid
+touch {folder}/up
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.fixture
+def start_docker(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run start-docker.sh with a dockerd that fails at first and leaves its containerd, a docker and a pidof."""
+    state, run = tmp_path / "state", tmp_path / "run"
+    environment = {
+        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "DOCKER_STATE": str(state), "DOCKER_RUN": str(run),
+        "DOCKER_LIMIT": "1",
+    }  # fmt: skip
+
+    def start(fails: int = 0, then: str = "exit 1", option: str = "") -> subprocess.CompletedProcess[str]:
+        dockerd = DOCKERD.format(folder=tmp_path, run=run, state=state, fails=fails, then=then)
+        scripts = {"dockerd": dockerd, "docker": DOCKER.format(folder=tmp_path), "pidof": "#!/bin/sh\nexit 1\n"}
+        for name, text in scripts.items():
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o755)
+        return shell(f"bash .ci/containers/start-docker.sh {option}", env=environment)
+
+    yield start
+    start(option="--stop")
+
+
+def processes_that_name(folder: Path) -> list[str]:
+    found = subprocess.run(["pgrep", "-af", f"--config {folder}"], capture_output=True, text=True, check=False)
+    return found.stdout.splitlines()
+
+
+@as_root
+@pytest.mark.parametrize("then", ["exit 1", "sleep 300"], ids=["exits", "does not answer"])
+def test_the_daemon_is_started_once_more_when_its_containerd_was_too_slow(
+    start_docker: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, then: str
+) -> None:
+    done = start_docker(fails=2, then=then)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "attempts").read_text().split() == ["attempt"] * 3
+    assert "attempt 2 of 3: dockerd" in done.stderr
+    assert processes_that_name(tmp_path) == [], "the containerd of a failed attempt is ended"
+
+
+@as_root
+def test_a_daemon_that_never_comes_up_is_given_up_after_three_attempts_and_says_why(
+    start_docker: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = start_docker(fails=9)
+    assert done.returncode == 1
+    assert (tmp_path / "attempts").read_text().split() == ["attempt"] * 3
+    assert done.stderr.splitlines()[-1].endswith("timeout waiting for containerd to start")
+    assert processes_that_name(tmp_path) == []
+    assert not list((tmp_path / "run" / "containerd").iterdir())
+
+
+@as_root
+def test_only_the_daemon_that_the_script_started_is_stopped(
+    start_docker: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    assert start_docker().returncode == 0
+    pid = int((tmp_path / "state" / "dockerd.pid").read_text())
+    stopped = start_docker(option="--stop")
+    assert (stopped.returncode, stopped.stdout) == (0, f"start-docker: stopped pid {pid}\n")
+    assert not Path(f"/proc/{pid}").exists()
+    assert start_docker(option="--stop").stdout == "start-docker: no daemon of ours is running\n"
+
+
+# -- containers in tests -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "ready", "asked"),
+    [([None], None, 1), (["too slow", None], None, 2), (["too slow", "none"], "none", 2)],
+    ids=["at once", "at the second attempt", "never"],
+)
+def test_containers_are_asked_for_twice_before_tests_do_without_them(
+    monkeypatch: pytest.MonkeyPatch, answers: list[str | None], ready: str | None, asked: int
+) -> None:
+    calls = iter(answers)
+    monkeypatch.delenv("REDSCHED_REQUIRE_CONTAINERS", raising=False)
+    monkeypatch.setattr(servers, "make_ready", lambda: next(calls))
+    ask = servers.docker_ready.__wrapped__  # without what is kept for the run
+    assert ask() == ready
+    assert len(answers) - len(list(calls)) == asked
+
+
+def test_containers_that_are_forbidden_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDSCHED_REQUIRE_CONTAINERS", "0")
+    monkeypatch.setattr(servers, "make_ready", lambda: pytest.fail("asked"))
+    assert servers.docker_ready.__wrapped__() == "REDSCHED_REQUIRE_CONTAINERS is 0"
