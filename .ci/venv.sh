@@ -5,10 +5,35 @@
 #                             environments of several Pythons coexist
 #   pythons                   prints each Python that redsched takes and this machine has: its version and its path
 #   another_python            prints the path of the newest of them that is of another version than the default
+#   step NAME COMMAND...      runs the command and says how long it took; as `set -e` is off in there, of functions too
+#   containers                starts a docker daemon and makes the images, as root, where the tests may use containers
+#   processes                 prints on how many processes tests run in parallel
 #   debian PACKAGE...         installs Debian packages, where that is possible; else fails. With sudo only after a yes to its
 #                             question, or where REDSCHED_SUDO=yes has said so beforehand
 
 say() { printf '%s\n' "$*" >&2; }
+
+step() {
+    name=$1 began=$(date +%s)
+    shift
+    status=0
+    "$@" || status=$?
+    if [ $status = 0 ]; then outcome=done; else outcome="FAILED ($status)"; fi
+    say "== $name: $outcome, $(($(date +%s) - began)) s"
+    return $status
+}
+
+# Where it fails, the tests say what that means: they skip, or, with REDSCHED_REQUIRE_CONTAINERS=1, fail.
+containers() {
+    if [ "$(id -u)" != 0 ] || [ "${REDSCHED_REQUIRE_CONTAINERS:-}" = 0 ]; then return 0; fi
+    bash .ci/containers/start-docker.sh && PYTHON="$(venv_of .venv-test)/bin/python" bash .ci/containers/build-redis-image.sh \
+        || say "There are no containers here."
+}
+
+processes() {
+    cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+    printf '%s\n' "${TEST_PROCESSES:-$((cores > 4 ? 8 : cores * 2))}"
+}
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null 2>&1; then sudo "$@"; else return 1; fi

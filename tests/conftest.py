@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 
 import pytest
 from hypothesis import settings
@@ -14,6 +14,29 @@ from tests.invariants import check
 settings.register_profile("same", derandomize=True)
 settings.register_profile("random", derandomize=False)
 settings.load_profile("same")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test says goes from its process to the first as UTF-8; some of ours log names that are not."""
+    report = yield
+    report.sections = [(name, encodable(text)) for name, text in report.sections]
+    said = str(report.longrepr)
+    if encodable(said) != said:
+        report.longrepr = encodable(said)
+    return report
+
+
+def encodable(text: str) -> str:
+    """With escapes in place of what UTF-8 cannot hold."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A name with an address differs in each process, and tests are given to processes by name."""
+    changing = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if changing:
+        raise pytest.UsageError(f"give these tests names that do not change (ids=): {changing}")
 
 
 @pytest.fixture

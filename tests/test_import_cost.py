@@ -39,6 +39,7 @@ def seconds_of(code: str, cache: Path) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("code", ["import redsched", "from redsched import BackgroundTaskScheduler"])
 def test_an_import_costs_at_most_50_ms_more_than_that_of_redis(code: str, tmp_path: Path) -> None:
     ours, theirs = [], []

@@ -30,7 +30,8 @@ async def task(*args: Any, **kwargs: Any) -> None: ...
 
 
 class Thing:
-    pass
+    def __repr__(self) -> str:
+        return "Thing()"  # it is in tests' names, which must be the same in each process
 
 
 LOOP: list[Any] = []

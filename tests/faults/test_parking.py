@@ -63,6 +63,7 @@ def assert_near(late: dict[str, list[float]]) -> None:
     assert late["some"][index] <= late["all"][-1] + NEAR_S, late
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("count", "every"), [(100, 0.1), (160, 0.05)], ids=["idle", "20 jobs/s"])
 async def test_a_task_that_one_worker_of_four_knows_starts_as_soon_as_one_that_all_know(
     fleets: dict[str, tuple[Fleet, BackgroundTaskScheduler]], count: int, every: float
@@ -98,6 +99,7 @@ async def percentiles(
     return found
 
 
+@pytest.mark.alone
 async def test_a_periodic_task_that_one_worker_of_four_knows_starts_on_time_and_is_claimed_in_vain_once(
     fleets: dict[str, tuple[Fleet, BackgroundTaskScheduler]],
 ) -> None:

@@ -53,6 +53,7 @@ async def lateness(scheduler: BackgroundTaskScheduler) -> float:
     return max(value for value in late if value is not None)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("round_", range(3))
 async def test_a_job_due_soon_after_one_that_ran_at_once_starts_on_time(
     server: LocalServer, make: Make, round_: int
@@ -67,6 +68,7 @@ async def test_a_job_due_soon_after_one_that_ran_at_once_starts_on_time(
     assert await lateness(client) < LATE_S
 
 
+@pytest.mark.alone
 async def test_jobs_that_are_due_before_what_is_awaited_start_on_time(server: LocalServer, make: Make) -> None:
     client, *_ = await idle_fleet(make, server, 5)
     for seconds in (1.2, 1.0, 0.8, 0.6, 0.4, 0.2):
@@ -77,6 +79,7 @@ async def test_jobs_that_are_due_before_what_is_awaited_start_on_time(server: Lo
     assert await lateness(client) < LATE_S
 
 
+@pytest.mark.alone
 async def test_a_full_worker_that_took_the_token_leaves_the_next_job_to_another(
     server: LocalServer, make: Make
 ) -> None:
@@ -90,6 +93,7 @@ async def test_a_full_worker_that_took_the_token_leaves_the_next_job_to_another(
     gate.open()
 
 
+@pytest.mark.alone
 async def test_when_the_leader_is_killed_its_deputy_starts_the_job_on_time(server: LocalServer) -> None:
     with Fleet(server.url, fresh_prefix(), lease=30.0) as fleet:
         fleet.add(3)
@@ -133,6 +137,7 @@ def sent_until(client: redis.Redis, end: str) -> int:
         return count
 
 
+@pytest.mark.alone
 async def test_one_idle_worker_sends_at_most_one_command_a_second(make: Make) -> None:
     with LocalServer() as alone:
         [scheduler] = await idle_fleet(make, alone, 1)
