@@ -36,6 +36,7 @@
 --- @include stall
 --- @include restart
 --- @include recover
+--- @include beside_seal
 --- @include claim
 local function span(kind, id, reason, s)
   if s then

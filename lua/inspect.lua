@@ -17,6 +17,17 @@
 --- @include job
 --- @include unpark
 --- @include readable
+
+-- What is of another type than redsched keeps there hides one job's numbers, not the other jobs.
+local function score_of(key, member)
+  local score = redis.pcall('ZSCORE', key, member)
+  return type(score) == 'string' and score or false
+end
+local function count_of(...)
+  local count = redis.pcall(...)
+  return type(count) == 'number' and count or 0
+end
+
 local function is_wanted(id, key)
   if queue == '' and state == '' and undue ~= '1' then
     return true
@@ -28,14 +39,14 @@ local function is_wanted(id, key)
   end
   if state ~= '' then
     if its_state ~= 'paused' and its_state ~= 'dead' then
-      local runs = fence or call('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf') > 0
+      local runs = fence or count_of('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf') > 0
       its_state = runs and 'running' or 'scheduled'
     end
     if its_state ~= state then
       return false
     end
   end
-  return undue ~= '1' or not call('ZSCORE', due_key(named[1] or nil), id)
+  return undue ~= '1' or not score_of(due_key(named[1] or nil), id)
 end
 local found, seen = {}, 0
 for _, id in ipairs(cmsgpack.unpack(ids)) do
@@ -60,9 +71,9 @@ for _, id in ipairs(cmsgpack.unpack(ids)) do
       fields = { 'record', whole }
     end
     found[#found + 1] = {
-      id, fields, call('ZSCORE', due_key(its_queue), id) or (parked ~= '' and call('ZSCORE', parked_key(parked), id)),
-      call('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf'),
-      call('SCARD', prefix .. 'waiting:' .. id),
+      id, fields, score_of(due_key(its_queue), id) or (parked ~= '' and score_of(parked_key(parked), id)),
+      count_of('ZCOUNT', prefix .. 'live:' .. id, '(' .. string.format('%.0f', now_ms), '+inf'),
+      count_of('SCARD', prefix .. 'waiting:' .. id),
     }
   end
 end

@@ -57,6 +57,7 @@
 --- @include readable
 --- @include restart
 --- @include recover
+--- @include beside_seal
 --- @include claim
 --- @include take
 --- @include replay

@@ -20,6 +20,7 @@ from typing import Any
 import msgpack
 
 from redsched.job import Definition, Job
+from redsched.options import SIGNED_RUNS
 from redsched.schedules import IntervalSchedule, Schedule, schedule_from_wire
 from redsched.sealing import Sealer
 from redsched.spec import Draft
@@ -41,7 +42,9 @@ __all__ = [
 ]  # fmt: skip
 
 Parts = Mapping[str, bytes]
-OWN = frozenset({"task", "name", "args", "queue", "tags", "timezone", "schedule", "max_runs", "paused", "seal"})
+OWN = frozenset(
+    {"task", "name", "args", "queue", "tags", "timezone", "schedule", "max_runs", "paused", "seal", SIGNED_RUNS}
+)
 """Parts that are no options of a record."""
 NAMES = {"timeout_ms": "timeout", "misfire_grace_ms": "misfire_grace_time", "result_ttl_ms": "result_ttl"}
 """Options of a record that have another name in the API."""

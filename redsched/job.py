@@ -14,7 +14,7 @@ import msgpack
 
 from redsched.codec import Record
 from redsched.errors import InvalidScheduleError
-from redsched.options import JobOptions
+from redsched.options import SIGNED_RUNS, JobOptions
 from redsched.plan import first_fires
 from redsched.schedules import Schedule, schedule_from_wire
 from redsched.sealing import Sealer
@@ -112,6 +112,8 @@ class Definition:
             options["timezone"] = self.timezone
         if self.tags:
             options["tags"] = self.tags
+        if self.sealer is not None and self.options.max_runs is not None:
+            options[SIGNED_RUNS] = self.options.max_runs
         return Record(self.task, self.name, self.payload, options)
 
     def row(self, now_ms: int) -> list[Any]:

@@ -31,7 +31,7 @@ from redsched.job import Job
 from redsched.keywords import JobChanges, WhenOptions, check_names
 from redsched.listing import JobPage
 from redsched.model import JobView, Reason, State
-from redsched.options import JobOptions, check_executor, check_id, check_name, check_queue, check_tags
+from redsched.options import SIGNED_RUNS, JobOptions, check_executor, check_id, check_name, check_queue, check_tags
 from redsched.origin import current_origin
 from redsched.plan import first_fires
 from redsched.schedules import CronSchedule, DateSchedule, IntervalSchedule, Schedule
@@ -208,6 +208,8 @@ def _with_schedule(job: Job, schedule: Schedule | None, timezone: str | None = N
     options = {key: value for key, value in job.record.options.items() if key not in ("schedule", "timezone")}
     if schedule is not None:
         options["schedule"] = schedule.to_wire()
+    else:
+        options.pop(SIGNED_RUNS, None)
     zone = timezone or job.timezone
     if zone != "UTC":
         options["timezone"] = zone
@@ -344,6 +346,9 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
         tags = check_tags(changes["tags"]) if "tags" in changes else job.tags
         if tags:
             wire["tags"] = tags
+        most = changes["max_runs"] if "max_runs" in changes else job.record.options.get(SIGNED_RUNS)
+        if store.sealer is not None and most is not None:
+            wire[SIGNED_RUNS] = most
         name = check_name(changes.get("name", job.record.name))
         record = replace(job.record, task=task, name=name, payload=payload, options=wire)
         change: dict[str, Any] = {
@@ -374,7 +379,10 @@ async def reseal(store: Store) -> int:
     sealed = 0
 
     def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
-        return {"kind": "modified", "when": False, "record": job.record.pack(job.id, sealer)}
+        left = stored.fields.get("runs_left", b"")
+        bound = {} if job.record.label or not left.isdigit() else {SIGNED_RUNS: int(left)}
+        record = replace(job.record, options=job.record.options | bound)
+        return {"kind": "modified", "when": False, "record": record.pack(job.id, sealer)}
 
     async for job_id in queries.find_ids(store):
         try:

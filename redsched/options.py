@@ -151,6 +151,10 @@ def check_settings(
         )
 
 
+SIGNED_RUNS = "runs"
+"""In the options of a sealed record: how many runs there may be at most. Without a seal only the job's hash tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobOptions:
     """What may be said of a job, apart from its task, arguments and schedule."""
@@ -231,7 +235,7 @@ class JobOptions:
 
     def to_wire(self) -> dict[str, Any]:
         """What differs from the defaults, for the record."""
-        if self is _DEFAULTS:
+        if self is DEFAULT_OPTIONS:
             return {}
         wire: dict[str, Any] = {}
         for option in fields(self):
@@ -244,10 +248,10 @@ class JobOptions:
     def from_wire(cls, wire: Mapping[str, Any]) -> JobOptions:
         """The options of a record."""
         if not wire:
-            return _DEFAULTS
+            return DEFAULT_OPTIONS
         values = {option.name: wire[option.name] for option in fields(cls) if option.name in wire}
         if not values:
-            return _DEFAULTS
+            return DEFAULT_OPTIONS
         if "retry" in values:
             values["retry"] = RetryPolicy.from_wire(values["retry"])
         if "circuit_breaker" in values:
@@ -274,4 +278,4 @@ _KNOWN = (
     "coalesce, max_instances, misfire_grace_time, timeout, retry, max_attempts, circuit_breaker, delivery, "
     "executor, result_ttl, max_recoveries, max_runs"
 )
-_DEFAULTS = JobOptions()
+DEFAULT_OPTIONS = JobOptions()

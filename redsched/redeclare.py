@@ -24,7 +24,7 @@ from redsched.declarations import (
 from redsched.errors import UnknownKeyError
 from redsched.job import Job
 from redsched.model import Reason
-from redsched.options import JobOptions
+from redsched.options import SIGNED_RUNS, JobOptions
 from redsched.plan import first_fires
 from redsched.schedules import schedule_from_wire
 from redsched.sealing import Sealer
@@ -108,6 +108,10 @@ def _apply_options(one: Declaration, made: Update, job: Job | None, fields: Mapp
         options.pop(part, None)
         if part in wire:
             options[part] = wire[part]
+    if "max_runs" in changed:
+        options.pop(SIGNED_RUNS, None)
+        if SIGNED_RUNS in wire:
+            options[SIGNED_RUNS] = wire[SIGNED_RUNS]
     if "tags" in changed:
         change["tags"] = list(new.tags)
     if "queue" in changed:
@@ -194,6 +198,7 @@ def _reschedule(
     record.options.pop("schedule", None)
     unset, written = change["unset"], change["set"]
     if schedule is None:
+        record.options.pop(SIGNED_RUNS, None)
         unset += ["periodic", "runs_left", "max_runs"]
         made.runs_left = None
         first, following = new.at_ms, 0
@@ -240,6 +245,9 @@ def change_of(draft: Draft, stored: StoredJob, sealer: Sealer | None) -> dict[st
     elif "runs_left" in fields:
         at = written.index("runs_left")
         del written[at : at + 2]
+        if SIGNED_RUNS in record.options and fields["runs_left"].isdigit():
+            # What is left stays, also where it is more than the new bound.
+            record.options[SIGNED_RUNS] = max(record.options[SIGNED_RUNS], int(fields["runs_left"]))
     return {
         "kind": "replaced", "when": False, "record": record.pack(stored.id, sealer), "set": written, "unset": unset,
         "queue": new.queue, "tags": list(new.tags),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
+from redsched.agreement import FIELDS, differences
 from redsched.errors import (
     EncodingError,
     InvalidScheduleError,
@@ -114,6 +115,8 @@ async def _of_key(store: Store, shard: Shard, key: bytes, now_ms: int) -> AsyncI
         record = fields.get(b"record")
         if record is not None and (why := _why_no_record(store, record, job_of(own))):
             yield f"{name}: its record cannot be read: {why}"
+        for why in _beside_seal(store, kind, own, fields):
+            yield f"{name}: {why}"
 
 
 def _shown(member: bytes) -> str:
@@ -152,6 +155,20 @@ def _why_no_record(store: Store, record: bytes, job_id: str) -> str | None:
     except Exception as error:  # options of other types than redsched gives them
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _beside_seal(store: Store, kind: str, job_id: str, fields: Mapping[bytes, bytes]) -> Iterator[str]:
+    """What is beside a job's record, and is not what was signed with it; and what a worker refused for its seal."""
+    if (fields.get(b"state"), fields.get(b"reason")) == (b"dead", b"untrusted"):
+        yield f"a worker refused it: {_shown(fields.get(b'error', b''))}"
+    if kind != "job" or len(fields.get(b"record", b"")) > store.limits.record_max:
+        return
+    try:
+        job = Job.decode(job_id, fields.get(b"record", b""), store.sealer)
+    except Exception:  # that is named apart
+        return
+    if job.record.label:
+        yield from differences(job, [fields.get(name.encode()) for name in FIELDS])
 
 
 async def _offset_ms(shard: Shard) -> int:

@@ -1,5 +1,5 @@
 -- claim: a due run, under a lease and with a fencing token of its own.
--- Needs   whole, job, event, recover (is_full), unpark, park, worker, leases, lease_ms, readable
+-- Needs   whole, job, event, recover (is_full), unpark, park, beside_seal, worker, leases, lease_ms, readable
 -- Gives   claim_member(), start_run(), has_no_place()
 --         claiming: bounds of what it takes from a job
 --         fires_of(run) -> the fires of a batch that are left, or false
@@ -9,11 +9,12 @@
 --
 -- A claims row: run id, fence, attempt, fire_ms, record (or its length: see readable), queue, fires of its batch or false,
 --               the fire that the worker is to find the following one of, job version,
---               how often it was postponed before, and 1 if it was started in time before (no misfire then)
+--               how often it was postponed before, and 1 if it was started in time before (no misfire then);
+--               of a sealed record also what is beside it (include/beside_seal)
 -- A plain claim, of a one-shot job of the queue `default` with nothing but its record, is no row: run id, fence, fire_ms
 --               and record stand in `claims` themselves. A list of lists takes Redis longer.
 -- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
---               how often it was postponed before
+--               how often it was postponed before; of a sealed record also what is beside it
 -- An instant is at most the last one of the year 9999.
 local claiming = { last_ms = 253402300799999, blocked_ms = 3000 }
 local claims, plans, served = {}, {}, {}
@@ -66,7 +67,7 @@ local function claim_periodic(id, job, queue, due, remove)
     call('ZADD', due, now_ms + lease_ms, id)
     plans[#plans + 1] = {
       id, fence, fire_ms, whole(job.version) or 0, live_count(id), whole(job.runs_left) or false,
-      readable(job.record), queue, whole(job.postponed) or 0,
+      readable(job.record), queue, whole(job.postponed) or 0, beside_seal(job.record, job, {}),
     }
     return
   end
@@ -89,7 +90,7 @@ local function claim_periodic(id, job, queue, due, remove)
     end
     claims[#claims + 1] = {
       run_id, fence, 1, fire_ms, readable(job.record), queue, false, after ~= 0 and after or false, whole(job.version) or 0,
-      whole(job.postponed) or 0, 0,
+      whole(job.postponed) or 0, 0, beside_seal(job.record, job, {}),
     }
   end
   if after == 0 then
@@ -150,7 +151,7 @@ local function claim_waiting(run_id, own, due_ms, queue, due, remove)
   claims[#claims + 1] = {
     run_id, fence, (whole(run.attempt) or 0) + 1, fire_ms, readable(record), queue,
     fires_of(run), false, 0, whole(run.postponed) or 0,
-    whole(run.begun) or 0,
+    whole(run.begun) or 0, beside_seal_of_run(record, own, run),
   }
 end
 
@@ -162,7 +163,7 @@ local function claim_own(id, job, due_ms, queue)
   hold(id)
   claims[#claims + 1] = {
     id, fence, (whole(job.attempt) or 0) + 1, fire_ms, readable(job.record), queue, false, false, 0,
-    whole(job.postponed) or 0, whole(job.begun) or 0,
+    whole(job.postponed) or 0, whole(job.begun) or 0, beside_seal(job.record, job, job),
   }
 end
 
@@ -179,7 +180,10 @@ local function claim_beside(id, job, due_ms, queue)
     local run_id = free_run_id(id, tonumber(due_ms))
     start_run(run_id, id, fence, { 'job', id, 'fire_ms', due_ms, 'record', job.record, 'queue', queue })
     call('HSET', job_key(id), 'has_runs', 1)
-    claims[#claims + 1] = { run_id, fence, 1, tonumber(due_ms), readable(job.record), queue, false, false, 0, 0, 0 }
+    claims[#claims + 1] = {
+      run_id, fence, 1, tonumber(due_ms), readable(job.record), queue, false, false, 0, 0, 0,
+      beside_seal(job.record, job, {}),
+    }
   end
 end
 

@@ -1,5 +1,5 @@
 -- replay: a poll whose reply was lost is sent again, and must give the same runs, not others.
--- Needs   whole, job, claim, readable, unpark, blame, worker, prefix
+-- Needs   whole, job, claim, beside_seal, readable, unpark, blame, worker, prefix
 -- Gives   replayed(sequence), remember(refused), note_following(rows), report(refused)
 -- Why     Of the last poll only ids and tokens are kept (of plain claims just the ids, which are in the events too); the records are read again from the runs themselves. A
 --         run whose lease expired before the resend has been given to another, and is left out. A copy of an older
@@ -41,6 +41,7 @@ local function replay_run(id, row, last)
     local record = run.record or call('HGET', job_key(own), 'record')
     claims[#claims + 1] = {
       id, fence, row[3], assert(whole(run.fire_ms)), readable(record), row[7], fires_of(run), row[4], row[5], row[6], row[8],
+      own and beside_seal_of_run(record, own, run) or beside_seal(record, run, run),
     }
   elseif not row and fence and fence >= last[4] and fence <= last[5] and whole(run.fire_ms) then
     local record, at = readable(run.record), #claims
@@ -54,6 +55,7 @@ local function replay_plan(row)
     plans[#plans + 1] = {
       row[1], row[2], assert(whole(job.next_ms)), whole(job.version) or 0, live_count(row[1]),
       whole(job.runs_left) or false, readable(job.record), job.queue or 'default', whole(job.postponed) or 0,
+      beside_seal(job.record, job, {}),
     }
   end
 end

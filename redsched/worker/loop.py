@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from redsched.agreement import check_agreement
 from redsched.circuit import failed_trial_delay
 from redsched.codec import Record
 from redsched.errors import (
@@ -315,13 +316,15 @@ class ShardLoop:
     def _decode(self, run: Run, row: Sequence[Any]) -> bool:
         job_id = job_of(run.id)
         try:
-            _, _, run.attempt, fire_ms, record, queue, fires, following_of, version, run.postponed, begun = row
+            _, _, run.attempt, fire_ms, record, queue, fires, following_of, version, run.postponed, begun, *said = row
             queue = queue.decode()
             if not 0 <= fire_ms <= MAX_MS:
                 raise EncodingError(f"its fire time is {fire_ms} ms since the epoch")
             job = Job.decode(job_id, record, self.worker.store.sealer, queue=queue, version=version)
             if job.record.locked == "encrypted":
                 raise no_key(job)
+            if job.record.label and not job.record.locked:
+                check_agreement(job, *said)
         except Exception as error:  # whatever is stored there must not end the worker
             run.job = Job(job_id, Record("?", "?", b"", {}), JobOptions(), None)
             fire_ms = row[3] if len(row) > 3 else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from redsched.agreement import check_agreement
 from redsched.errors import EncodingError
 from redsched.job import Job
 from redsched.model import Reason
@@ -43,7 +44,7 @@ def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[An
 
 
 def _plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None]:
-    job_id, fence, next_ms, version, running, runs_left, record, queue, times = row
+    job_id, fence, next_ms, version, running, runs_left, record, queue, times, *said = row
     name = job_id.decode(errors="surrogateescape")
     postponed = False
     try:
@@ -53,6 +54,8 @@ def _plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[A
         job = Job.decode(name, record, worker.store.sealer, **known)
         if job.record.locked == "encrypted":
             raise no_key(job)
+        if job.record.label and not job.record.locked:
+            check_agreement(job, *said)
     except FOR_OTHERS as error:
         about = {"job": name, "reason": Reason.UNREADABLE.value}
         worker.say_once(f"unreadable:{name}", "job %s: %s", name, error, extra=about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redsched.agreement import BegunBeforeError
 from redsched.errors import RecordVersionError, TaskFailedError, UnknownKeyError, UntrustedRecordError
 from redsched.job import Job
 from redsched.model import Reason
@@ -34,6 +35,8 @@ def need_of(error: Exception) -> str | None:
 
 def reason_of(error: Exception) -> Reason:
     """The word for what kept a record from being read."""
+    if isinstance(error, BegunBeforeError):
+        return Reason.AT_MOST_ONCE
     return Reason.UNTRUSTED if isinstance(error, UntrustedRecordError) else Reason.UNREADABLE
 
 

@@ -228,6 +228,20 @@ async def test_an_observer_writes_nothing(make: Make, admin: redis.Redis) -> Non
     assert contents(admin) == before
 
 
+@pytest.mark.parametrize("kind", ["live:a", "waiting:a", "due:default"])
+async def test_an_observer_sees_all_jobs_where_another_wrote_beside_one(
+    kind: str, make: Make, admin: redis.Redis
+) -> None:
+    observer, producer = make("shop-observer"), make("shop-producer")
+    for job_id in ("a", "b"):
+        await producer.schedule_delayed_task(job_id, note, 3600, job_id=job_id)
+    key = f"{{shop:0}}:{kind}"
+    admin.delete(key)
+    admin.set(key, "x")
+    assert {job.id for job in await observer.get_jobs()} == {"a", "b"}
+    assert {job.id for job in await observer.get_jobs(state=State.SCHEDULED)} == {"a", "b"}
+
+
 async def test_a_producer_forges_no_result_and_no_worker(server: LocalServer, admin: redis.Redis) -> None:
     with redis.Redis("127.0.0.1", server.port, username="shop-producer", password="PRODUCER-PASSWORD") as client:
         for command in (
