@@ -112,8 +112,10 @@ local function cancel(id)
   -- What still runs has its outcome later: whoever waits for it waits on.
   local runs = job[4] or call('EXISTS', prefix .. 'live:' .. id) == 1
   local reason = how == 'cancel' and 'cancelled' or how == 'prune' and 'pruned' or 'removed'
+  -- Another attempt of a one-shot job's only run, or that run if it is dead, ends with the job.
+  local run_id = not job[7] and job[11] and not job[4] and id or nil
   event(
-    how == 'cancel' and 'cancelled' or 'removed', id, reason, fire, fire, fire and 1, nil, nil, nil,
+    how == 'cancel' and 'cancelled' or 'removed', id, reason, fire, fire, fire and 1, nil, nil, run_id,
     runs or job[6] == 'dead'
   )
   call('HDEL', key, 'next_ms', 'after_ms', 'plan_fence', 'state')

@@ -107,7 +107,7 @@ local function commit(row)
   if row[9] then
     -- What is due runs nevertheless: only the future of the job is lost.
     local first, last, count = lost.of_job((#fires > 0 or row[6] or row[7] or row[8]) and {} or job)
-    event('dead', id, row[11] or 'schedule_error', first, last, count, false, row[9])
+    event('dead', id, row[11] or 'schedule_error', first, last, count, false, row[9], id)
     call('ZREM', due, id)
     call('HDEL', key, 'next_ms')
     bury(id, nil, row[11] or 'schedule_error', row[9])

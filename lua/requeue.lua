@@ -50,7 +50,7 @@ for _, given in ipairs(cmsgpack.unpack(ids)) do
     end
     call('ZADD', due_key(run.queue), now_ms, run_id)
     wake(run.queue or 'default', now_ms)
-    event('requeued', own or run_id, 'manual', run.fire_ms, run.fire_ms, 1)
+    event('requeued', own or run_id, 'manual', run.fire_ms, run.fire_ms, 1, nil, nil, run_id)
     requeued[#requeued + 1] = given
   end
 end

@@ -45,7 +45,7 @@ else
   call('ZADD', due, now_ms, run_id)
 end
 wake(job.queue or 'default', now_ms)
-event('requeued', id, 'manual', now_ms, now_ms, 1)
+event('requeued', id, 'manual', now_ms, now_ms, 1, nil, nil, run_id)
 publish(client, {})
 close_clock()
 return answer({ 'OK', now_us, run_id })

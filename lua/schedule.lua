@@ -101,7 +101,7 @@ local function replace(id, key, account)
   local job, score = old_job(id)
   local fire = drop_once(job, score)
   if fire then
-    event('dropped', id, 'replaced', fire, fire, 1)
+    event('dropped', id, 'replaced', fire, fire, 1, nil, nil, job.fire_ms and id or nil)
   end
   drop(id, account and account[2])
   call('ZREM', due_key(old[1] or nil), id)

@@ -72,6 +72,12 @@ def _checked(**fields: Any) -> Event:
     return Event(**fields)
 
 
+def _run_of_key(key: str) -> str | None:
+    """The run whose hash a quarantined key is."""
+    kind, _, run_id = key.partition(":")
+    return run_id if kind == "run" else None
+
+
 def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Event]:
     """The events of one stream entry, in the order in which they happened."""
     at = _instant(int(fields[b"at"]))
@@ -97,7 +103,10 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
                 error=error or None,
                 stream_id=stream_id,
             )
-    for row in _unpack(fields[b"moved"]) if b"moved" in fields else ():
+    moved: Any = _unpack(fields[b"moved"]) if b"moved" in fields else ()
+    # Of an earlier version there are no ids of runs.
+    runs: Any = _unpack(fields[b"runs"]) if b"runs" in fields else [None] * len(moved)
+    for row, run_id in zip(moved, runs, strict=True):
         kind, job_id, reason, first_ms, last_ms, count, attempt, detail = row
         yield _checked(
             kind=kind,
@@ -111,12 +120,14 @@ def decode_entry(stream_id: str, fields: Mapping[bytes, bytes]) -> Iterator[Even
             attempt=attempt or None,
             error=detail or None,
             stream_id=stream_id,
+            run_id=run_id or (_run_of_key(job_id) if kind == "quarantined" else None),
         )
     if b"stalled" in fields:
         job_id, task, stalled_ms, text = _unpack(fields[b"stalled"])
         yield _checked(
             kind="stalled", job_id=job_id, at=at, reason=Reason.STALLED, task=task or None, worker=by,
             execution_time=stalled_ms / 1000, error=text or None, stream_id=stream_id,
+            run_id=fields[b"stalled_run"].decode(errors="replace") if b"stalled_run" in fields else None,
         )  # fmt: skip
     for job_id in _unpack(fields[b"scheduled"]) if b"scheduled" in fields else ():
         yield _checked(kind="scheduled", job_id=job_id, at=at, worker=None, stream_id=stream_id)

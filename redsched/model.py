@@ -312,7 +312,8 @@ class Event:
     error: str | None = None
     stream_id: str = ""
     run_id: str | None = None
-    """The run's id, as `current_run().context.run_id` and `requeue` have it; None where no run was claimed."""
+    """The run's id, as `current_run().context.run_id` and `requeue` have it; None for changes of a job, and
+    for fires that never became a run. Fires of `coalesce=False` are claimed as one run, by the id of the last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,6 @@ LONGER_LUA = {
     "modify": (120, "one branch for each `when`"),
     "schedule": (175, "one branch for each mode"),
     "include/reap": (75, "workers that are gone, and dead runs beyond their bounds"),
-    "include/event": (75, "one transition, and all of a script in few entries, whatever lies in their place"),
     "include/outcomes": (65, "what is noted of a run, told, and kept"),
     "include/take": (70, "what is claimed one by one: of a queue, and of a place"),
 }

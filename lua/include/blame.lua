@@ -2,7 +2,8 @@
 -- Needs   stalled (of poll), stall
 -- Gives   blame: excuse_lost(run_id, key, fence), add_to(fields)
 --
--- A stall: 1 job id, 2 task, 3 ms, 4 text
+-- A stall: 1 job id, 2 task, 3 ms, 4 text, 5 run id or false. The event has the run's id beside it, since earlier
+-- versions read a list of four.
 local blame = {}
 
 do
@@ -23,7 +24,12 @@ do
   function blame.add_to(fields)
     if told[1] then
       fields[#fields + 1] = 'stalled'
+      local run_id = table.remove(told[1], 5)
       fields[#fields + 1] = cmsgpack.pack(told[1])
+      if run_id then
+        fields[#fields + 1] = 'stalled_run'
+        fields[#fields + 1] = run_id
+      end
     end
   end
 end

@@ -6,11 +6,12 @@
 --- @include outcomes
 local ERROR_BYTES = 500
 local ENDS = { dead = true, missed = true, cancelled = true, removed = true, skipped = true }
-local moved, tallied = {}, {}
+local moved, runs, tallied = {}, {}, {}
 
 -- One transition. `first_ms`..`last_ms` is a span of fires where `count` is not 1. One that ends a run, or a fire that
--- did not become one, is its outcome as well, unless `goes_on`: then something of the job still runs. `run_id` names a
--- run that has its own hash.
+-- did not become one, is its outcome as well, unless `goes_on`: then something of the job still runs. `run_id` is given
+-- where it is a transition of one run; that of a one-shot job's only run is the id of the job. It is no part of the row
+-- in `moved`, which earlier versions read by position, but of `runs`: a list as long, with false for rows without a run.
 local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail, run_id, goes_on)
   if ENDS[kind] and not goes_on then
     note_event(kind, id, reason, tonumber(last_ms), attempt, detail, run_id)
@@ -21,6 +22,7 @@ local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail
     kind, id, reason or false, tonumber(first_ms) or false, tonumber(last_ms) or false, count or false,
     attempt or false, detail and string.sub(detail, 1, ERROR_BYTES) or false,
   }
+  runs[#moved] = run_id
   local word = reason and kind .. ' ' .. reason or kind
   tallied[word] = (tallied[word] or 0) + (count or 1)
 end
@@ -36,27 +38,13 @@ end
 
 local publish
 do
-  local function append(entry)
-    local by_what, how, limit = trim_for(entry)
-    call('XADD', events, by_what, how, limit, '*', unpack(entry))
-  end
-
-  -- What is stored of the stream's length has no sense; or another wrote its last possible id, or a key of another type.
-  -- This comes after all changes, so it must not raise: the stream is put aside, and begins anew.
-  local function append_anyway(entry)
-    forget_marks()
-    local added = redis.pcall('XADD', events, 'MAXLEN', '~', events_max, '*', unpack(entry))
-    if type(added) == 'table' and added.err then
-      local kept = prefix .. 'quarantine:events'
-      if redis.pcall('RENAME', events, kept).err then
-        call('DEL', events) -- its user may not rename
-      else
-        redis.pcall('PEXPIRE', kept, 604800000)
-      end
-      local told = { 'quarantined', 'events', 'wrong_type', false, false, 1, false, string.sub(added.err, 1, ERROR_BYTES) }
-      call('XADD', events, '*', 'at', now_ms, 'by', 'redsched', 'moved', cmsgpack.pack({ told }))
-      call('XADD', events, '*', unpack(entry))
+  local function rows_from(from)
+    local rows, ids, has_ids = {}, {}, false
+    for i = from, math.min(from + 127, #moved) do
+      rows[#rows + 1], ids[#ids + 1] = moved[i], runs[i] or false
+      has_ids = has_ids or runs[i] ~= nil
     end
+    return rows, has_ids and ids
   end
 
   -- Append what was collected, and the given fields (a flat list) with the first entry.
@@ -66,23 +54,19 @@ do
     repeat
       local entry = { 'at', now_ms, 'by', by }
       if #moved > 0 then
-        local chunk = moved
-        if #moved > 128 then
-          chunk = {}
-          for i = from, math.min(from + 127, #moved) do
-            chunk[#chunk + 1] = moved[i]
-          end
+        local rows, ids = rows_from(from)
+        entry[5], entry[6] = 'moved', cmsgpack.pack(rows)
+        if ids then
+          entry[7], entry[8] = 'runs', cmsgpack.pack(ids)
         end
-        entry[#entry + 1] = 'moved'
-        entry[#entry + 1] = cmsgpack.pack(chunk)
       end
       if from == 1 then
         for i = 1, #fields do
           entry[#entry + 1] = fields[i]
         end
       end
-      if #entry > 4 and not pcall(append, entry) then
-        append_anyway(entry)
+      if #entry > 4 then
+        append(entry)
       end
       from = from + 128
     until from > #moved

@@ -66,7 +66,7 @@ do
       if not own then
         redis.pcall('HDEL', job_key(run_id), 'next_ms', 'after_ms', 'periodic')
       end
-      event('dead', own or run_id, 'process_gone', first, last, count, nil, nil, own and run_id)
+      event('dead', own or run_id, 'process_gone', first, last, count, nil, nil, run_id)
       local why = 'the process ' .. id .. ', the only one that had this function, is gone'
       pcall(bury, run_id, own, 'process_gone', why)
     end

@@ -24,13 +24,13 @@ local function recover_run(run_id)
   local innocent = stalled and voucher.blocker ~= '' and voucher.blocker ~= run_id and stall.may_excuse(run.excused)
   if run.cancel or anew or not (job.record or run.record) then
     local reason = anew and not run.cancel and 'replaced' or 'cancelled'
-    event('cancelled', own or run_id, reason, first, last, count, attempt, nil, own and run_id)
+    event('cancelled', own or run_id, reason, first, last, count, attempt, nil, run_id)
     end_run(run_id, own, job)
   elseif job.delivery == 'at_most_once' then
-    event('dead', own or run_id, 'at_most_once', first, last, count, attempt, nil, own and run_id)
+    event('dead', own or run_id, 'at_most_once', first, last, count, attempt, nil, run_id)
     bury(run_id, own, 'at_most_once', 'its worker ' .. run.owner .. (stalled and ' stood still' or ' died'))
   elseif not innocent and recoveries >= (whole(job.max_recoveries) or 3) then
-    event('dead', own or run_id, 'recoveries_used_up', first, last, count, attempt, nil, own and run_id)
+    event('dead', own or run_id, 'recoveries_used_up', first, last, count, attempt, nil, run_id)
     bury(run_id, own, 'recoveries_used_up', 'its workers died ' .. (recoveries + 1) .. ' times, the last was ' .. run.owner)
   else
     start_over(run_id, own, key, run, job, stalled and 'stalled' or 'lease_expired', innocent)

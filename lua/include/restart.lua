@@ -6,7 +6,8 @@
 -- Put a run back whose worker is gone, or stands still. What another run did to its worker is not counted.
 local function start_over(run_id, own, key, run, job, reason, innocent)
   local attempt = whole(run.attempt) or 0
-  event('recovered', own or run_id, reason, run.fire_ms, run.fire_ms, 1, attempt + 1, run.owner)
+  local of_fire = run.fires and run.fire_ms and own .. '@' .. run.fire_ms or run_id -- of a batch: the fire that it was at
+  event('recovered', own or run_id, reason, run.fire_ms, run.fire_ms, 1, attempt + 1, run.owner, of_fire)
   if innocent then
     call('HINCRBY', key, 'excused', 1)
   else

@@ -49,11 +49,11 @@ local function go_on(row, own, key, job)
   local remaining = row[12]
   call('HSET', key, 'fire_ms', remaining[1], 'fires', cmsgpack.pack(remaining))
   call('HDEL', key, 'attempt', 'recoveries', 'lost', 'excused', 'begun')
+  local apart = own .. '@' .. string.format('%.0f', row[4])
   if row[3] == 'retry' and job.cancel then
-    event('cancelled', own, 'cancelled', row[4], row[4], 1, row[5])
+    event('cancelled', own, 'cancelled', row[4], row[4], 1, row[5], nil, apart)
     return
   end
-  local apart = own .. '@' .. string.format('%.0f', row[4])
   if row[3] ~= 'retry' then
     note_row(row, apart, own)
   end
@@ -117,7 +117,8 @@ local function settle_row(row, refused, is_refused, released, gone)
   if not h[1] or tonumber(h[1]) ~= row[2] or h[2] ~= worker then
     refused[#refused + 1] = run_id
     is_refused[run_id] = true
-    event('refused', own or run_id, 'fence_lost', row[4], row[4], 1, row[5])
+    local of_fire = row[12] and own .. '@' .. string.format('%.0f', row[4]) or run_id
+    event('refused', own or run_id, 'fence_lost', row[4], row[4], 1, row[5], nil, of_fire)
     blame.excuse_lost(run_id, key, row[2])
   else
     local job = {
@@ -132,7 +133,7 @@ local function settle_row(row, refused, is_refused, released, gone)
       local wanted = not h[5] and (own or not is_anew(job))
       if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
         event(
-          'cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5], nil, own and run_id
+          'cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5], nil, run_id
         )
         verb = 'cancelled'
       elseif verb ~= 'retry' and verb ~= 'released' and verb ~= 'postponed' then
@@ -141,7 +142,7 @@ local function settle_row(row, refused, is_refused, released, gone)
       if verb == 'cancelled' and h[10] then
         local fires = cmsgpack.unpack(h[10]) -- a batch: those of it that had not begun end as well
         if fires[2] then
-          event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1, nil, nil, nil, true)
+          event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1, nil, nil, run_id, true)
         end
       end
       if verb == 'retry' then

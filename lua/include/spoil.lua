@@ -6,6 +6,6 @@
 local function spoil(id, problem)
   local own = job_of(id)
   local text = string.sub(type(problem) == 'table' and problem.err or tostring(problem), 1, 300)
-  event('dead', own or id, 'unreadable', nil, nil, 1, false, text, own and id)
+  event('dead', own or id, 'unreadable', nil, nil, 1, false, text, id)
   pcall(bury, id, own, 'unreadable', text) -- in vain where its key is no hash
 end

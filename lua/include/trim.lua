@@ -1,11 +1,11 @@
--- trim: how long the events stream may get, in entries and in bytes.
--- Needs   events, call, clock, events_bytes (of clock), events_max, events_max_bytes
--- Gives   trim_for(entry) -> three arguments of XADD; forget_marks()
+-- trim: append to the events stream, which is bounded in entries and in bytes.
+-- Needs   events, call, clock, prefix, now_ms, events_bytes (of clock), events_max, events_max_bytes
+-- Gives   append(entry)
 -- Why     Nothing tells the size of a stream cheaply. So what is appended is counted, and where each sixteenth of the
 --         bytes ended is kept: when another is full, the oldest go, in the same XADD.
 local SEGMENTS = 16
 
--- By number, or, when a segment is full, by bytes.
+-- Three arguments of XADD: by number, or, when a segment is full, by bytes.
 local function trim_for(entry)
   local bytes = 0
   for i = 1, #entry do
@@ -44,4 +44,29 @@ end
 local function forget_marks()
   events_bytes = 0
   call('HDEL', clock, 'events_marks')
+end
+
+-- What is stored of the stream's length has no sense; or another wrote its last possible id, or a key of another type.
+-- This comes after all changes, so it must not raise: the stream is put aside, and begins anew.
+local function append_anyway(entry)
+  forget_marks()
+  local added = redis.pcall('XADD', events, 'MAXLEN', '~', events_max, '*', unpack(entry))
+  if type(added) == 'table' and added.err then
+    local kept = prefix .. 'quarantine:events'
+    if redis.pcall('RENAME', events, kept).err then
+      call('DEL', events) -- its user may not rename
+    else
+      redis.pcall('PEXPIRE', kept, 604800000)
+    end
+    local told = { 'quarantined', 'events', 'wrong_type', false, false, 1, false, string.sub(added.err, 1, 500) }
+    call('XADD', events, '*', 'at', now_ms, 'by', 'redsched', 'moved', cmsgpack.pack({ told }))
+    call('XADD', events, '*', unpack(entry))
+  end
+end
+
+local function append(entry)
+  local fine, by_what, how, limit = pcall(trim_for, entry)
+  if not fine or not pcall(call, 'XADD', events, by_what, how, limit, '*', unpack(entry)) then
+    append_anyway(entry)
+  end
 end

@@ -134,11 +134,11 @@ class StallWatch:
                     extra=self._fields(blocker))  # fmt: skip
         self._worker.tally.stalled(blocker.task)
         text = f"blocked the event loop for {seconds:.1f} s: {blocker.words}"[:1000]
-        told = ["", blocker.task, round(seconds * 1000), text]
+        told: list[Any] = ["", blocker.task, round(seconds * 1000), text, False]
         if blocker.run is None:
             self._worker.loops[0].stalls.add(told)
         else:
-            told[0] = blocker.run.job.id
+            told[0], told[4] = blocker.run.job.id, blocker.run.public_id
             blocker.run.loop.stalls.add(told, blocker.run.id)
 
     # -- the watchdog -----------------------------------------------------------------------------------------------

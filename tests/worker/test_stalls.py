@@ -226,6 +226,7 @@ async def test_a_blocked_loop_keeps_what_it_holds_and_tells_who_blocked_it(
     assert "app.py" in told
     [event] = await _events(client, "stalled")
     assert (event.job_id, event.task, event.worker) == ("blocker", blocker, workers.ids[0])
+    assert event.run_id == "blocker", "its id is that of the run, as requeue takes it"
     assert abs(event.execution_time - float(seconds[1])) < 0.1
     await check(await client.store())
 
