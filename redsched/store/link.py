@@ -148,7 +148,11 @@ class Link(Wire):
 
     async def _exchange(self, connection: AbstractConnection, command: Sequence[Any]) -> Any:
         # hiredis packs in C what redis-py's async connections pack in Python.
-        packed = hiredis.pack_command(tuple(command))  # pyright: ignore[reportArgumentType]  its stub has one element
+        try:
+            packed = hiredis.pack_command(tuple(command))  # pyright: ignore[reportArgumentType]  its stub has one element
+        except UnicodeEncodeError:  # a name that another stored and that is no text: as it was read
+            parts = [part.encode(errors="surrogateescape") if isinstance(part, str) else part for part in command]
+            packed = hiredis.pack_command(tuple(parts))  # pyright: ignore[reportArgumentType]
         await connection.send_packed_command(packed, check_health=self._checks_health)
         return await connection.read_response()
 

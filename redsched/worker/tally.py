@@ -44,7 +44,7 @@ class Tally:
         if not rows:
             return
         if refused:
-            no = {run_id.decode() for run_id in refused}
+            no = {run_id.decode(errors="surrogateescape") for run_id in refused}
             rows = [row for row in rows if row[0] not in no]
         self._outcomes.update(map(_OUTCOME, rows))
         ran = [row for row in rows if row[2] in _RAN]

@@ -9,7 +9,9 @@ import msgpack
 import pytest
 
 from redsched import BackgroundTaskScheduler, Event
+from redsched.metrics import TaskMetrics
 from redsched.testing import Kit, fresh_prefix
+from redsched.worker.tally import Tally
 
 LAST_ID = "18446744073709551615-18446744073709551615"
 ODD: dict[str, Any] = {
@@ -135,3 +137,11 @@ async def test_a_message_without_sense_does_not_keep_a_wait_from_its_answer(reds
             await shard.link.command("RPUSH", key, message)
         assert (await waiting).result == "a"
         await scheduler.clear_all_jobs()
+
+
+async def test_a_refused_run_whose_id_is_no_text_is_counted_as_refused() -> None:
+    tally, metrics = Tally(), TaskMetrics()
+    rows = [[run_id, 7, "done", 1, 1, 0, 0, "task", False, 0, ""] for run_id in ("\udcff", "fine")]
+    tally.settled(rows, [b"\xff"])
+    tally.fold(metrics)
+    assert metrics.get_counter("runs_total", task="task", outcome="done") == 1
