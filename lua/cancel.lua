@@ -6,7 +6,7 @@
 --         dead        ZSET   run id -> when, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   int    nobody waits for replies to this client's requests below this number
+--         confirmed   int    this client has confirmed the replies to all its requests below this number
 --         ids         bytes  msgpack list of job ids; '' = all of the tag
 --         tag         str    a tag; '' = the ids
 --         account     bytes  msgpack map: job id -> {cursor, spans} (include/dropped); '' = none
@@ -16,12 +16,12 @@
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
 -- Derives job declared run live waiting tag due parked mail requests ended outcome answers quarantine
--- Reply   OK now_us ended more behind; ended = the ids that were there, more = 1: call again for the rest of the tag,
---         behind = ids that are still there, as they leave fires behind: call again with their account
+-- Reply   OK now_us ended more behind; ended = the ids that existed, more = 1: call again for the rest of the tag,
+--         behind = ids that still exist, because ending them drops fires: call again with their account
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(jobs * log N), 1,000 jobs at most in one call
 --
--- An account is of a job that leaves fires behind; its cursor may be false: whatever it is now.
+-- An account belongs to a job whose end drops fires; its cursor may be false, which matches any.
 --- @include clock
 --- @include event
 --- @include once
@@ -34,7 +34,7 @@ if first_reply then
   return first_reply
 end
 
--- Retries that wait are over; runs that go on are told to stop, or only not to be tried again.
+-- End waiting retries. Active runs are told to stop, or only not to be retried.
 local function end_runs(id, queue)
   for _, run_id in ipairs(call('SMEMBERS', prefix .. 'waiting:' .. id)) do
     local run = call('HMGET', run_key(run_id), 'queue', 'fire_ms', 'fires', 'parked')

@@ -1,10 +1,10 @@
--- circuit: a circuit breaker that all processes share: whether a call may begin, and what came of it.
+-- circuit: a circuit breaker that all processes share: whether a call may begin, and how it ended.
 -- Flags   none
 -- State   (none)
 -- KEYS    clock       HASH   the instant
 -- ARGV    prefix      str    hash tag of the shard
 --         circuit     str    name of the circuit
---         verb        str    enter, success, failure or leave (neither: the call was given up)
+--         verb        str    enter, success, failure or leave (neither: the call was abandoned)
 --         token       str    names the call; a resent request has the same
 --         threshold   int    failures in a row that open it
 --         recovery_ms int    how long it stays open
@@ -16,7 +16,7 @@
 --
 -- Closed: no hash, or one field `f:<token>` for each failure since the last success. Open: `open_until`.
 -- Half open: `open_until` has passed; `t:<token>` holds the expiry of a trial call, `s:<token>` marks one that passed.
--- enter answers `closed` or `half_open` where the call may begin, and `open` where it may not, for `wait_ms`.
+-- enter answers `closed` or `half_open` if the call may begin, and `open` if it may not, for `wait_ms`.
 --- @include clock
 local key = prefix .. 'circuit:' .. circuit
 local needed, recovery = tonumber(successes), tonumber(recovery_ms)

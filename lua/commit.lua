@@ -1,4 +1,4 @@
--- commit: store the plans of claimed periodic jobs, start their runs, or refuse.
+-- commit: store the plans of claimed periodic jobs and start their runs, or refuse.
 -- Flags   allow-oom
 -- State   scheduled -> running + scheduled | (ended)
 -- KEYS    clock       HASH   the instant
@@ -19,8 +19,8 @@
 --
 -- A row: 1 job id, 2 plan fence, 3 fires, 4 next_ms (0 = none), 5 after_ms (0 = none, -1 = not known),
 --        6 missed, 7 coalesced, 8 cut: each {first_ms, last_ms, count or false} or false,
---        9 the schedule's error or false, 10 postpone: {delay_ms, times, reason, what it needs or false} or false,
---        11 the reason of the error, where it is not schedule_error
+--        9 the schedule's error or false, 10 postpone: {delay_ms, times, reason, need or false} or false,
+--        11 the reason of the error, if it is not schedule_error
 --- @include clock
 --- @include event
 --- @include wake

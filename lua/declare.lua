@@ -1,4 +1,4 @@
--- declare: a process tells which jobs its code declares, and learns of which generation these declarations are.
+-- declare: a process reports the jobs that its code declares, and receives the generation of these declarations.
 -- Flags   allow-oom
 -- State   (none)
 -- KEYS    clock       HASH   the instant
@@ -6,20 +6,20 @@
 --         process     str    id of the process
 --         how         str    start | alive | leave | look
 --         owners      bytes  msgpack list of rows
---         gone_ms     int    a process that was silent for so long is gone
+--         gone_ms     int    a process without a sign of life for this long is gone
 -- Derives generations declarers applications job
--- Reply   OK now_us rows; for each owner: owner, generation (0 = none is known: say start), others; of each other generation
---         of which a process was seen lately: number, seen_ms, 1 if a process of it is there, its ids
+-- Reply   OK now_us rows; for each owner: owner, generation (0 = unknown: send start), others; for each other generation
+--         with a process that was seen lately: number, seen_ms, 1 if a process of it is running, its ids
 -- Again   changes nothing further
 -- Cost    O(processes that declare jobs of these owners)
 --
--- A row: 1 owner, 2 digest of all its declarations here, 3 their ids and aliases (of start; else false)
--- A generation is a set of declarations that is not like one before: numbered in the order in which they were first seen.
+-- A row: 1 owner, 2 digest of all its declarations in this process, 3 their ids and aliases (for start; else false)
+-- A generation is a distinct set of declarations. They are numbered in the order in which they were first seen.
 --- @include clock
 local KEPT = 100
 local gone_at = now_ms - tonumber(gone_ms)
 
--- Number of each generation that was seen lately -> {when, whether a process of it is there}; but for this process.
+-- Number of each generation that was seen lately -> {when, whether a process of it is running}, without this process.
 local function seen_lately(owner)
   local key, seen = prefix .. 'declarers:' .. owner, {}
   local members = call('ZRANGE', key, 0, -1, 'WITHSCORES')

@@ -6,11 +6,11 @@
 --         ids         bytes  msgpack list of job ids or run ids
 --         queue       str    only jobs of this queue; empty = of any
 --         state       str    only jobs in this state; empty = in any
---         undue       int    1 = only jobs that are not in a queue of what is due
---         record_max  int    bytes; of a job that takes more, only the length is told, as its record
+--         undue       int    1 = only jobs that are not in any due set
+--         record_max  int    bytes; for a longer record, its length is returned instead
 -- Derives job run due parked live waiting
--- Reply   OK now_us jobs seen; for each id that exists and is wanted: id, fields (flat), due or false, running, waiting;
---         seen = of how many ids: call again for the rest
+-- Reply   OK now_us jobs seen; for each id that exists and matches: id, fields (flat), due or false, running, waiting;
+--         seen = the number of ids that were read: call again for the rest
 -- Again   reads again
 -- Cost    O(ids)
 --- @include clock

@@ -1,14 +1,14 @@
--- leave: a worker goes in good order; another watches its queues at once.
+-- leave: a worker leaves in an orderly way; another watches its queues immediately.
 -- Flags   allow-oom
--- State   (none) | scheduled -> scheduled, where no worker is left that looks at what is parked
+-- State   (none) | scheduled -> scheduled, if no remaining worker looks at parked runs
 -- KEYS    clock       HASH   the instant
 --         workers     ZSET   worker id -> heartbeat, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         worker      str    id of the worker
 --         queues      bytes  msgpack list of its queues
---         keep        int    1 = its local queue has jobs that only it can run: let the others end them
+--         keep        int    1 = its local queue has jobs that only it can run: other workers end them later
 -- Derives idle wake worker mail due parked parking job run
--- Reply   OK now_us more; more = 1: call again, for what is still parked
+-- Reply   OK now_us more; more = 1: call again for the runs that are still parked
 -- Again   changes nothing further
 -- Cost    O(queues + workers), 1,000 members of each place
 --- @include clock

@@ -1,4 +1,4 @@
--- modify: change a job's record and when it is due, if it is still the version that was read. Also resume and
+-- modify: change a job's record and its due time, if its version is still the one that was read. Also resume and
 --         reschedule, which differ only in what the client computes.
 -- Flags   none
 -- State   scheduled | paused -> scheduled | paused | (ended)
@@ -7,7 +7,7 @@
 --         dead        ZSET   run id -> when, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   int    nobody waits for replies to this client's requests below this number
+--         confirmed   int    this client has confirmed the replies to all its requests below this number
 --         assumed_ms  int    the instant that fire times were computed for; 0 = none were
 --         id          str    job id
 --         version     int    the version that was read
@@ -16,17 +16,17 @@
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
 -- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers quarantine
--- Reply   OK now_us record job; record = what was stored, for an event that may come when the job is gone, else false;
---         job = what it is now, for it may run and end at once: as a row of inspect without id and record; false = it is gone
---         | NOTFOUND | CHANGED | CLOCK now_us
+-- Reply   OK now_us record job; record = the stored record, for an event that may be read after the job is gone, else
+--         false; job = its new state, because it may run and end immediately: as a row of inspect without id and record;
+--         false = it is gone | NOTFOUND | CHANGED | CLOCK now_us
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
 --
--- change.entry: {application, entry}, what `declared` is to say of it. Without a kind there is no event.
--- change.cursor, change.dropped: see include/dropped; without a cursor only the version counts.
--- change.paused: {field, instant}: what a pause hides from then on; none = from its next fire, or its time.
--- change.when: false = leave it; {at_ms, after_ms (-1 = not known, 0 = none)} = due then; 'pause' = not due;
---              'saved' = when it was due before it was paused; 'end' = it has no further fire, remove it.
+-- change.entry: {application, entry}, the new entry in `declared`. Without a kind there is no event.
+-- change.cursor, change.dropped: see include/dropped; without a cursor only the version is compared.
+-- change.paused: {field, instant}: the first fire that a pause hides; none = its next fire, or its time.
+-- change.when: false = unchanged; {at_ms, after_ms (-1 = not known, 0 = none)} = due then; 'pause' = not due;
+--              'saved' = the due time from before the pause; 'end' = it has no further fire, remove it.
 --- @include clock
 --- @include event
 --- @include once

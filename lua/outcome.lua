@@ -1,19 +1,20 @@
--- outcome: how runs ended; of those that have not, a wish to be told when they do.
+-- outcome: how runs ended; for those that have not ended, a request to be notified when they do.
 -- Flags   allow-oom
 -- State   (none)
 -- KEYS    clock       HASH   the instant
 -- ARGV    prefix      str    hash tag of the shard
 --         ids         bytes  msgpack list of ids of jobs or runs
---         waiter      str    the process that waits for them; '' = none does
---         record_max  int    bytes; of a longer result, only the length is told
+--         waiter      str    the process that waits for them; '' = none
+--         record_max  int    bytes; for a longer result, its length is returned instead
 -- Derives job run live waiting ended outcome result
--- Reply   OK now_us from_ms answers seen; from_ms = since when outcomes are kept, 0 = none was yet, -1 = this
---         user may not read them
--- Again   the same, for what has not ended meanwhile
+-- Reply   OK now_us from_ms answers seen; from_ms = the instant from which outcomes are kept, 0 = none was kept yet,
+--         -1 = this user may not read them
+-- Again   the same, for runs that have not ended in the meantime
 -- Cost    O(ids)
 --
--- An answer: state, outcome (include/outcomes) or false, result or false, of a dead run: reason, error, attempt, fire_ms,
---            record, or false. State: open (it has not ended), ended, dead, unknown. `seen`: call again for the rest.
+-- An answer: state, outcome (include/outcomes) or false, result or false, and for a dead run: reason, error, attempt,
+--            fire_ms, record, else false. State: open (it has not ended), ended, dead, unknown. `seen`: the number of ids
+--            that were read; call again for the rest.
 --- @include clock
 --- @include job
 --- @include readable

@@ -1,11 +1,11 @@
--- pause: keep a job, but let it not become due. Runs that go on are not touched (as APScheduler).
+-- pause: keep a job, but do not let it become due. Active runs are not affected (as in APScheduler).
 -- Flags   allow-oom
 -- State   scheduled -> paused
 -- KEYS    clock       HASH   the instant
 --         events      STREAM transitions
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   int    nobody waits for replies to this client's requests below this number
+--         confirmed   int    this client has confirmed the replies to all its requests below this number
 --         id          str    job id
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream

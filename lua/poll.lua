@@ -1,4 +1,4 @@
--- poll: the worker's one call: settle, renew, recover, claim; then until when to sleep.
+-- poll: the worker's one call: settle, renew, recover, claim; then compute until when to sleep.
 -- Flags   allow-oom
 -- State   running -> (ended) | scheduled | dead; scheduled -> running
 -- KEYS    clock       HASH   the instant
@@ -14,16 +14,16 @@
 --         lease_ms    int    how long a lease lasts
 --         nap_ms      int    longest sleep of an idle worker
 --         settled     bytes  msgpack list of rows (include/settle), as the events keep them; '' = none
---         done        bytes  msgpack flat list: run id, fence, outcome, of the first of these rows: plain runs that are
---                            done; '' = none, as is an outcome that nobody is to find
---         others      int    how many rows follow these
---         deaths      bytes  msgpack flat list: run id, error, traceback, of rows that are dead; '' = none
+--         done        bytes  msgpack flat list: run id, fence, outcome, for the first of these rows: plain runs that are
+--                            done; '' = none; an outcome that is not to be kept is '' too
+--         others      int    number of rows that follow these
+--         deaths      bytes  msgpack flat list: run id, error, traceback, for rows that are dead; '' = none
 --         results     bytes  msgpack flat list: run id, result, ttl_ms; '' = none
 --         following   bytes  msgpack list of job id, version, next_ms, after_ms; '' = none
 --         held        bytes  msgpack flat list: run id, fence, of the leases to renew; '' = none
---         heartbeat   bytes  msgpack map of what the worker serves; '' = not this time
---         stalled     bytes  msgpack list: a stall of the event loop or false, the runs that are to blame; '' = none
---         gone_ms     int    a worker without heartbeat for so long is gone
+--         heartbeat   bytes  msgpack map of what the worker serves; '' = no heartbeat in this poll
+--         stalled     bytes  msgpack list: a stall of the event loop or false, the runs that caused one; '' = none
+--         gone_ms     int    a worker without a heartbeat for this long is gone
 --         dead_age_ms int    how long dead runs are kept
 --         dead_max    int    how many dead runs are kept
 --         dead_max_bytes int how many bytes they may take
@@ -33,8 +33,8 @@
 --         record_max  int    bytes; a longer record is not sent
 --         places      bytes  msgpack map of queue -> list of places (include/park) that the worker serves; '' = none
 -- Derives job run live waiting tag due parked parking idle wake mail worker result ended outcome answers declared quarantine
--- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally places; places = all that there are, with
---         a heartbeat. One more part, a sequence: nothing was done, since that is stored; ask again with a higher one
+-- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally places; places = all existing ones, if there
+--         was a heartbeat. One more part, a sequence: nothing was done, because this one is stored; send a higher one
 -- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally
 -- Cost    O((settled + claimed) * log N)
 --- @include clock

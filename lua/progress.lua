@@ -1,4 +1,4 @@
--- progress: what a running task says of how far it is.
+-- progress: store the progress that a running task reports.
 -- Flags   none
 -- State   running -> running
 -- KEYS    clock       HASH   the instant
@@ -6,7 +6,7 @@
 --         worker      str    id of the worker
 --         run_id      str    the run
 --         fence       int    token of the claim
---         progress    bytes  msgpack: whatever the task told
+--         progress    bytes  msgpack: the value that the task reported
 -- Derives job run
 -- Reply   OK now_us | STALE
 -- Again   the same

@@ -1,17 +1,17 @@
--- quarantine: put aside what lies where a script needs a key, and is of another type than redsched keeps there.
+-- quarantine: set aside keys that a script needs and whose type is not the one that redsched stores there.
 -- Flags   allow-oom
 -- State   (none)
 -- KEYS    clock       HASH   the instant
 --         events      STREAM transitions
 -- ARGV    prefix      str    hash tag of the shard
---         worker      str    who found it: id of a worker, or of a client
---         names       bytes  msgpack flat list: key after the prefix, type; in the order in which they are looked at
---         keep_ms     int    for how long it is kept for inspection
+--         worker      str    who found them: id of a worker, or of a client
+--         names       bytes  msgpack flat list: key after the prefix, type; in the order in which they are checked
+--         keep_ms     int    how long they are kept for inspection
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
 -- Derives quarantine job ended outcome answers
--- Reply   OK now_us found; found = the keys that were put aside
+-- Reply   OK now_us found; found = the keys that were set aside
 -- Again   finds nothing
 -- Cost    O(names)
 local suspects, found = cmsgpack.unpack(names), {}

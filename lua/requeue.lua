@@ -1,4 +1,4 @@
--- requeue: give dead runs another life, with all their attempts.
+-- requeue: make dead runs due again, with all their attempts.
 -- Flags   none
 -- State   dead -> scheduled
 -- KEYS    clock       HASH   the instant
@@ -6,13 +6,13 @@
 --         dead        ZSET   run id -> when, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   int    nobody waits for replies to this client's requests below this number
+--         confirmed   int    this client has confirmed the replies to all its requests below this number
 --         ids         bytes  msgpack list of run ids; <job id>@<fire ms> names a one-shot job's run as well
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
 -- Derives job run waiting due idle wake requests ended outcome answers quarantine
--- Reply   OK now_us requeued; the ids that were dead, as they were given
+-- Reply   OK now_us requeued; the ids that were dead, as they were passed
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(runs * log N)
 --- @include clock

@@ -1,4 +1,4 @@
--- schedule: add, replace or keep a batch of jobs, and wake one worker where that is needed.
+-- schedule: add, replace or keep a batch of jobs, and wake one worker if needed.
 -- Flags   none
 -- State   (none) -> scheduled | paused
 -- KEYS    clock       HASH   the instant
@@ -6,7 +6,7 @@
 --         workers     ZSET   worker id -> heartbeat, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         request     str    <client>:<number>; a resent request has the same
---         confirmed   int    nobody waits for replies to this client's requests below this number
+--         confirmed   int    this client has confirmed the replies to all its requests below this number
 --         assumed_ms  int    the instant that first fire times were computed for; 0 = none were
 --         owner       str    process that alone can run the jobs of its local queue; '' = none
 --         jobs        bytes  msgpack list of rows
@@ -14,8 +14,8 @@
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
 -- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers quarantine
--- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: these would be replaced, and leave fires
---         behind that only the client can count: nothing was stored, call again with their account
+-- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: replacing these would drop fires that only
+--         the client can count: nothing was stored, call again with their account
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(jobs * log N)
 --
@@ -25,7 +25,8 @@
 --        Neither at_ms nor delay_ms: added paused.
 -- Modes: new (a generated id, cannot exist), add (refuse what exists), keep, replace,
 --        declare (if there is none, or a dead one, and its entry in `declared` is what was read).
--- Statuses: one of added kept replaced changed (declare: not what was read) a job, in order; an empty list where all were added.
+-- Statuses: one of added kept replaced changed (declare: not what was read) for each job, in order; an empty list if all
+--           were added.
 --- @include clock
 --- @include event
 --- @include once
@@ -40,11 +41,11 @@ end
 local rows = cmsgpack.unpack(jobs)
 local assumed = tonumber(assumed_ms)
 if assumed > 0 and math.abs(now_ms - assumed) > 2000 then
-  -- The client's idea of Redis' time is old (time travel, a long pause): its fire times would be, too.
+  -- The client's estimate of Redis' time is stale (time travel, a long pause), and so are its fire times.
   return { 'CLOCK', now_us }
 end
 
--- What is needed of the old job to account for its fires.
+-- The fields of the old job that are needed to account for its fires.
 local function old_job(id)
   local old = call(
     'HMGET', job_key(id), 'periodic', 'state', 'next_ms', 'paused_ms', 'paused_from', 'queue', 'fence', 'fire_ms', 'parked'
@@ -56,7 +57,7 @@ local function old_job(id)
   return job, due_at(id, old[6] or nil, old[9])
 end
 
--- Raises where a key is of another type, before anything is changed.
+-- Raises if a key has a wrong type, before anything is changed.
 local seen = {}
 local function see(command, key, ...)
   seen[key] = seen[key] or call(command, key, ...) + 1
@@ -95,7 +96,7 @@ end
 local statuses, plain = {}, true
 local due_rows, earliest, added = {}, {}, {}
 
--- Make room for a new definition. What runs goes on, and its tokens stay valid.
+-- Make room for a new definition. Active runs continue, and their tokens stay valid.
 local function replace(id, key, account)
   local old = call('HMGET', key, 'queue', 'tags', 'fence', 'state', 'parked', 'needs')
   local job, score = old_job(id)
@@ -129,7 +130,7 @@ local function replace(id, key, account)
   if #kept > 0 then
     call('HSET', key, unpack(kept))
   end
-  call('HINCRBY', key, 'version', 1) -- always: what was read or computed of the old definition is void
+  call('HINCRBY', key, 'version', 1) -- always: whatever was read or computed from the old definition is invalid now
   return old[3]
 end
 
@@ -144,7 +145,7 @@ local function store(row)
       return 'changed'
     end
     if old[1] then
-      -- A dead job is over: it keeps nobody from its id.
+      -- A dead job is over: it does not reserve its id.
       if old[2] ~= 'dead' and mode == 'keep' then
         return 'kept'
       end
@@ -169,13 +170,13 @@ local function store(row)
     end
   end
   if running and at_ms then
-    fields[#fields + 1] = 'next_ms' -- says that the job has a future beyond the run that goes on
+    fields[#fields + 1] = 'next_ms' -- the job has a future beyond its active run
     fields[#fields + 1] = at_ms
   end
   if mode ~= 'new' and call('EXISTS', prefix .. 'live:' .. id, prefix .. 'waiting:' .. id) > 0 then
     fields[#fields + 1] = 'has_runs'
     fields[#fields + 1] = 1
-    fields[#fields + 1] = 'beside' -- runs of an earlier job of this id go on: they count for max_instances
+    fields[#fields + 1] = 'beside' -- runs of an earlier job with this id are active: they count for max_instances
     fields[#fields + 1] = 1
   end
   if not at_ms then

@@ -1,4 +1,4 @@
--- travel: move the scheduler's time ahead, for the whole fleet (the testing kit). 0 only asks for the time.
+-- travel: move the scheduler's time ahead, for the whole fleet (testing kit). With 0 it only returns the time.
 -- Flags   allow-oom
 -- State   (none)
 -- KEYS    clock       HASH   the instant

@@ -1,17 +1,17 @@
--- vouch: a worker whose event loop stands still is alive: its process says so, and its leases go on.
+-- vouch: a worker whose event loop is blocked is alive: its process vouches for it, and its leases are extended.
 -- Flags   allow-oom
 -- State   (none)
 -- KEYS    clock       HASH   the instant
 --         workers     ZSET   worker id -> heartbeat, ms
 -- ARGV    prefix      str    hash tag of the shard
 --         worker      str    id of the worker
---         for_ms      int    how long from now its leases do not end; 0 = its process has ended: they end as they are
+--         for_ms      int    how long from now its leases do not expire; 0 = its process has ended: they expire as stored
 --         blocker     str    the run that blocks the event loop; '' = not known
 -- Derives worker job
 -- Reply   OK now_us known; known is 0 if there is no such worker: it has left, or never polled
--- Again   vouches for as long from then on
+-- Again   vouches for the same time from that call on
 -- Cost    O(log N)
--- Why     The leases themselves are not touched: who finds one that has ended asks here (include/recover).
+-- Why     The leases themselves are not touched: include/recover reads this when it finds one that has expired.
 --- @include clock
 local key = prefix .. 'worker:' .. worker
 local known = call('EXISTS', key)

@@ -2,29 +2,29 @@
 
 RedschedError
 ├── InvalidInputError (ValueError)      refused before anything was stored
-│   ├── InvalidScheduleError            a broken expression, zone, interval, or a schedule that never fires
+│   ├── InvalidScheduleError            an invalid expression, zone or interval, or a schedule that never fires
 │   ├── InvalidConfigError              a wrong or unknown setting
-│   ├── EncodingError                   arguments that msgpack cannot carry
+│   ├── EncodingError                   arguments that msgpack cannot encode
 │   └── PayloadTooLargeError            arguments above the limit
 ├── UnknownTaskError (LookupError)      no function is registered under that name
-├── ConflictingIdError (KeyError)       a job of that id is there already
-├── JobLookupError (KeyError)           no job of that id
+├── ConflictingIdError (KeyError)       a job with that id already exists
+├── JobLookupError (KeyError)           no job with that id
 ├── RecordVersionError                  a record written by a newer redsched
 ├── UnknownKeyError                     sealed with a payload key that this process does not have
 ├── UntrustedRecordError                not signed by one of our payload keys, or for another job
-├── StoreError                          Redis did not do what was asked
+├── StoreError                          Redis did not carry out the request
 │   ├── StoreUnavailableError           no answer: down, unreachable, timed out, failing over
 │   ├── StoreFullError                  out of memory (maxmemory with noeviction)
 │   ├── StoreReadOnlyError              a replica, or a primary that refuses writes
 │   ├── StoreAccessError                wrong password, or an ACL that forbids the command
-│   ├── DurabilityError                 not as safe as asked for; `stored` says whether it is stored at all
+│   ├── DurabilityError                 not as durable as requested; `stored` says whether it is stored at all
 │   └── StoreReplyError                 a reply that is longer than anything redsched stores
-├── CircuitOpenError                    a circuit breaker holds calls back
+├── CircuitOpenError                    a circuit breaker is open
 ├── RunLostError                        this worker no longer holds the run: its fencing token was refused
 ├── TaskTimeoutError (TimeoutError)     the task ran longer than its `timeout`
 ├── TaskFailedError                     raised for a run that failed in another process
 ├── RunCancelledError                   the awaited run was cancelled
-├── ResultTimeoutError (TimeoutError)   no result within the time that was given to wait
+├── ResultTimeoutError (TimeoutError)   no result within the timeout of the wait
 └── SchedulerStateError                 used before start(), started twice, …
 """
 
@@ -63,7 +63,7 @@ __all__ = [
 
 
 class RedschedError(Exception):
-    """The root: `except RedschedError` catches all that redsched raises on its own account.
+    """The root: `except RedschedError` catches every exception of redsched.
 
     >>> try:
     ...     CronSchedule("61 * * * *")
@@ -73,7 +73,7 @@ class RedschedError(Exception):
     """
 
     def __str__(self) -> str:
-        # KeyError quotes its argument; a sentence for people should not be quoted.
+        # KeyError would quote its argument, which is a sentence here.
         return str(self.args[0]) if len(self.args) == 1 else super().__str__()
 
 
@@ -88,12 +88,12 @@ class InvalidInputError(RedschedError, ValueError):
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(without_credentials(message))  # a URL may have been given in the place of anything
+        super().__init__(without_credentials(message))  # any wrong argument may be a URL with a password
         self.field: str | None = None if field is None else without_credentials(field)
 
 
 class InvalidScheduleError(InvalidInputError):
-    """A schedule that cannot be: a broken expression or zone, a non-positive interval, or one that never fires.
+    """An invalid schedule: a malformed expression or zone, a non-positive interval, or one that never fires.
 
     >>> try:
     ...     CronSchedule("0 25 * * *")
@@ -104,7 +104,7 @@ class InvalidScheduleError(InvalidInputError):
 
 
 class InvalidConfigError(InvalidInputError):
-    """A setting is wrong or unknown; the message names it, its value and what is allowed.
+    """A setting is wrong or unknown. The message names it, its value and the allowed values.
 
     >>> try:
     ...     BackgroundTaskScheduler("redis://localhost", queues=[])
@@ -115,7 +115,7 @@ class InvalidConfigError(InvalidInputError):
 
 
 class EncodingError(InvalidInputError):
-    """Arguments, a result or an option that msgpack cannot carry; the message says where in the value.
+    """Arguments, a result or an option that msgpack cannot encode. The message says where in the value.
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
@@ -129,7 +129,7 @@ class EncodingError(InvalidInputError):
 
 
 class PayloadTooLargeError(InvalidInputError):
-    """The encoded arguments exceed the limit; the message gives both sizes.
+    """The encoded arguments exceed the limit. The message states both sizes.
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url, max_payload_bytes=1000) as scheduler:
@@ -143,7 +143,7 @@ class PayloadTooLargeError(InvalidInputError):
 
 
 class UnknownTaskError(RedschedError, LookupError):
-    """No function is registered under that name, and none may be imported for it.
+    """No function is registered under that name, and none is imported by name.
 
     >>> issubclass(UnknownTaskError, LookupError)
     True
@@ -151,7 +151,7 @@ class UnknownTaskError(RedschedError, LookupError):
 
 
 class ConflictingIdError(RedschedError, KeyError):
-    """A job of that id is there already, and `replace_existing` was not asked for (APScheduler's name).
+    """A job with that id already exists, and `replace_existing` is False (APScheduler's name).
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
@@ -166,22 +166,22 @@ class ConflictingIdError(RedschedError, KeyError):
 
 
 class JobLookupError(RedschedError, KeyError):
-    """There is no job of that id (APScheduler's name).
+    """There is no job with that id (APScheduler's name).
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
     ...         try:
-    ...             await scheduler.pause_job("nobody")
+    ...             await scheduler.pause_job("order-7")
     ...         except JobLookupError as error:
     ...             print(error)
     >>> asyncio.run(main())
-    there is no job of the id 'nobody': it has ended, was removed, or never was
+    no job with id 'order-7': it has ended, was removed, or never existed
     """
 
 
 class RecordVersionError(RedschedError):
-    """A record in Redis was written by a newer redsched than this one: upgrade this process. `version` is that of the
-    record, if it says so.
+    """A record in Redis was written by a newer redsched: upgrade this process. `version` is the record's version, if it
+    is known.
 
     >>> issubclass(RecordVersionError, RedschedError)
     True
@@ -215,12 +215,12 @@ class UntrustedRecordError(RedschedError):
     ...     try:
     ...         print((await handle.result()).result)
     ...     except UntrustedRecordError:
-    ...         print("somebody else wrote this result")
+    ...         print("this result was not written by our workers")
     """
 
 
 class StoreError(RedschedError):
-    """Redis did not do what was asked. The kinds below say what to do about it.
+    """Redis did not carry out the request. The subclasses say what to do about it.
 
     >>> async def remind(scheduler: BackgroundTaskScheduler) -> None:
     ...     try:
@@ -233,8 +233,8 @@ class StoreError(RedschedError):
 class StoreUnavailableError(StoreError):
     """No answer from Redis: down, unreachable, timed out, loading, or failing over.
 
-    It was tried for `retry_for` seconds. The request may have been carried out all the same: trying again is safe
-    with a `job_id` of your own, while without one it may add a second job.
+    The request was retried for `retry_for` seconds, and may have been carried out nevertheless. Repeating it is safe if
+    you pass a `job_id`; without one it may add a second job.
 
     >>> async def main() -> None:
     ...     try:
@@ -255,7 +255,7 @@ class StoreFullError(StoreError):
 
 
 class StoreReadOnlyError(StoreError):
-    """This server takes no writes: a replica, or a primary that lost its replicas.
+    """This server refuses writes: it is a replica, or a primary that lost its replicas.
 
     >>> issubclass(StoreReadOnlyError, StoreError)
     True
@@ -263,7 +263,7 @@ class StoreReadOnlyError(StoreError):
 
 
 class StoreAccessError(StoreError):
-    """Wrong credentials, or a user whose ACL does not allow what was asked.
+    """Wrong credentials, or a user whose ACL does not allow the command.
 
     >>> issubclass(StoreAccessError, StoreError)
     True
@@ -271,9 +271,9 @@ class StoreAccessError(StoreError):
 
 
 class CircuitOpenError(RedschedError):
-    """A circuit breaker is open: nothing was called. `retry_after` says for how many seconds.
+    """A circuit breaker is open: the function was not called. `retry_after` is the remaining time in seconds.
 
-    A run in which it is raised is postponed for so long, without using an attempt.
+    A run that raises this is postponed for that time, without using an attempt.
 
     >>> async def main() -> None:
     ...     circuit = CircuitBreakerPolicy(failure_threshold=1, recovery_timeout=60, name="example")
@@ -296,13 +296,13 @@ class CircuitOpenError(RedschedError):
 
 
 class DurabilityError(StoreError):
-    """The job is not as safe as `durability=` asked for. `stored` says whether it is stored nevertheless.
+    """The job is not as durable as `durability=` requested. `stored` says whether it is stored nevertheless.
 
     >>> async def charge(scheduler: BackgroundTaskScheduler) -> None:
     ...     try:
     ...         await scheduler.schedule_immediate_task("charge", print, args=[42], job_id="42", durability="fsynced")
     ...     except DurabilityError as error:
-    ...         print("it will run, if Redis lives" if error.stored else f"not stored: {error}")
+    ...         print("it will run, if Redis survives" if error.stored else f"not stored: {error}")
     """
 
     def __init__(self, message: str, *, stored: bool = False) -> None:
@@ -311,18 +311,18 @@ class DurabilityError(StoreError):
 
 
 class StoreReplyError(StoreError):
-    """Redis began a reply that is longer than anything redsched stores, and it was not read to its end.
+    """Redis began a reply that is longer than anything redsched stores. The rest of it was not read.
 
     >>> async def look(scheduler: BackgroundTaskScheduler) -> None:
     ...     try:
     ...         print(await scheduler.get_history())
     ...     except StoreReplyError:
-    ...         print("somebody else writes to this prefix")
+    ...         print("another program writes to this prefix")
     """
 
 
 class RunLostError(RedschedError):
-    """This worker's lease on the run ended, and Redis refused its fencing token.
+    """This worker's lease on the run expired, and Redis refused its fencing token.
 
     >>> async def bake() -> None:
     ...     try:
@@ -345,7 +345,7 @@ class TaskTimeoutError(RedschedError, TimeoutError):
 
 
 class TaskFailedError(RedschedError):
-    """A run failed in another process. `error_type` is the name of the exception's class there.
+    """A run failed in another process. `error_type` is the name of the exception's class in that process.
 
     >>> TaskFailedError("no basil", error_type="LookupError").error_type
     'LookupError'
@@ -358,7 +358,7 @@ class TaskFailedError(RedschedError):
 
 
 class RunCancelledError(RedschedError):
-    """The run that was waited for was cancelled, or its job was removed.
+    """The awaited run was cancelled, or its job was removed.
 
     >>> issubclass(RunCancelledError, RedschedError)
     True
@@ -366,7 +366,7 @@ class RunCancelledError(RedschedError):
 
 
 class ResultTimeoutError(RedschedError, TimeoutError):
-    """The run did not finish within the time that was given to wait; it goes on.
+    """The run did not finish within the timeout of the wait. It continues.
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
@@ -381,11 +381,11 @@ class ResultTimeoutError(RedschedError, TimeoutError):
 
 
 class SchedulerStateError(RedschedError):
-    """The scheduler is not in a state for this call: not started, already started, or shut down.
+    """The scheduler's state does not allow this call: it is not started, already started, or shut down.
 
     >>> try:
     ...     redsched.current_run()
     ... except SchedulerStateError as error:
     ...     print(error)
-    current_run() is for code that runs as a task of redsched
+    current_run() must be called within a task that redsched runs
     """

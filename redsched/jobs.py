@@ -63,7 +63,7 @@ NO_VERSION = -1
 async def _read(store: Store, job_id: str) -> StoredJob:
     found = await queries.read_jobs(store, [job_id])
     if job_id not in found or b"record" not in [name.encode() for name in found[job_id].fields]:
-        raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
+        raise JobLookupError(f"no job with id {job_id!r}: it has ended, was removed, or never existed")
     return found[job_id]
 
 
@@ -120,7 +120,7 @@ async def remove(store: Store, job_id: str) -> None:
     check_id(job_id)
     shard = store.shard(job_id)
     if not await shard.cancel(ids=[job_id], how="remove", count=_count(store, shard, Reason.REMOVED)):
-        raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
+        raise JobLookupError(f"no job with id {job_id!r}: it has ended, was removed, or never existed")
 
 
 def _count(store: Store, shard: Shard, reason: Reason) -> Count:

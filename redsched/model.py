@@ -1,9 +1,9 @@
-"""The words of redsched: what a job, a run and their states are called, everywhere.
+"""The vocabulary of redsched: the names of jobs, runs, their states, outcomes and reasons.
 
 The same spelling is used in Lua, in the `events` stream, on the command line, in docs and in metrics;
 `tests/test_vocabulary.py` compares the sets.
 
-A **task** is a function known by a name. A **job** is a task with arguments and a schedule, stored in Redis.
+A **task** is a function with a name. A **job** is a task with arguments and a schedule, stored in Redis.
 A **run** is one execution of a job for one **fire time**; a retry is the next **attempt** of the same run.
 """
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class State(StrEnum):
-    """Where a job is.
+    """The state of a job.
 
     >>> State.PAUSED == "paused", [state.value for state in State]
     (True, ['scheduled', 'running', 'paused', 'dead'])
@@ -40,7 +40,7 @@ class State(StrEnum):
     SCHEDULED = "scheduled"
     """Waiting for its next run time (or for the next attempt of a run)."""
     RUNNING = "running"
-    """A worker holds a lease on a run of it."""
+    """A worker holds a lease on one of its runs."""
     PAUSED = "paused"
     """Kept, but not due until resumed."""
     DEAD = "dead"
@@ -57,7 +57,7 @@ class Outcome(StrEnum):
     DONE = "done"
     """The task returned."""
     RETRY = "retry"
-    """The task raised; its retry policy gave it a further attempt, which is in Redis."""
+    """The task raised; its retry policy grants a further attempt, which is stored in Redis."""
     DEAD = "dead"
     """The task raised, or its workers died, and no attempt is left."""
     MISSED = "missed"
@@ -65,24 +65,24 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     """It was cancelled, before or while it ran."""
     RELEASED = "released"
-    """Given back by a worker that shuts down, or that is busy; starts at once elsewhere, no attempt used."""
+    """Given back by a worker that shuts down or is busy; starts immediately elsewhere, without using an attempt."""
     POSTPONED = "postponed"
-    """Put off without using an attempt: the task or the record is not known to the worker that claimed it."""
+    """Postponed without using an attempt: the worker that claimed it cannot run it, or a circuit breaker is open."""
 
 
 class Reason(StrEnum):
-    """Why something did not run, or ended as it did: a closed list (promise 7).
+    """Why a run did not start, or how it came to its end: a closed list (promise 7).
 
     >>> Reason("misfire") is Reason.MISFIRE
     True
     """
 
     MISFIRE = "misfire"
-    """Later than misfire_grace_time."""
+    """It would have started later than misfire_grace_time allows."""
     COALESCED = "coalesced"
     """Several fires were overdue and coalesce=True ran only the newest."""
     MAX_INSTANCES = "max_instances"
-    """As many instances as max_instances allows were running."""
+    """max_instances instances were already running."""
     CATCH_UP = "max_catch_up"
     """More fires were overdue than max_catch_up allows with coalesce=False; the oldest were dropped."""
     TASK_FAILED = "task_failed"
@@ -98,49 +98,49 @@ class Reason(StrEnum):
     RECOVERIES_USED_UP = "recoveries_used_up"
     """The workers of this run died more often than max_recoveries allows."""
     AT_MOST_ONCE = "at_most_once"
-    """Its worker died and delivery="at_most_once" forbids to start it again."""
+    """Its worker died, and delivery="at_most_once" forbids starting it again."""
     FENCE_LOST = "fence_lost"
-    """A worker without the lease tried to settle; Redis refused."""
+    """A worker that had lost the lease tried to settle; Redis refused."""
     UNKNOWN_TASK = "unknown_task"
     """The worker that claimed it knows no task of that name; left to others."""
     UNKNOWN_EXECUTOR = "unknown_executor"
     """The worker that claimed it has no executor of that name; left to others."""
     EXECUTOR_SKIPPED = "executor_skipped"
-    """A custom executor said that it skipped the task."""
+    """A custom executor reported that it skipped the task."""
     CIRCUIT_OPEN = "circuit_open"
-    """A circuit breaker holds its calls back; it is tried again when the circuit lets it."""
+    """A circuit breaker is open; the run is tried again when the circuit allows it."""
     PROCESS_GONE = "process_gone"
     """A closure, lambda or unbound instance lived in a process that is gone."""
     SCHEDULE_ERROR = "schedule_error"
-    """Its schedule raised when the next fire time was sought."""
+    """Its schedule raised when the next fire time was computed."""
     UNREADABLE = "unreadable"
     """The record or its arguments cannot be decoded by this version, or with the keys of this process."""
     WRONG_TYPE = "wrong_type"
-    """A key of the prefix was of another type than redsched keeps there. It was put aside for inspection."""
+    """A key of the prefix had a type that redsched does not store there. It was set aside for inspection."""
     UNTRUSTED = "untrusted"
-    """Its record is not signed by a payload key of this worker, was changed, or is another job's."""
+    """Its record is not signed by a payload key of this worker, was changed, or belongs to another job."""
     CANCELLED = "cancelled"
-    """Somebody cancelled it."""
+    """It was cancelled by a call."""
     REPLACED = "replaced"
     """Its job was replaced before it ran, or while a run of it wanted another attempt."""
     REMOVED = "removed"
-    """Somebody removed the job."""
+    """The job was removed by a call."""
     SHUTDOWN = "shutdown"
     """Its worker was asked to stop."""
     BUSY = "busy"
-    """The worker that claimed it ahead of time did not get to it soon; another may start it at once."""
+    """The worker that claimed it ahead of time was too busy to start it soon; another may start it immediately."""
     PAUSED = "paused"
-    """Its job was paused when it was due."""
+    """Its job was paused when it became due."""
     DECLARED = "declared"
     """Its declaration in the code changed."""
     RENAMED = "renamed"
-    """Its declaration has another name now, and goes on under that."""
+    """Its declaration was renamed, and the job continues under the new name."""
     PRUNED = "pruned"
-    """The code of its application does not declare it any more."""
+    """The code of its application no longer declares it."""
     RESCHEDULED = "rescheduled"
     """Its job was given another schedule, or another next run time, before it ran."""
     MANUAL = "manual"
-    """Somebody asked for it: run_now, requeue."""
+    """It was requested by a call: run_now, requeue."""
     ENDED = "ended"
     """The schedule has no further fire time."""
 
@@ -177,9 +177,9 @@ class JobView:
     queue: str
     state: State
     next_run_time: datetime | None
-    """When it fires next; None while paused, dead, or when the last run has been claimed."""
+    """The next fire time; None while paused or dead, and after the last run has been claimed."""
     schedule: str
-    """The schedule in words, for example `cron 0 8 * * * (Europe/Berlin)`."""
+    """A description of the schedule, for example `cron 0 8 * * * (Europe/Berlin)`."""
     timezone: str
     tags: tuple[str, ...] = ()
     args: tuple[Any, ...] = ()
@@ -199,24 +199,26 @@ class JobView:
     application: str | None = None
     """For a declared job: the application that owns its declaration."""
     modified: tuple[str, ...] = ()
-    """For a declared job: what was changed since, and is not as declared (`timeout`, `schedule`, …)."""
+    """For a declared job: the parts that differ from the declaration after a change (`timeout`, `schedule`, …)."""
     running: int = 0
     """Instances that hold a lease now."""
     waiting: int = 0
     """Runs that wait for their next attempt."""
     attempt: int = 0
     progress: Any = None
-    """What the running task told with `report_progress`."""
+    """The last value that the running task passed to `report_progress`."""
     reason: Reason | None = None
     error: str | None = None
     traceback: str | None = None
-    """Of a dead run: the end of its traceback, up to 8 KiB, from the task's own frame on."""
+    """For a dead run: the end of its traceback, up to 8 KiB, from the task's own frame on."""
     version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredJob:
-    """What became of a job that `@schedule_task` declares, when its scheduler started: `scheduler.declared_jobs`.
+    """The result of reconciling a job that `@schedule_task` declares, at the scheduler's start.
+
+    See `scheduler.declared_jobs`.
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
@@ -231,15 +233,15 @@ class DeclaredJob:
     """The owner of the declaration."""
     status: str
     """added, kept, updated, renamed; over: it has run, or its schedule has ended; removed: by an operator, until the
-    declaration changes; held_back: a newer generation declares it otherwise, and runs; failed."""
+    declaration changes; held_back: a newer generation that is running declares it differently; failed."""
     generation: int = 0
-    """Of this process' declarations of that application."""
+    """The generation of this process's declarations of that application."""
     error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskExecutionResult(Generic[R]):
-    """How a run ended, as `await handle.result()` gives it and as history shows it.
+    """How a run ended: returned by `await handle.result()`, and by the history methods.
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
@@ -254,7 +256,7 @@ class TaskExecutionResult(Generic[R]):
     task_name: str
     outcome: Outcome
     result: R | None = None
-    """What the task returned: None also where it did not succeed, or `result_ttl` is over."""
+    """The task's return value; also None if it did not succeed, or if `result_ttl` is over."""
     error: str | None = None
     error_type: str | None = None
     reason: Reason | None = None
@@ -263,10 +265,10 @@ class TaskExecutionResult(Generic[R]):
     execution_time: float | None = None
     """Seconds."""
     run_id: str | None = None
-    """The run's id, as `current_run().context.run_id` and `requeue` have it; None where no run was claimed."""
+    """The run's id, as in `current_run().context.run_id` and for `requeue`; None if no run was claimed."""
     result_note: str | None = None
-    """Of a run that is done: why `result` is None though the task returned something (a type that is not stored, too
-    large, unreadable now), or what the task said when it skipped its work."""
+    """For a run that is done: why `result` is None although the task returned a value (a type that is not stored, too
+    large, no longer readable), or the reason that a custom executor gave for skipping the task."""
 
     @property
     def success(self) -> bool:
@@ -276,7 +278,7 @@ class TaskExecutionResult(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One transition of one job, with its reason: what listeners get and `redsched events` prints.
+    """One transition of one job, with its reason. Listeners receive events, and `redsched events` prints them.
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
@@ -293,7 +295,7 @@ class Event:
     cancelled, removed, paused, resumed, modified, requeued, refused, ended, dropped, stalled,
     quarantined."""
     job_id: str
-    """For `stalled`: the job whose run blocked the event loop of its worker, or "" where it was none."""
+    """For `stalled`: the job whose run blocked the event loop of its worker, or "" if no run did."""
     at: datetime
     """When Redis recorded it (UTC)."""
     reason: Reason | None = None
@@ -301,7 +303,7 @@ class Event:
     last_fire_time: datetime | None = None
     """For a span of fires (missed, coalesced, skipped, dropped): the newest of them."""
     count: int | None = 1
-    """For a span of fires: how many; None where they cannot be counted cheaply."""
+    """For a span of fires: their number; None if they cannot be counted cheaply."""
     task: str | None = None
     worker: str | None = None
     attempt: int | None = None
@@ -312,38 +314,38 @@ class Event:
     error: str | None = None
     stream_id: str = ""
     run_id: str | None = None
-    """The run's id, as `current_run().context.run_id` and `requeue` have it; None for changes of a job, and
-    for fires that never became a run. Fires of `coalesce=False` are claimed as one run, by the id of the last."""
+    """The run's id, as in `current_run().context.run_id` and for `requeue`; None for changes of a job, and for fires that
+    never became a run. With `coalesce=False`, overdue fires are claimed as one run, which has the id of the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What a running task can know of its run: see `redsched.current_run()`.
+    """What a running task can know about its run: see `redsched.current_run()`.
 
-    >>> async def tell() -> str:
+    >>> async def describe() -> str:
     ...     run = redsched.current_run().context
     ...     return f"{run.name}, attempt {run.attempt}, tags {run.tags}"
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
-    ...         handle = await scheduler.schedule_immediate_task("tell", tell, tags=["example"])
+    ...         handle = await scheduler.schedule_immediate_task("describe", describe, tags=["example"])
     ...         print((await handle.result(timeout=10)).result)
     >>> asyncio.run(main())
-    tell, attempt 1, tags ('example',)
+    describe, attempt 1, tags ('example',)
     """
 
     job_id: str
     run_id: str
-    """The id that events, results, the dead and `requeue` know this run by. The only run of a one-shot job has the
-    job's id; any other is `<job id>@<ms since the epoch>`."""
+    """The id of this run in events, results and dead runs, and for `requeue`. The only run of a one-shot job has the
+    job's id; the id of any other run is `<job id>@<ms since the epoch>`."""
     name: str
     task: str
     queue: str
     fire_time: datetime
-    """The instant this run was due (aware, in the job's zone)."""
+    """The instant at which this run was due (aware, in the job's zone)."""
     attempt: int
     """1 for the first."""
     fencing_token: int
-    """Only grows. Hand it to whatever the task writes to, so that a stale writer can be refused."""
+    """It only grows. Pass it to whatever the task writes to, so that a stale writer can be refused."""
     deadline: datetime | None
     """When the timeout ends the run, by Redis' clock (UTC); None without a timeout."""
     tags: tuple[str, ...]

@@ -87,8 +87,8 @@ async def _from_the_events(store: Store, unknown: UnknownRunError) -> TaskExecut
         if past and unknown.run_id in (past[-1].job_id, past[-1].run_id):
             return await _result_of(store, past[-1])
     raise JobLookupError(
-        f"there is no job of the id {unknown.run_id!r}, and how it ended is not known (any more): that is kept for "
-        "result_ttl, at most as long as outcomes_max_bytes has room"
+        f"no job with id {unknown.run_id!r}, and its outcome is not known: outcomes are kept for result_ttl, and only "
+        "as long as outcomes_max_bytes has room"
     ) from None
 
 

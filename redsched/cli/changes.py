@@ -131,7 +131,7 @@ def cancel(
         missing = [job_id for job_id in dict.fromkeys(ids or ()) if job_id not in set(ended)]
         return Report(
             {job_id: f"cancelled {job_id}" for job_id in ended},
-            {job_id: f"there is no job of the id {job_id!r}" for job_id in missing},
+            {job_id: f"no job with id {job_id!r}" for job_id in missing},
         )
 
     _show(run(place(ctx, url, prefix), work), json)

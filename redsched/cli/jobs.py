@@ -125,7 +125,7 @@ def show_job(
         past = await scheduler.get_history(job_id, limit=EVENTS_SHOWN)
         if job is None:
             known = f" Last known of it: {line(past[-1])}" if past else ""
-            raise JobLookupError(f"there is no job of the id {job_id!r} (any more).{known}")
+            raise JobLookupError(f"no job with id {job_id!r}: it has ended or never existed.{known}")
         return await read_fleet(scheduler), job, past
 
     fleet, job, past = run(place(ctx, url, prefix), read)

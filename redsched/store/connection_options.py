@@ -1,5 +1,5 @@
-"""The options of a connection that a URL or `redis_options` may name, each with its check; and those that redsched
-sets itself, each with the setting that takes its place."""
+"""The connection options that a URL or `redis_options` may contain, each with its check; and those that redsched sets
+itself, each with the setting to use instead."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from redsched.redaction import HIDDEN, shown_name, shown_value
 __all__ = ["OPTIONS", "Need", "Option", "WrongOptionError", "is_secret", "read_options", "shown_option"]
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_./+,:-]*").fullmatch
-"""What needs no quoting, and so is not the rest of something else."""
+"""Text that needs no quoting, and so cannot be the rest of another part of the URL."""
 
 Need = Literal["", "tcp", "tls", "sentinel", "users"]
-"""What a URL must lead to, so that an option makes sense there."""
+"""The feature that a server must have for an option to apply."""
 
 
 class WrongOptionError(ValueError):
-    """An option cannot be used; the text says why, and shows no secret."""
+    """An option cannot be used. The text says why, and shows no secret."""
 
 
 class _MustBeError(Exception):
-    """A value is wrong; the text says what it must be."""
+    """A value is invalid. The text says what it must be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its check returns what redis-py takes, or raises _MustBeError."""
+    """One option. Its check returns the value for redis-py, or raises _MustBeError."""
 
     check: Callable[[Any], Any]
     meaning: str
     needs: Need = ""
     in_url: bool = True
-    """False: its value is an object, which only `redis_options` can carry."""
+    """False: its value is an object, which only `redis_options` can contain."""
     secret: bool = False
 
 
@@ -77,12 +77,12 @@ def _boolean(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     if not value or "\0" in _credential(value):
-        raise _MustBeError("text, and not empty")
+        raise _MustBeError("text that is not empty")
     return value
 
 
 def _credential(value: Any) -> str:
-    """A name or a password. An empty one counts as none, as in `redis://:@host`."""
+    """A name or a password. Empty text counts as missing, as in `redis://:@host`."""
     try:
         value.encode()
     except (AttributeError, UnicodeEncodeError):
@@ -146,70 +146,72 @@ def _provider(value: Any) -> Any:
 
 
 OPTIONS: Final[Mapping[str, Option]] = {
-    "username": Option(_credential, "of a user of the server's ACL", needs="users", secret=True),
-    "password": Option(_credential, "of that user, or of the server", needs="users", secret=True),
-    "db": Option(_whole(0, 2**31 - 1), "the number of the database"),
-    "client_name": Option(_client_name, "what CLIENT LIST calls the connections"),
+    "username": Option(_credential, "name of an ACL user of the server", needs="users", secret=True),
+    "password": Option(_credential, "password of that user, or of the server", needs="users", secret=True),
+    "db": Option(_whole(0, 2**31 - 1), "database number"),
+    "client_name": Option(_client_name, "name of the connections in CLIENT LIST"),
     "socket_timeout": Option(_seconds, "seconds that a command may take before its connection counts as broken; 10"),
     "socket_connect_timeout": Option(_seconds, "seconds to wait for a connection; 5"),
-    "socket_read_size": Option(_whole(64, 2**24), "bytes that are read at once"),
-    "socket_keepalive": Option(_boolean, "whether the system's keep-alive probes are on", needs="tcp"),
+    "socket_read_size": Option(_whole(64, 2**24), "number of bytes per read"),
+    "socket_keepalive": Option(_boolean, "whether TCP keep-alive probes are sent", needs="tcp"),
     "socket_keepalive_options": Option(_keepalive, "how often they are sent", needs="tcp", in_url=False),
     "credential_provider": Option(
-        _provider, "an object that gives the user and password of each connection", needs="users", in_url=False,
+        _provider, "an object that provides the user and password of each connection", needs="users", in_url=False,
         secret=True,
     ),
-    "ssl_ca_certs": Option(_path, "a file with the certificates of the CAs that are trusted", needs="tls"),
-    "ssl_ca_path": Option(_path, "a folder with them", needs="tls"),
+    "ssl_ca_certs": Option(_path, "file with the certificates of the trusted CAs", needs="tls"),
+    "ssl_ca_path": Option(_path, "folder with them", needs="tls"),
     "ssl_ca_data": Option(_text, "their text (PEM)", needs="tls", secret=True),
-    "ssl_certfile": Option(_path, "the file of the client's certificate", needs="tls"),
-    "ssl_keyfile": Option(_path, "the file of its key", needs="tls", secret=True),
-    "ssl_password": Option(_text, "the password of that key", needs="tls", secret=True),
+    "ssl_certfile": Option(_path, "file with the client's certificate", needs="tls"),
+    "ssl_keyfile": Option(_path, "file with its key", needs="tls", secret=True),
+    "ssl_password": Option(_text, "password of that key", needs="tls", secret=True),
     "ssl_cert_reqs": Option(_cert_reqs, "required; with none the server's certificate is not checked", needs="tls"),
     "ssl_check_hostname": Option(_boolean, "whether the certificate must name the host; true", needs="tls"),
-    "ssl_min_version": Option(_tls_version, "the oldest version of TLS: 1.2 or 1.3", needs="tls"),
-    "ssl_ciphers": Option(_text, "the ciphers of TLS 1.2, as OpenSSL writes them", needs="tls"),
-    "ssl_include_verify_flags": Option(_verify_flags, "checks of certificates to add to the system's", needs="tls"),
+    "ssl_min_version": Option(_tls_version, "minimum version of TLS: 1.2 or 1.3", needs="tls"),
+    "ssl_ciphers": Option(_text, "ciphers of TLS 1.2, in OpenSSL's notation", needs="tls"),
+    "ssl_include_verify_flags": Option(_verify_flags, "additional certificate checks", needs="tls"),
     "ssl_exclude_verify_flags": Option(
-        _verify_flags, "checks to leave out: Python 3.13 makes VERIFY_X509_STRICT, which old CAs fail", needs="tls"
+        _verify_flags, "checks to omit: Python 3.13 adds VERIFY_X509_STRICT, which old CAs fail", needs="tls"
     ),
-    "sentinel_username": Option(_credential, "of a user of the sentinels", needs="sentinel", secret=True),
-    "sentinel_password": Option(_credential, "of that user, or of the sentinels", needs="sentinel", secret=True),
+    "sentinel_username": Option(_credential, "name of a user of the sentinels", needs="sentinel", secret=True),
+    "sentinel_password": Option(
+        _credential, "password of that user, or of the sentinels", needs="sentinel", secret=True
+    ),
 }  # fmt: skip
-"""Every option that works, in the order of the guide."""
+"""Every supported option, in the order of the guide."""
 
-_MADE_HERE = "redsched makes its connections itself"
-_RESENT = "redsched itself decides what may be sent again; the setting retry_for says for how long"
+_MADE_HERE = "redsched creates its connections itself"
+_RESENT = "redsched itself decides which commands may be repeated; use the setting retry_for for the duration"
 _BYTES = "redsched reads and writes bytes"
-_WHERE = "the URL itself says where the server is"
+_WHERE = "the URL says where the server is"
 SET_HERE: Final[Mapping[str, str]] = {
-    "max_connections": "the setting connection_pool_size takes its place",
-    "health_check_interval": "the setting health_check_interval of the scheduler takes its place",
-    "timeout": "a call waits as long for a connection of the pool as for a command",
+    "max_connections": "use the setting connection_pool_size instead",
+    "health_check_interval": "use the setting health_check_interval of the scheduler instead",
+    "timeout": "a call waits for a pool connection as long as for a command",
     "retry": _RESENT, "retry_on_timeout": _RESENT, "retry_on_error": _RESENT,
     "encoding": _BYTES, "encoding_errors": _BYTES, "encoder_class": _BYTES,
     "parser_class": _MADE_HERE, "connection_class": _MADE_HERE, "connection_pool": _MADE_HERE,
     "connection_pool_class": _MADE_HERE, "single_connection_client": _MADE_HERE, "redis_connect_func": _MADE_HERE,
     "event_dispatcher": _MADE_HERE, "auto_close_connection_pool": _MADE_HERE,
     "host": _WHERE, "port": _WHERE, "path": _WHERE, "unix_socket_path": _WHERE,
-    "ssl": "rediss:// in the place of redis:// means TLS",
+    "ssl": "use rediss:// instead of redis:// for TLS",
 }  # fmt: skip
-"""Options of redis-py that would be overruled, or break what stands on them."""
+"""Options of redis-py that redsched would override, or that would break it."""
 FIXED: Final[Mapping[str, tuple[str, str]]] = {
     "protocol": ("2", "redsched speaks RESP2"),
     "decode_responses": ("false", _BYTES),
 }
-"""Options with one value that is right."""
+"""Options with only one valid value."""
 _NEEDS: Final[Mapping[str, str]] = {
-    "tcp": "a server at a host: a unix socket has none of it",
-    "tls": "TLS: write rediss:// in the place of redis://",
+    "tcp": "a TCP connection: a Unix socket does not have this option",
+    "tls": "TLS: use rediss:// instead of redis://",
     "sentinel": "a URL of sentinels: redis+sentinel://…",
-    "users": "a server with users, which the embedded one has not",
+    "users": "a server with users: the embedded server has none",
 }
 
 
 def is_secret(name: str) -> bool:
-    """Whether an option's value must not be shown: those of unknown options may be mistyped passwords."""
+    """Whether an option's value must not be shown. The value of an unknown option may be a mistyped password."""
     option = OPTIONS.get(name)
     return option.secret if option is not None else name not in SET_HERE and name not in FIXED
 
@@ -219,9 +221,9 @@ def _shown(name: str, value: Any) -> str:
 
 
 def shown_option(name: str, value: str) -> str:
-    """An option of a URL as it may be shown."""
+    """An option of a URL, in a form that may be shown."""
     if name not in OPTIONS and name not in SET_HERE and name not in FIXED:
-        return HIDDEN  # what is taken for its name may be a part of a password that is not percent-encoded
+        return HIDDEN  # its name may be part of a password that is not percent-encoded
     if name in OPTIONS and not is_secret(name) and _SIMPLE(value):
         try:
             OPTIONS[name].check(value)
@@ -232,20 +234,20 @@ def shown_option(name: str, value: str) -> str:
 
 
 def read_options(given: Mapping[Any, Any], has: frozenset[Need], *, in_url: bool) -> dict[str, Any]:
-    """Options by name, checked, as redis-py takes them.
+    """Check options by name, and convert them to redis-py's.
 
     Args:
-        given: by name; of a URL all values are text.
-        has: what the URL leads to.
-        in_url: whether they stand in the URL.
+        given: the options by name; in a URL all values are text.
+        has: the features of the URL's kind of server.
+        in_url: whether they come from the URL.
 
     Raises:
-        WrongOptionError: one is unknown, set by redsched itself, of no use with this URL, or has a wrong value.
+        WrongOptionError: an option is unknown, set by redsched itself, useless with this URL, or has a wrong value.
     """
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name in SET_HERE:
-            raise WrongOptionError(f"the option {name} is not for use here: {SET_HERE[name]}")
+            raise WrongOptionError(f"the option {name} is not supported: {SET_HERE[name]}")
         if name in FIXED:
             right, why = FIXED[name]
             if str(value).lower() not in (right, {"false": "0"}.get(right, right)):
@@ -269,6 +271,6 @@ def _unknown(name: Any, in_url: bool) -> str:
     usable = [known for known, option in OPTIONS.items() if option.in_url or not in_url]
     near = difflib.get_close_matches(str(name).lower(), usable, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    # What is taken for a name in a URL may be a part of a password that is not percent-encoded.
+    # In a URL, the name may be part of a password that is not percent-encoded.
     shown = shown_name(name) if near or not in_url or name in OPTIONS else HIDDEN
-    return f"{shown!r} is not an option of a connection; {hint}There are {', '.join(usable)}"
+    return f"{shown!r} is not an option of a connection; {hint}The options are {', '.join(usable)}"

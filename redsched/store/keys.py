@@ -1,8 +1,8 @@
-"""Every key name of redsched, and nothing else knows one.
+"""All key names of redsched. No other module contains one.
 
-All keys of a shard carry one hash tag, `{prefix:shard}`, so that each script touches one slot and a cluster
-can spread the shards. The scripts build the keys of single jobs themselves, from the same tag; the table
-below is what `docs/architecture.md` shows.
+All keys of a shard have the same hash tag, `{prefix:shard}`, so that each script touches one slot and a cluster
+can distribute the shards. The scripts build the keys of single jobs themselves, from the same tag. The table
+below is copied into `docs/architecture.md`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zlib import crc32
 from redsched.ids import job_of
 
 LAYOUT_VERSION = 1
-"""Grows when older processes could not work beside newer ones on the same keys: see docs/upgrading.md."""
+"""Grows when older processes can no longer work beside newer ones on the same keys: see docs/upgrading.md."""
 
 __all__ = ["EVERY_CLOCK", "KEY_TABLE", "KINDS", "LAYOUT_VERSION", "Keys", "Kind", "prefix_of", "shard_of"]
 
@@ -25,19 +25,19 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
         "ZSET",
         "job id or run id -> when it was due, ms; place: `task:<name> <queue>`, what it waits for",
     ),
-    ("parking", "ZSET", "the places -> when a worker last claimed in vain what is parked there, ms"),
-    ("job:<id>", "HASH", "record, version, schedule state; a one-shot job's only run is kept in it as well"),
+    ("parking", "ZSET", "place -> when a worker last claimed a run there that it could not execute, ms"),
+    ("job:<id>", "HASH", "record, version, schedule state; for a one-shot job also its only run"),
     ("run:<run id>", "HASH", "a run of a periodic job: fence, owner, attempt, fires; run id = <job id>@<fire ms>"),
     ("leases", "ZSET", "run id -> when its lease expires, ms"),
     ("live:<id>", "ZSET", "run id -> when its lease expires, ms: the running instances of one job"),
     ("waiting:<id>", "SET", "run ids of one job that wait for their next attempt"),
     ("tag:<tag>", "SET", "job ids"),
     ("applications", "SET", "the owners of declared jobs"),
-    ("declared:<application>", "HASH", "job id -> what its code declared last, and whether it is over or was removed"),
+    ("declared:<application>", "HASH", "job id -> its last declaration, and whether it is over or was removed"),
     (
         "declarers:<application>",
         "ZSET",
-        "<generation>:<process> -> last sign of life, ms; <generation> -> when one left",
+        "<generation>:<process> -> last sign of life, ms; <generation> -> when a process of it left",
     ),
     (
         "generations:<application>",
@@ -47,23 +47,23 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("dead", "ZSET", "run id -> when it ended, ms; capped by age and number"),
     ("events", "STREAM", "every transition with its reason; capped"),
     ("workers", "ZSET", "worker id -> last heartbeat, ms"),
-    ("worker:<id>", "HASH", "what a worker serves, and its last poll, to answer it again; expires"),
-    ("idle:<queue>", "HASH", "leader and deputy: who sleeps until when; expires"),
+    ("worker:<id>", "HASH", "what a worker serves, and its last poll, for replay; expires"),
+    ("idle:<queue>", "HASH", "the leader and the deputy, and until when they sleep; expires"),
     ("wake:<queue>", "LIST", "a token wakes one idle worker; expires"),
     ("mail:<worker>", "LIST", "messages to one worker; expires"),
-    ("requests:<client>", "HASH", "replies to a client's requests that it has not acknowledged; expires"),
-    ("circuit:<name>", "HASH", "a circuit breaker that is not simply closed: failures, or open until; expires"),
-    ("result:<run id>", "STRING", "what a run returned; expires"),
-    ("ended:<number>", "HASH", "run id, and of a periodic job its id -> how it ended; capped by bytes; expires"),
-    ("outcome:<run id>", "STRING", "how a run ended whose result_ttl is longer than the usual; expires"),
-    ("answers:<client>", "LIST", "how runs ended that a process waits for; expires"),
-    ("quarantine:<key>", "ANY", "what another wrote where redsched keeps a key of another type; expires"),
+    ("requests:<client>", "HASH", "replies to a client's requests that it has not confirmed; expires"),
+    ("circuit:<name>", "HASH", "a circuit breaker with failures, or open until an instant; expires"),
+    ("result:<run id>", "STRING", "return value of a run; expires"),
+    ("ended:<number>", "HASH", "run id, or id of a periodic job -> how the run ended; capped by bytes; expires"),
+    ("outcome:<run id>", "STRING", "how a run ended, if its result_ttl is longer than the default; expires"),
+    ("answers:<client>", "LIST", "how the runs ended that a process waits for; expires"),
+    ("quarantine:<key>", "ANY", "a key that had a wrong type, set aside for inspection; expires"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is true of all keys of a kind."""
+    """Properties of all keys of a kind."""
 
     type: str
     has_name: bool
@@ -73,7 +73,7 @@ class Kind:
 KINDS = {
     name.partition(":")[0]: Kind(kind, ":" in name, meaning.endswith("expires")) for name, kind, meaning in KEY_TABLE
 }
-"""By what the keys begin with."""
+"""By the first part of the key."""
 
 
 class Keys:
@@ -134,7 +134,7 @@ class Keys:
         return f"{self.tag}answers:{client}"
 
     def samples(self) -> list[tuple[str | int, ...]]:
-        """One command of each kind that a worker and its scripts give, on keys of this shard."""
+        """One sample of each command that a worker and its scripts execute, on keys of this shard."""
         job, due = self.job("sample"), self.due("default")
         return [
             ("EVALSHA", "0" * 40, 1, self.clock), ("EVAL", "return 1", 1, self.clock), ("TIME",), ("INFO",),
@@ -167,5 +167,5 @@ def prefix_of(clock: str) -> str:
 
 
 def shard_of(job_id: str, shards: int) -> int:
-    """The shard that a job of this id lives in, and its runs: stable, the same on every client."""
+    """The shard of a job with this id, and of its runs: stable, and the same on every client."""
     return crc32(job_of(job_id).encode()) % shards if shards > 1 else 0

@@ -299,7 +299,7 @@ class Shard(Calls):
 
     def _found(self, reply: Sequence[Any], job_id: str) -> None:
         if reply[0] == b"NOTFOUND":
-            raise JobLookupError(f"there is no job of the id {job_id!r}: it has ended, was removed, or never was")
+            raise JobLookupError(f"no job with id {job_id!r}: it has ended, was removed, or never existed")
 
 
 def conflict(ids: Sequence[str]) -> ConflictingIdError:

@@ -200,5 +200,5 @@ def current_run() -> CurrentRun:
     run = current.get(None)
     own = told.get(None) if run is None else CurrentRun(run)
     if own is None:
-        raise SchedulerStateError("current_run() is for code that runs as a task of redsched")
+        raise SchedulerStateError("current_run() must be called within a task that redsched runs")
     return own

@@ -137,7 +137,7 @@ async def ended(scheduler: BackgroundTaskScheduler) -> str:
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_of_one_job_raises_where_there_is_none(redsched_kit: Kit, change: str) -> None:
-    with pytest.raises(JobLookupError, match="no job of the id 'nothing'"):
+    with pytest.raises(JobLookupError, match="no job with id 'nothing'"):
         await CHANGES[change](redsched_kit.scheduler, "nothing")
     if change != "wait_for_result":  # it tells how the job ended
         with pytest.raises(JobLookupError):

@@ -74,7 +74,7 @@ async def test_a_job_that_has_ended_is_told_with_what_is_known_of_it(redsched_ki
     await redsched_kit.run_due()
     result = await shell("jobs", "show", "once")
     assert result.exit_code == 1
-    assert "no job of the id 'once'" in result.stderr
+    assert "no job with id 'once'" in result.stderr
     assert "done" in result.stderr
 
 
@@ -108,7 +108,7 @@ async def test_what_is_missing_is_told_and_the_rest_is_done(redsched_kit: Kit, s
     assert result.exit_code == 1
     data = json.loads(result.stdout)
     assert data["done"] == ["t"]
-    assert "no job of the id 'nope'" in data["failed"]["nope"]
+    assert "no job with id 'nope'" in data["failed"]["nope"]
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "run", "cancel", "remove"])

@@ -224,7 +224,7 @@ def test_a_value_of_a_wrong_type_is_refused_by_the_name_of_its_option(name: str,
 @pytest.mark.parametrize("name", [*SET_HERE])
 def test_what_redsched_sets_itself_is_refused_with_what_takes_its_place(name: str) -> None:
     for url, options in ((f"redis://h?{name}=1", None), ("redis://h", {name: 1})):
-        with pytest.raises(InvalidConfigError, match=f"the option {name} is not for use here: "):
+        with pytest.raises(InvalidConfigError, match=f"the option {name} is not supported: "):
             BackgroundTaskScheduler(url, redis_options=options)
 
 
