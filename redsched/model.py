@@ -314,8 +314,8 @@ class Event:
     error: str | None = None
     stream_id: str = ""
     run_id: str | None = None
-    """The run's id, as in `current_run().context.run_id` and for `requeue`; None for changes of a job, and for fires that
-    never became a run. With `coalesce=False`, overdue fires are claimed as one run, which has the id of the last."""
+    """The run's id, as in `current_run().context.run_id` and for `requeue`; None for changes of a job, and for fires
+    that never became a run. With `coalesce=False`, overdue fires are claimed as one run with the id of the last."""
 
 
 @dataclass(frozen=True, slots=True)
