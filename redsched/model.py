@@ -216,9 +216,7 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredJob:
-    """The result of reconciling a job that `@schedule_task` declares, at the scheduler's start.
-
-    See `scheduler.declared_jobs`.
+    """How the start of a scheduler reconciled a job that `@schedule_task` declares: see `scheduler.declared_jobs`.
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
