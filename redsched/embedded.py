@@ -75,7 +75,7 @@ def socket_path(folder: Path) -> Path:
         return inside
     digest = hashlib.blake2b(os.fsencode(folder), digest_size=10).hexdigest()
     # Not tempfile's folder: two processes with different TMPDIR must find the same socket.
-    return Path(f"/tmp/redsched-{os.geteuid()}", f"{digest}.sock")
+    return Path(f"/tmp/redsched-{os.geteuid()}", f"{digest}.sock")  # its owner is checked  # nosec B108
 
 
 def _make_private(folder: Path) -> None:

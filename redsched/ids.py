@@ -19,7 +19,7 @@ _ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _random = random.SystemRandom()
 # Seeded from the system once, then cheap: an id must be unique, not secret. A forked child reseeds.
-_generator = random.Random(_random.getrandbits(128))
+_generator = random.Random(_random.getrandbits(128))  # an id must be unique, not secret  # nosec B311
 _last: tuple[int, str] = (0, "")
 
 

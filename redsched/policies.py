@@ -138,7 +138,9 @@ class RetryPolicy:
         """Seconds to wait after this attempt (1 = the first) has failed."""
         # The exponent is bounded, since a float overflows before any delay limit is of use.
         wait = min(self.max_delay, self.initial_delay * self.backoff_factor ** min(attempt - 1, 500))
-        return min(self.max_delay, wait * (1 + random.random() * self.jitter)) if self.jitter else wait
+        if not self.jitter:
+            return wait
+        return min(self.max_delay, wait * (1 + random.random() * self.jitter))  # it only spreads load  # nosec B311
 
     def retries(self, error: BaseException) -> bool:
         """Whether this exception is worth another attempt."""

@@ -23,6 +23,7 @@ fi
 # While nothing else loads the machine: the docker daemon has 15 s for its start, and no more.
 step "containers" containers
 step "style" sh -c "ruff check . && ruff format --check ."
+step "security" bandit -q -c pyproject.toml -r redsched
 # Types are checked beside the tests; both are seen to their end, whichever fails.
 checked=$(mktemp)
 trap 'rm -f "$checked"' EXIT

@@ -98,7 +98,7 @@ async def run_fault(
         return outcome
     with tempfile.TemporaryDirectory(prefix="redsched-chaos-") as name:
         folder = Path(name)
-        rng = random.Random(f"{seed} {kind.name}")
+        rng = random.Random(f"{seed} {kind.name}")  # the same faults again by the same seed  # nosec B311
         seconds = max(shortest_s, kind.at_least_s, jobs / rate * kind.slower)
         async with Place(fault.place_layout(folder), folder, binary, rng) as place:
             await _load(place, fault, outcome, seconds, look, slack)

@@ -124,13 +124,14 @@ def make_wishes(seed: int, jobs: int, seconds: float, known_by_few: float = 0.0)
     Args:
         known_by_few: the share of the ordinary jobs that are of a task which not all workers have.
     """
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # the same jobs again by the same seed  # nosec B311
     periodic = max(6, min(jobs // ONE_IN_PERIODIC, MOST_PERIODIC))
     wishes = [_periodic(rng, number, seconds) for number in range(min(jobs, periodic))]
     kinds, weights = list(KINDS), list(KINDS.values())
     for number in range(len(wishes), jobs):
         wishes.append(_one_shot(rng, number, rng.choices(kinds, weights)[0], seconds))
-    draw = random.Random(f"{seed} known by few")  # apart, so that the load is otherwise the same
+    # Apart, so that the load is otherwise the same.
+    draw = random.Random(f"{seed} known by few")  # the same jobs again by the same seed  # nosec B311
     for wish in wishes:
         if known_by_few and wish.task == "work" and draw.random() < known_by_few:
             wish.task = KNOWN_BY_FEW

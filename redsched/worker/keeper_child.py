@@ -77,7 +77,7 @@ def is_working(pid: int) -> bool:
     except OSError:
         if os.path.isdir("/proc/self"):  # noqa: PTH112
             return False
-        shown = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, check=False)
+        shown = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, check=False)  # nosec B607
         state = shown.stdout.decode().strip()[:1]
     return state not in ("", "T", "t", "Z", "X", "x")
 
