@@ -15,7 +15,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job declared run live waiting tag due parked mail requests ended outcome answers quarantine
+-- Derives job declared run live waiting tag due parked mail requests ended batches index outcome answers quarantine
 -- Reply   OK now_us ended more behind; ended = the ids that existed, more = 1: call again for the rest of the tag,
 --         behind = ids that still exist, because ending them drops fires: call again with their account
 -- Again   the first reply, kept until it is confirmed

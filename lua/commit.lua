@@ -12,7 +12,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job run live waiting tag due parked parking idle wake mail worker workers ended outcome answers quarantine
+-- Derives job run live waiting tag due parked parking idle wake mail worker workers ended batches index outcome answers quarantine
 -- Reply   OK now_us outcomes tally; an outcome is one of started skipped nothing postponed STALE for each row
 -- Again   a plan whose token was used already gives its first outcome
 -- Cost    O(rows * log N)

@@ -15,7 +15,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers quarantine
+-- Derives job declared run due parked tag live waiting idle wake requests ended batches index outcome answers quarantine
 -- Reply   OK now_us record job; record = the stored record, for an event that may be read after the job is gone, else
 --         false; job = its new state, because it may run and end immediately: as a row of inspect without id and record;
 --         false = it is gone | NOTFOUND | CHANGED | CLOCK now_us

@@ -4,9 +4,10 @@
 -- KEYS    clock       HASH   the instant
 -- ARGV    prefix      str    hash tag of the shard
 --         ids         bytes  msgpack list of ids of jobs or runs
+--         marks       bytes  msgpack flat list: for each its part of the index, and its mark (redsched/store/marks.py)
 --         waiter      str    the process that waits for them; '' = none
 --         record_max  int    bytes; for a longer result, its length is returned instead
--- Derives job run live waiting ended outcome result
+-- Derives job run live waiting ended batches index outcome result
 -- Reply   OK now_us from_ms answers seen; from_ms = the instant from which outcomes are kept, 0 = none was kept yet,
 --         -1 = this user may not read them
 -- Again   the same, for runs that have not ended in the meantime
@@ -18,32 +19,12 @@
 --- @include clock
 --- @include job
 --- @include readable
+--- @include found
 local WAITERS = 100
-local OUTCOME_HASHES = 32
-local newest = whole(call('HGET', clock, 'outcomes'), 0, 1099511627776) or 0
 local WISH_BYTES = 4096
 
-local is_denied = false
-
--- A user of an older recipe may not read outcomes: then only the events say how a run ended.
-local function read(command, ...)
-  local found = redis.pcall(command, ...)
-  is_denied = is_denied or (type(found) == 'table' and not string.find(found.err, 'WRONGTYPE', 1, true))
-  return type(found) == 'string' and found ~= '' and found or false
-end
-
-local function lookup(id)
-  for number = newest, math.max(1, newest - OUTCOME_HASHES + 1), -1 do
-    local packed = not is_denied and read('HGET', prefix .. 'ended:' .. string.format('%.0f', number), id)
-    if packed then
-      return packed
-    end
-  end
-  return read('GETRANGE', prefix .. 'outcome:' .. id, 0, record_max)
-end
-
 local function wish(job_id)
-  if waiter == '' or is_denied or call('EXISTS', job_key(job_id)) == 0 then
+  if waiter == '' or is_denied() or call('EXISTS', job_key(job_id)) == 0 then
     return
   end
   local waiters = call('HGET', job_key(job_id), 'wish') or ''
@@ -65,7 +46,7 @@ local function run_of(id, packed)
   return fine and type(row) == 'table' and type(row[10]) == 'string' and row[10] or id
 end
 
-local function answer_of(id)
+local function answer_of(id, part, mark)
   local own = job_of(id)
   local key = own and run_key(id) or job_key(id)
   local h = call('HMGET', key, 'state', 'record', 'job', 'reason', 'error', 'attempt', 'fire_ms')
@@ -74,7 +55,9 @@ local function answer_of(id)
   if not is_there and not is_dead and not own then
     is_there = call('EXISTS', prefix .. 'live:' .. id, prefix .. 'waiting:' .. id) > 0 -- runs that outlive their job
   end
-  local packed = lookup(id)
+  -- A run that is waited for is not plain. So where it has not ended, an earlier one of its id is not looked for.
+  local is_plain = not own and not is_dead and not (is_there and waiter ~= '')
+  local packed = outcome_of(id, part, is_plain and mark)
   if is_there then
     wish(own or id)
     return { 'open', packed, false, false }
@@ -87,12 +70,12 @@ local function answer_of(id)
   return { is_dead and 'dead' or 'ended', packed, type(result) == 'string' and result ~= '' and readable(result), cause }
 end
 
-local answers, seen = {}, 0
-for _, id in ipairs(cmsgpack.unpack(ids)) do
-  if is_enough() then
+local answers, seen, marked = {}, 0, cmsgpack.unpack(marks)
+for i, id in ipairs(cmsgpack.unpack(ids)) do
+  if is_enough() or is_much() then
     break
   end
   seen = seen + 1
-  answers[seen] = answer_of(id)
+  answers[seen] = answer_of(id, marked[2 * i - 1], marked[2 * i])
 end
-return { 'OK', now_us, is_denied and -1 or whole(call('HGET', clock, 'outcomes_from')) or 0, answers, seen }
+return { 'OK', now_us, is_denied() and -1 or whole(call('HGET', clock, 'outcomes_from')) or 0, answers, seen }

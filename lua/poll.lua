@@ -14,8 +14,10 @@
 --         lease_ms    int    how long a lease lasts
 --         nap_ms      int    longest sleep of an idle worker
 --         settled     bytes  msgpack list of rows (include/settle), as the events keep them; '' = none
---         done        bytes  msgpack flat list: run id, fence, outcome, for the first of these rows: plain runs that are
---                            done; '' = none; an outcome that is not to be kept is '' too
+--         done        bytes  msgpack flat list: run id, fence, for the first of these rows: plain runs that are done;
+--                            '' = none
+--         done_bytes  int    where these rows end in `settled`
+--         index       bytes  marks of their ids (redsched/store/marks.py); '' = their outcomes are not to be kept
 --         others      int    number of rows that follow these
 --         deaths      bytes  msgpack flat list: run id, error, traceback, for rows that are dead; '' = none
 --         results     bytes  msgpack flat list: run id, result, ttl_ms; '' = none
@@ -32,7 +34,7 @@
 --         outcomes_max_bytes int bytes of the outcomes
 --         record_max  int    bytes; a longer record is not sent
 --         places      bytes  msgpack map of queue -> list of places (include/park) that the worker serves; '' = none
--- Derives job run live waiting tag due parked parking idle wake mail worker result ended outcome answers declared quarantine
+-- Derives job run live waiting tag due parked parking idle wake mail worker result ended batches index outcome answers declared quarantine
 -- Reply   OK now_us sleep_until_ms claims plans refused lost stop more tally places; places = all existing ones, if there
 --         was a heartbeat. One more part, a sequence: nothing was done, because this one is stored; send a higher one
 -- Again   the same sequence gives the same claims and refusals, from what is stored, and no tally

@@ -10,7 +10,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives quarantine job ended outcome answers
+-- Derives quarantine job ended batches index outcome answers
 -- Reply   OK now_us found; found = the keys that were set aside
 -- Again   finds nothing
 -- Cost    O(names)

@@ -11,7 +11,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job run waiting due idle wake requests ended outcome answers quarantine
+-- Derives job run waiting due idle wake requests ended batches index outcome answers quarantine
 -- Reply   OK now_us requeued; the ids that were dead, as they were passed
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(runs * log N)

@@ -13,7 +13,7 @@
 --         events_max  int    entries of the stream
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
--- Derives job declared run due parked tag live waiting idle wake requests ended outcome answers quarantine
+-- Derives job declared run due parked tag live waiting idle wake requests ended batches index outcome answers quarantine
 -- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: replacing these would drop fires that only
 --         the client can count: nothing was stored, call again with their account
 -- Again   the first reply, kept until it is confirmed

@@ -102,7 +102,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             (the oldest go first), and for how long (seconds).
         events_max, events_max_bytes: entries of the events stream of each shard, and bytes that they may take. An
             entry carries a batch of up to 250 transitions.
-        outcomes_max_bytes: what is kept, on each shard, of how runs ended, for `result()`; about 140 bytes a run. It is
+        outcomes_max_bytes: what is kept, on each shard, of how runs ended, for `result()`; 90 to 150 bytes a run. It is
             kept for `result_ttl`, or until there is more of it than this.
         max_payload_bytes: the largest arguments of a job, encoded. A worker reads no record that is much longer (it
             ends dead): let all processes of a prefix name the same.

@@ -13,9 +13,10 @@ from redsched.store.transitions import Shard
 __all__ = ["check"]
 
 SINGLE = {"applications", "clock", "events", "leases", "dead", "workers", "parking"}
-WITH_TTL = {"worker", "idle", "wake", "mail", "requests", "result", "circuit", "ended", "outcome", "answers"} | {
-    "quarantine"
-}
+WITH_TTL = {
+    "worker", "idle", "wake", "mail", "requests", "result", "circuit", "ended", "batches", "index", "outcome",
+    "answers", "quarantine",
+}  # fmt: skip
 DECLARED = {"declared", "declarers", "generations"}
 Fields = dict[str, str]
 

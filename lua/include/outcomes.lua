@@ -1,17 +1,27 @@
 -- outcomes: how runs ended, for those who ask or wait: found by the run's id, without a look at other runs.
 -- Needs   record, prefix, call, clock, whole, now_ms, outcomes_max_bytes
--- Gives   note_outcome(id, packed), end_with(), note_event(), tell_waiters(), keep_outcomes()
+-- Gives   end_with(), note_event(), note_rows(bytes, keep), tell_waiters(), keep_outcomes()
+--         OUTCOME_TTL_MS, OUTCOME_TURN_MS
 -- Why     The events know how each run ended, but only one after the other. An outcome takes some 140 bytes: those of one
 --         script go into one hash, with one command. The hashes are numbered, and the oldest goes when there are too
 --         many, so that they are bounded by bytes; they expire, so that an idle server holds none.
+--         Plain runs that are done, the usual case, are kept together, as their worker brought them: see finish.
 --         What a process waits for is written on the job (`wish`), so that nobody else pays for it.
 --
 -- An outcome is msgpack: kind, reason, error, attempt, fire_ms, lateness_ms, duration_ms, task, when_ms, run id. That of a
--- plain run that is done, the usual case, is text that its worker made: fire_ms lateness_ms duration_ms task.
+-- plain run that is done may be text: fire_ms lateness_ms duration_ms task.
 --- @include record
 local OUTCOME_TTL_MS, OUTCOME_TURN_MS, OUTCOME_HASHES = 300000, 20000, 32
 local OUTCOME_OVERHEAD_BYTES, WISH_BYTES = 74, 4096
-local noted, noted_bytes = {}, 0
+local OUTCOME_KINDS = { 'ended:', 'batches:' }
+local INDEX_PARTS = 8
+local noted, noted_rows, noted_bytes = {}, nil, 0
+
+-- Rows that are kept together, by `keep(number of the hashes, name of the rows)`, which returns whether others of that
+-- number are enough; once a script.
+local function note_rows(bytes, keep)
+  noted_rows, noted_bytes = keep, noted_bytes + bytes
+end
 
 local function note_outcome(id, packed)
   noted[#noted + 1], noted[#noted + 2] = id, packed
@@ -54,9 +64,21 @@ local function note_event(kind, id, reason, fire_ms, attempt, detail, run_id)
   end_with(run_id or id, run_id and run_id ~= id and id or nil, cmsgpack.pack(row), ttl_ms)
 end
 
+local function forget_outcomes(number)
+  number = string.format('%.0f', number)
+  local keys = {}
+  for i, kind in ipairs(OUTCOME_KINDS) do
+    keys[i] = prefix .. kind .. number
+  end
+  for part = 1, INDEX_PARTS do
+    keys[#keys + 1] = prefix .. 'index:' .. number .. ':' .. part
+  end
+  redis.pcall('DEL', unpack(keys))
+end
+
 -- Store what was noted; once, at the end of a script.
 local function keep_outcomes()
-  if #noted == 0 then
+  if #noted == 0 and not noted_rows then
     return
   end
   local saved_outcomes = call('HMGET', clock, 'outcomes', 'outcomes_bytes', 'outcomes_ms')
@@ -71,13 +93,20 @@ local function keep_outcomes()
     number, bytes, since = number or 0, 0, now_ms
     for _ = 1, math.max(1, math.min(OUTCOME_HASHES, math.ceil(noted_bytes / share))) do
       number = number + 1
-      redis.pcall('DEL', prefix .. 'ended:' .. string.format('%.0f', number - OUTCOME_HASHES))
+      forget_outcomes(number - OUTCOME_HASHES)
     end
   end
-  local ended = prefix .. 'ended:' .. string.format('%.0f', number)
+  local own = string.format('%.0f', number)
+  if noted_rows and noted_rows(own, string.format('%.0f', bytes)) then
+    since = 0
+  end
+  local ended = prefix .. 'ended:' .. own
   for from = 1, #noted, 2000 do
     redis.pcall('HSET', ended, unpack(noted, from, math.min(from + 1999, #noted)))
   end
-  redis.pcall('PEXPIRE', ended, OUTCOME_TTL_MS)
-  call('HSET', clock, 'outcomes', number, 'outcomes_bytes', bytes + noted_bytes, 'outcomes_ms', since)
+  if #noted > 0 then
+    redis.pcall('PEXPIRE', ended, OUTCOME_TTL_MS)
+  end
+  bytes = string.format('%.0f', bytes + noted_bytes) -- the next rows' name: no other of this number has it
+  call('HSET', clock, 'outcomes', own, 'outcomes_bytes', bytes, 'outcomes_ms', since)
 end

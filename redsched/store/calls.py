@@ -21,7 +21,7 @@ from redsched.store.requests import Requests
 from redsched.store.scripts import load
 from redsched.store.wire import Resend, Wire, WrongTypeError
 
-__all__ = ["Calls", "ClockMovedError", "pack"]
+__all__ = ["Calls", "ClockMovedError", "pack", "pack_settled"]
 
 Call = Callable[[], Awaitable[Any]]
 Target = Sequence[str]
@@ -38,6 +38,16 @@ def pack(value: Any) -> bytes:
     except UnicodeEncodeError:
         # An id that somebody else put into Redis may be no UTF-8: it goes back as it came.
         return cast("bytes", msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"))
+
+
+def pack_settled(rows: Sequence[Any], done: int) -> tuple[bytes, int]:
+    """The rows of a poll, and how many bytes it is up to the end of the first ones, of plain runs that are done."""
+    packed = pack(rows) if rows else b""
+    others = rows[done:]
+    if not others:
+        return packed, len(packed)
+    head = 1 if len(others) < 16 else 3 if len(others) < 65536 else 5
+    return packed, len(packed) - (len(pack(others)) - head)
 
 
 class Calls(ABC):

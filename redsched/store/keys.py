@@ -55,6 +55,12 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("circuit:<name>", "HASH", "a circuit breaker with failures, or open until an instant; expires"),
     ("result:<run id>", "STRING", "return value of a run; expires"),
     ("ended:<number>", "HASH", "run id, or id of a periodic job -> how the run ended; capped by bytes; expires"),
+    (
+        "batches:<number>",
+        "HASH",
+        "name -> rows of plain runs that are done, as sent by a poll; capped as ended; expires",
+    ),
+    ("index:<number>:<part>", "STRING", "names of these rows, each with the marks of their run ids; expires"),
     ("outcome:<run id>", "STRING", "how a run ended, if its result_ttl is longer than the default; expires"),
     ("answers:<client>", "LIST", "how the runs ended that a process waits for; expires"),
     ("quarantine:<key>", "ANY", "a key that had a wrong type, set aside for inspection; expires"),
@@ -149,6 +155,7 @@ class Keys:
             ("SET", self.result("a"), "b"), ("GETRANGE", self.result("a"), 0, 1), ("XADD", self.events, "*", "a", "b"),
             ("XREAD", "STREAMS", self.events, 0), ("XREVRANGE", self.events, "+", "-"), ("SCAN", 0),
             ("ZADD", self.parking, 1, "a"), ("ZADD", self.parked("a"), 1, "a"),
+            ("APPEND", f"{self.tag}index:1:1", ""),
         ]  # fmt: skip
 
     def every(self, kind: str = "") -> str:

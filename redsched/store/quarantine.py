@@ -59,7 +59,7 @@ def _ids(args: Mapping[str, str | int | bytes]) -> Iterator[str]:
     for name, value in args.items():
         if name in ("id", "run_id"):
             yield str(value)
-        for row in () if name == "queues" else _rows(value):
+        for row in () if name in ("queues", "marks") else _rows(value):
             first: Any = row[0] if isinstance(row, list) and row else row
             if isinstance(first, str):
                 yield first

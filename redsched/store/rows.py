@@ -17,7 +17,9 @@ class PollRequest:
     capacity: int
     settled: list[Any] = field(default_factory=list[Any])
     done: list[Any] = field(default_factory=list[Any])
-    """Run id, fence and outcome, flat, of the first rows of `settled`: plain claims that are done."""
+    """Run id and fence, flat, of the first rows of `settled`: plain claims that are done."""
+    found: list[str] = field(default_factory=list[str])
+    """The ids of those of them of which somebody may ask how they ended."""
     deaths: list[Any] = field(default_factory=list[Any])
     """Run id, error and traceback, flat, of rows of `settled` that are dead."""
     results: list[Any] = field(default_factory=list[Any])

@@ -16,9 +16,10 @@ from redsched.errors import (
     JobLookupError,
     StoreAccessError,
 )
-from redsched.store.calls import Calls, ClockMovedError, pack
+from redsched.store.calls import Calls, ClockMovedError, pack, pack_settled
 from redsched.store.durability import Promise
 from redsched.store.limits import Limits
+from redsched.store.marks import index_of, mark_of
 from redsched.store.quarantine import KEEP_MS, suspects
 from redsched.store.rows import PollReply, PollRequest, claimed_rows
 from redsched.store.scripts import load
@@ -77,6 +78,8 @@ class Shard(Calls):
     async def poll(self, worker: str, queues: bytes, request: PollRequest, *, resend: Resend) -> PollReply:
         """The worker's one call. Only one at a time for each worker."""
         limits = self.limits
+        done = len(request.done) // 2
+        settled, done_bytes = pack_settled(request.settled, done)
         reply = await self._call(
             "poll",
             self._hold,
@@ -87,9 +90,11 @@ class Shard(Calls):
             queues=queues,
             lease_ms=limits.lease_ms,
             nap_ms=limits.nap_ms,
-            settled=pack(request.settled) if request.settled else b"",
+            settled=settled,
             done=pack(request.done) if request.done else b"",
-            others=len(request.settled) - len(request.done) // 3,
+            done_bytes=done_bytes,
+            index=index_of(request.found) if request.found else b"",
+            others=len(request.settled) - done,
             deaths=pack(request.deaths) if request.deaths else b"",
             results=pack(request.results) if request.results else b"",
             following=pack(request.following) if request.following else b"",
@@ -266,12 +271,19 @@ class Shard(Calls):
         Returns an answer of `lua/outcome.lua` for each id; the instant of Redis, and the one since when outcomes are
         kept (0 = none was yet, -1 = this user may not read them), in ms.
         """
-        left, answers = list(ids), list[list[Any]]()
+        marked = [mark_of(run_id) for run_id in ids]
+        # In the order of the index's parts, so that each is read once.
+        order = sorted(range(len(ids)), key=lambda number: marked[number][0])
+        answers: list[list[Any]] = [[]] * len(ids)
         while True:
-            reply = await self._call("outcome", ids=pack(left), waiter=waiter, record_max=self.limits.record_max)
-            answers += reply[3]
-            left = left[max(1, reply[4]) :]
-            if not left:
+            reply = await self._call(
+                "outcome", ids=pack([ids[number] for number in order]), waiter=waiter,
+                marks=pack([part for number in order for part in marked[number]]), record_max=self.limits.record_max,
+            )  # fmt: skip
+            for number, answer in zip(order, reply[3], strict=False):
+                answers[number] = answer
+            order = order[max(1, reply[4]) :]
+            if not order:
                 return answers, reply[1] // 1000, reply[2]
 
     async def inspect(

@@ -24,7 +24,7 @@ _DURATION_MS = itemgetter(6)
 class Outcomes:
     """Rows of `lua/include/settle.lua`, with what belongs to them."""
 
-    __slots__ = ("_deaths", "_ended", "_results", "_rows", "_sealer", "_tokens", "_wake")
+    __slots__ = ("_deaths", "_ended", "_found", "_results", "_rows", "_sealer", "_tokens", "_wake")
 
     def __init__(self, wake: Callable[[], None], sealer: Sealer | None) -> None:
         """`wake` is called when there is something to tell."""
@@ -32,8 +32,9 @@ class Outcomes:
         self._sealer = sealer
         self._rows: list[Any] = []
         self._ended: list[Any] = []
-        """Rows of plain claims that are done; of each its run id, fence and outcome, flat, in `_tokens`."""
+        """Rows of plain claims that are done; of each its run id and fence, flat, in `_tokens`."""
         self._tokens: list[Any] = []
+        self._found: list[str] = []
         self._deaths: list[Any] = []
         self._results: list[Any] = []
 
@@ -55,9 +56,12 @@ class Outcomes:
             postponed, *((need,) if need else ()),
         )  # fmt: skip
         if run.plain and outcome is Outcome.DONE and not error and not reason and ttl_ms <= DEFAULT_RESULT_TTL_MS:
-            self._ended.append(row)
-            found = f"{run.fire_ms} {late_ms} {duration_ms} {run.job.record.task}" if ttl_ms else ""
-            self._tokens += (run.id, run.fence, found)
+            self._tokens += (run.id, run.fence)
+            if ttl_ms:
+                self._ended.append(row)
+                self._found.append(run.id)
+            else:
+                self._ended.append((*row, 0))
         else:
             usual = ttl_ms == DEFAULT_RESULT_TTL_MS or outcome not in FINAL
             self._rows.append(row if usual else (*row, ttl_ms))
@@ -79,6 +83,7 @@ class Outcomes:
     def hand_over(self, request: PollRequest) -> float | None:
         """Let a poll take all of it along. Returns how long the runs took on average, ms; None if none ended."""
         settled = request.settled = self._ended + self._rows
-        request.done, request.deaths, request.results = self._tokens, self._deaths, self._results
-        self._rows, self._ended, self._tokens, self._deaths, self._results = [], [], [], [], []
+        request.done, request.found = self._tokens, self._found
+        request.deaths, request.results = self._deaths, self._results
+        self._rows, self._ended, self._tokens, self._found, self._deaths, self._results = [], [], [], [], [], []
         return sum(map(_DURATION_MS, settled)) / len(settled) if settled else None

@@ -165,6 +165,8 @@ async def test_no_user_can_do_more(user: str, make: Make, admin: redis.Redis, se
 
 NEWER_RIGHTS = {
     "~{shop:[0-9]*}:ended:*",
+    "~{shop:[0-9]*}:batches:*",
+    "~{shop:[0-9]*}:index:*",
     "~{shop:[0-9]*}:outcome:*",
     "~{shop:[0-9]*}:answers:*",
     "+lpop",
