@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -341,3 +342,45 @@ async def test_no_error_log_or_repr_shows_a_payload_key(redsched_url: str, caplo
         view = repr(scheduler) + repr(security) + repr(vars(security)) + repr(await scheduler.store())
     await scheduler.clear_all_jobs()
     assert "s3cret" not in view + caplog.text
+
+
+async def test_who_reads_redis_finds_no_key_no_password_and_nothing_that_is_encrypted() -> None:
+    hidden = ["s3cret key, with which payloads are signed", "s3cret-password", "s3cret argument", "s3cret result"]
+    key, password, argument, result = hidden
+
+    async def task(value: str) -> str:
+        return value.replace("argument", "result")
+
+    with LocalServer() as server, server.client() as reader:
+        reader.config_set("requirepass", password)
+        scheduler = BackgroundTaskScheduler(
+            f"redis://:{password}@127.0.0.1:{server.port}", "secrets", declared_tasks=False,
+            payload_security=PayloadSecurity([key], encrypt=True),
+        )  # fmt: skip
+        scheduler.register(task, name="task")
+        async with scheduler:
+            handle = await scheduler.schedule_immediate_task("job", task, args=[argument])
+            assert (await handle.result(timeout=10)).result == result
+            await scheduler.schedule_delayed_task("later", task, delay_minutes=9, args=[argument])
+            stored = {name: _all_of(reader, name) for name in reader.keys("*")}
+    assert any(b"job:" in name for name in stored)
+    assert any(b"result:" in name for name in stored)
+    assert b"task" in b"".join(stored.values()), "what is not hidden is found that way"
+    for name, value in stored.items():
+        assert b"s3cret" not in name + value, name
+
+
+def _all_of(reader: redis.Redis, name: bytes) -> bytes:
+    match reader.type(name):
+        case b"string":
+            return reader.get(name)
+        case b"hash":
+            return b"\n".join(part for pair in reader.hgetall(name).items() for part in pair)
+        case b"list":
+            return b"\n".join(reader.lrange(name, 0, -1))
+        case b"set":
+            return b"\n".join(reader.smembers(name))
+        case b"zset":
+            return b"\n".join(reader.zrange(name, 0, -1))
+        case _:
+            return b"\n".join(part for _, fields in reader.xrange(name) for pair in fields.items() for part in pair)
