@@ -18,6 +18,7 @@
 -- Derives job declared run live waiting tag due parked mail requests ended batches index outcome answers quarantine
 -- Reply   OK now_us ended more behind; ended = the ids that existed, more = 1: call again for the rest of the tag,
 --         behind = ids that still exist, because ending them drops fires: call again with their account
+--         | LATE now_us (include/once)
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(jobs * log N), 1,000 jobs at most in one call
 --

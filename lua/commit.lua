@@ -35,6 +35,7 @@
 --- @include spoil
 --- @include stall
 --- @include restart
+--- @include shorten
 --- @include recover
 --- @include beside_seal
 --- @include claim
@@ -63,6 +64,9 @@ local function commit(row)
     return 'STALE'
   end
   local due = due_key(job.queue)
+  if type(redis.pcall('ZCARD', due)) == 'table' then
+    return 'STALE' -- of another type since it was claimed: the next poll has it put aside, and the job is planned again
+  end
   call('HDEL', key, 'plan_fence', 'after_ms')
   if row[10] then
     local queue, delay_ms, need = job.queue or 'default', row[10][1], row[10][4]
@@ -128,9 +132,17 @@ local function commit(row)
   return outcome
 end
 
+call('ZCARD', leases) -- raises where it is of another type, before anything is changed
 local outcomes = {}
 for i, row in ipairs(cmsgpack.unpack(rows)) do
-  outcomes[i] = commit(row)
+  -- Each by itself: what another wrote into one job must not keep the others from being planned.
+  local fine, outcome = pcall(commit, row)
+  if not fine then
+    spoil(row[1], outcome)
+    local queue = redis.pcall('HGET', job_key(row[1]), 'queue')
+    redis.pcall('ZREM', due_key(type(queue) == 'string' and queue or nil), row[1])
+  end
+  outcomes[i] = fine and (outcome or 'nothing') or 'STALE'
 end
 in_chunks('ZADD', leases, lease_args)
 publish(worker, #claimed_ids > 0 and { 'claimed', cmsgpack.pack(claimed_ids) } or {})

@@ -18,7 +18,7 @@
 -- Derives job declared run due parked tag live waiting idle wake requests ended batches index outcome answers quarantine
 -- Reply   OK now_us record job; record = the stored record, for an event that may be read after the job is gone, else
 --         false; job = its new state, because it may run and end immediately: as a row of inspect without id and record;
---         false = it is gone | NOTFOUND | CHANGED | CLOCK now_us
+--         false = it is gone | NOTFOUND | CHANGED | CLOCK now_us | LATE now_us
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
 --

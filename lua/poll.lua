@@ -58,6 +58,7 @@
 --- @include renew
 --- @include readable
 --- @include restart
+--- @include shorten
 --- @include recover
 --- @include beside_seal
 --- @include claim

@@ -12,7 +12,7 @@
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
 -- Derives job run waiting due idle wake requests ended batches index outcome answers quarantine
--- Reply   OK now_us requeued; the ids that were dead, as they were passed
+-- Reply   OK now_us requeued; the ids that were dead, as they were passed | LATE now_us (include/once)
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(runs * log N)
 --- @include clock

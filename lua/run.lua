@@ -11,7 +11,7 @@
 --         events_max_bytes int bytes of the stream
 --         outcomes_max_bytes int bytes of the outcomes
 -- Derives job run waiting due parked idle wake requests ended batches index outcome answers quarantine
--- Reply   OK now_us run_id | NOTFOUND
+-- Reply   OK now_us run_id | NOTFOUND | LATE now_us (include/once)
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
 --- @include clock

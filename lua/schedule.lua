@@ -16,6 +16,7 @@
 -- Derives job declared run due parked tag live waiting idle wake requests ended batches index outcome answers quarantine
 -- Reply   OK now_us statuses | CONFLICT ids | BEHIND ids | CLOCK now_us; BEHIND: replacing these would drop fires that only
 --         the client can count: nothing was stored, call again with their account
+--         | LATE now_us (include/once)
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(jobs * log N)
 --

@@ -29,6 +29,8 @@ STANDARD: Mapping[str, tuple[str, str]] = {
     "settles_refused_total": ("counter", "Settles of this worker that Redis refused: its lease had expired."),
     "loop_stalls_total": ("counter", "Times that the event loop of this worker was blocked, by the task that blocked "
                           "it; without a task, by something else on the loop."),
+    "worker_failures_total": ("counter", "Times that a worker of this process ended by a mistake, and another took its "
+                              "place or the process ended."),
     "run_duration_seconds": ("histogram", "Durations of the tasks of this worker, per attempt."),
     "run_lateness_seconds": ("histogram", "Time from the fire time to the start, for the runs of this worker."),
     "runs_active": ("gauge", "Runs that this worker holds now."),

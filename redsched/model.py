@@ -291,9 +291,10 @@ class Event:
     kind: str
     """scheduled, replaced, claimed, done, retry, dead, missed, coalesced, skipped, recovered, released, postponed,
     cancelled, removed, paused, resumed, modified, requeued, refused, ended, dropped, stalled,
-    quarantined."""
+    quarantined, worker_failed."""
     job_id: str
-    """For `stalled`: the job whose run blocked the event loop of its worker, or "" if no run did."""
+    """For `stalled`: the job whose run blocked the event loop of its worker, or "" if no run did. ""
+    for `worker_failed`: a worker ended with the unexpected error that `error` says."""
     at: datetime
     """When Redis recorded it (UTC)."""
     reason: Reason | None = None

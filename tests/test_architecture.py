@@ -64,7 +64,7 @@ READS_WALL_TIME = {
 
 MAX_LINES = 300
 LONGER = {
-    "worker.worker": (305, "one worker from its start to its end, with what it says of itself"),
+    "worker.worker": (310, "one worker from its start to its end, with what it says of itself"),
     "worker.processes": (310, "a pool, its children, and how each may end"),
     "integrations.neuroglia": (320, "one framework, with the story of its life cycle"),
     "tasks": (395, "the registry, and each way by which it finds a function"),
@@ -76,8 +76,8 @@ LONGER = {
     "jobs": (400, "what the door delegates to"),
 }
 LONGER |= {
-    "store.transitions": (325, "one method for each script, in one place"),
-    "model": (350, "the words, each with what it means"),
+    "store.transitions": (330, "one method for each script, in one place"),
+    "model": (355, "the words, each with what it means"),
     "reconcile": (335, "one declaration from its start to what became of it"),
 }
 MAX_LUA_LINES = 60
@@ -85,13 +85,13 @@ LONGER_LUA = {
     "include/job": (80, "what several transitions need to know of jobs and runs"),
     "circuit": (75, "the three states of a circuit side by side"),
     "cancel": (120, "a job, its waiting runs and its live ones, ended as one"),
-    "commit": (95, "each outcome of a plan, in the order in which they are looked at"),
+    "commit": (105, "each outcome of a plan, in the order in which they are looked at"),
     "include/claim": (190, "one function for each kind of due entry"),
     "include/replay": (105, "reads back exactly the rows that claim makes, each by itself"),
     "include/settle": (175, "one branch for each verb"),
     "modify": (120, "one branch for each `when`"),
     "schedule": (175, "one branch for each mode"),
-    "include/reap": (75, "workers that are gone, and dead runs beyond their bounds"),
+    "include/reap": (76, "workers that are gone, and dead runs beyond their bounds"),
     "include/outcomes": (85, "what is noted of a run, told, and kept"),
     "include/finish": (90, "the usual run's end, and what is kept of it"),
     "include/found": (115, "one search, from the index to the row, in which nothing is believed"),

@@ -3,7 +3,8 @@
 -- Gives   first_reply, answer(); client, below: of the request
 -- Why     A client cannot know whether a request whose reply was lost was carried out. The reply is kept until
 --         the client confirms that it got it (with a later request), or for ten minutes. A copy that the network
---         brings after that does nothing: nobody waits for its reply.
+--         brings after that does nothing: nobody waits for its reply. It is LATE. A client that gets this as its reply
+--         confirmed nothing of the kind: another wrote it, and the client asks again under a name that is new.
 --         Requests of an event of a stream are not confirmed: `confirmed` is then minus the ms that they are kept for.
 --         What was refused changed nothing, so an event may ask for it again: that is not kept.
 local CONFIRMED_AT_ONCE = 16 -- one by one takes a quarter of the time of storing a job
@@ -16,14 +17,14 @@ do
   local fine, kept = pcall(cmsgpack.unpack, seen[1] or '')
   first_reply = fine and type(kept) == 'table' and type(kept[1]) == 'string' and kept or nil
 end
-local confirmed_before = whole(seen[2])
 local below = tonumber(confirmed)
+local confirmed_before = below >= 0 and whole(seen[2]) or nil
 local keep_ms = below < 0 and -below or 600000
 if first_reply then
   call('PEXPIRE', requests_key, keep_ms) -- a write on this connection as well, for WAIT speaks of no others
 end
-if confirmed_before and tonumber(sequence) < confirmed_before then
-  first_reply = { 'OK', now_us, {}, 0 }
+if not first_reply and confirmed_before and tonumber(sequence) < confirmed_before then
+  first_reply = { 'LATE', now_us }
 end
 
 local function answer(reply)

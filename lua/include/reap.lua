@@ -1,5 +1,5 @@
 -- reap: workers that are gone, and dead runs that are too old, too many or too large.
--- Needs   job, buried, bury, lost, event, places, workers, dead
+-- Needs   shorten, job, buried, bury, lost, event, places, workers, dead
 -- Gives   reap(gone_ms), forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
 -- State   scheduled -> dead, for jobs that only a process could run that is gone
 
@@ -75,6 +75,7 @@ do
 
   function reap(gone_ms)
     local ahead = string.format('%.0f', now_ms + AHEAD_MS)
+    shorten(leases, 100)
     for _, id in ipairs(call('ZRANGE', workers, ahead, '+inf', 'BYSCORE', 'LIMIT', 0, 10)) do
       call('ZADD', workers, 0, id) -- no heartbeat is of the future: if it lives, it tells again
     end

@@ -1,5 +1,5 @@
 -- recover: runs whose lease expired, because their worker died, hung or was cut off.
--- Needs   job, over, bury, event, spoil, stall, restart, leases
+-- Needs   job, over, bury, event, spoil, stall, restart, shorten, leases
 -- Gives   recover(limit), is_full()
 -- State   running -> scheduled | dead | (ended, if it was cancelled)
 
@@ -66,6 +66,7 @@ local function is_full(id, max_instances, others)
     return false
   end
   local ended = recover_all(call('ZRANGE', live, '-inf', now_ms, 'BYSCORE'))
+  shorten(live, 100)
   in_chunks('ZREM', live, ended) -- what was a leftover as well: it would take a place for ever
   return call('ZCARD', live) >= places
 end

@@ -20,7 +20,7 @@ __all__ = ["KINDS", "events"]
 KINDS = (
     "scheduled", "replaced", "claimed", "done", "retry", "dead", "missed", "coalesced", "skipped", "recovered",
     "released", "postponed", "cancelled", "removed", "paused", "resumed", "modified", "requeued", "refused", "ended",
-    "dropped", "stalled", "quarantined",
+    "dropped", "stalled", "quarantined", "worker_failed",
 )  # fmt: skip
 """Every `Event.kind`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
@@ -22,6 +23,11 @@ from redsched.store.scripts import load
 from redsched.store.wire import Resend, Wire, WrongTypeError
 
 __all__ = ["Calls", "ClockMovedError", "pack", "pack_settled"]
+
+log = logging.getLogger("redsched")
+
+FORGED_AT_MOST = 5
+"""How often a request is asked again whose number another program wrote as confirmed."""
 
 Call = Callable[[], Awaitable[Any]]
 Target = Sequence[str]
@@ -117,11 +123,20 @@ class Calls(ABC):
         origin = current_origin.get()
         if origin is not None:
             return await self._event_call(origin, name, target, promise, **args)
-        number, request, confirmed = self._requests.begin()
-        try:
-            return await self._kept_call(name, promise, request=request, confirmed=confirmed, **args)
-        finally:
-            self._requests.end(number)
+        for _ in range(FORGED_AT_MOST):
+            number, request, confirmed = self._requests.begin()
+            try:
+                reply = await self._kept_call(name, promise, request=request, confirmed=confirmed, **args)
+            finally:
+                self._requests.end(number)
+            if reply[0] != b"LATE":
+                return reply
+            self._requests.renew()
+            log.error("another program wrote to the requests of this client under %s: its request is sent again under "
+                      "another name; see `redsched doctor`", self.keys.tag)  # fmt: skip
+        raise StoreError(
+            f"another program writes to the requests of this client under {self.keys.tag}: {name} did nothing"
+        )
 
     async def _event_call(
         self, origin: Origin, name: str, target: Target, promise: Promise | None, **args: str | int | bytes

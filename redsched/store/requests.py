@@ -31,6 +31,11 @@ class Requests:
             self._under_way.add(self._number)
             return self._number, f"{self._client}:{self._number}", min(self._under_way)
 
+    def renew(self) -> None:
+        """Be another client from now on: what Redis keeps under the present name, another wrote."""
+        with self._numbering:
+            self._client = new_id()
+
     def end(self, number: int) -> None:
         """It is answered, or given up."""
         with self._numbering:

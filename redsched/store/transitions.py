@@ -205,11 +205,15 @@ class Shard(Calls):
         reply = await self._request_call("requeue", run_ids, ids=pack(list(run_ids)))
         return [run_id.decode() for run_id in reply[2]]
 
-    async def leave(self, worker: str, queues: bytes, *, keep: bool) -> None:
-        """Say that a worker goes. Not sent again: if Redis is away, the heartbeat ends by itself."""
+    async def leave(self, worker: str, queues: bytes, *, keep: bool, failed: str = "") -> None:
+        """Say that a worker goes, and with `failed` the error that ended it. Not sent again: if Redis is away, the
+        heartbeat ends by itself."""
         more = 1
         while more:
-            _, _, more = await self._call("leave", None, Resend(0.0), worker=worker, queues=queues, keep=int(keep))
+            _, _, more = await self._call(
+                "leave", None, Resend(0.0), worker=worker, queues=queues, keep=int(keep), failed=failed, **self._bounds
+            )  # fmt: skip
+            failed = ""
 
     async def vouch(self, worker: str, for_ms: int, blocker: str = "", *, resend: Resend) -> bool:
         """Keep the leases of a worker from ending for so long from now; 0 = no more. False if it is not there."""

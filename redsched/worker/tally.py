@@ -37,6 +37,7 @@ class Tally:
         self._duration: Counter[tuple[str, int]] = Counter()
         self._moved: Counter[str] = Counter()
         self._stalls: Counter[str] = Counter()
+        self._failures = 0
         self._metrics = TaskMetrics()
 
     def settled(self, rows: Sequence[Any], refused: Sequence[bytes]) -> None:
@@ -61,6 +62,10 @@ class Tally:
     def stalled(self, task: str) -> None:
         """The event loop was blocked by a task; "" = by something else."""
         self._stalls[task] += 1
+
+    def worker_failed(self) -> None:
+        """The worker ended by a mistake."""
+        self._failures += 1
 
     def fold(self, metrics: TaskMetrics) -> None:
         """Add what was counted to metrics, and count from zero."""
@@ -90,6 +95,9 @@ class Tally:
                     metrics.increment("runs_buried_total", count, reason=reason)
                 case _:
                     pass
+        failures, self._failures = self._failures, 0
+        if failures:
+            metrics.increment("worker_failures_total", failures)
         for task, count in stalls.items():
             metrics.increment("loop_stalls_total", count, task=_task(task))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from redsched.agreement import BegunBeforeError
 from redsched.errors import RecordVersionError, TaskFailedError, UnknownKeyError, UntrustedRecordError
 from redsched.job import Job
 from redsched.model import Reason
 
 __all__ = [
-    "FOR_OTHERS", "clean", "need_of", "no_executor", "no_key", "postponement_ms", "reason_of", "shortened",
-    "text_of",
+    "FOR_OTHERS", "clean", "failure_of", "need_of", "no_executor", "no_key", "postponement_ms", "reason_of",
+    "shortened", "text_of",
 ]  # fmt: skip
 
 UNKNOWN_FIRST_MS, UNKNOWN_LONGEST_MS = 200, 300_000
@@ -60,6 +62,14 @@ def text_of(error: BaseException) -> str:
         return clean(f"{kind}: {error}")
     except BaseException as problem:  # SystemExit, GeneratorExit and CancelledError are as little of ours
         return f"{kind}: (its text cannot be had: {type(problem).__name__})"
+
+
+def failure_of(error: BaseException | None) -> str:
+    """The text of the unexpected error that ends a worker; empty if it or its process is stopped."""
+    while isinstance(error, BaseExceptionGroup):
+        inner: Sequence[BaseException] = error.exceptions
+        error = next((one for one in inner if isinstance(one, Exception)), inner[0])
+    return text_of(error) if isinstance(error, Exception) else ""
 
 
 def postponement_ms(times: int) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -31,6 +32,7 @@ from redsched.worker.loop import ShardLoop
 from redsched.worker.slots import Slots
 from redsched.worker.stalls import StallWatch
 from redsched.worker.tally import Tally
+from redsched.worker.troubles import failure_of
 
 __all__ = ["Worker"]
 
@@ -220,7 +222,7 @@ class Worker:
                 for run in list(loop.held.values()):
                     run.stop("shutdown")
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                await self._leave()
+                await self._leave(failure_of(sys.exception()))
             if self.stalls is not None:
                 self.stalls.stop()
                 self.stalls = None
@@ -233,13 +235,16 @@ class Worker:
         for loop in self.loops:
             loop.look_again()
 
-    async def _leave(self) -> None:
+    async def _leave(self, failed: str) -> None:
+        if failed:
+            self.tally.worker_failed()
         await self.executors.close(kill=True)
         await self.handlers.drain(STUBBORN_S)
         for loop in self.loops:
             try:
                 keep = any(task.is_local for task in self.registry.tasks())
-                await loop.shard.leave(self.id, self.packed_queues, keep=keep)
+                await loop.shard.leave(self.id, self.packed_queues, keep=keep, failed=failed)
+                failed = ""  # it is one event, however many shards there are
             except StoreError as error:
                 log.info("could not say goodbye: %s", error)
 

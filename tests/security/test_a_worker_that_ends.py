@@ -12,6 +12,8 @@ from redsched.testing import fresh_prefix
 from redsched.worker import revival
 from redsched.worker.loop import ShardLoop
 
+ERROR = "RuntimeError: of a kind that nobody thought of"
+
 
 async def note(name: str) -> str:
     return name
@@ -46,6 +48,12 @@ async def test_it_is_not_running_meanwhile_the_log_says_why_and_it_is_started_ag
             with pytest.raises(SchedulerStateError):
                 await scheduler.start()
             await until(lambda: sum("is started again in" in text for text in caplog.messages) >= 2)
+        failed = [event for event in await scheduler.get_history() if event.kind == "worker_failed"]
+        assert len(failed) >= 2
+        assert failed[0].worker == first.id
+        assert {(event.job_id, event.error) for event in failed} == {("", ERROR)}
+        await scheduler.collect_metrics()
+        assert scheduler.metrics.get_counter("worker_failures_total") >= 2
         assert ["0.3 s" in text for text in caplog.messages if "is started again in" in text][:2] == [True, False]
         await until(lambda: scheduler.running and scheduler.worker is not first and scheduler.worker.serving)
         handle = await scheduler.schedule_immediate_task("after", note, args=["after"])
