@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Generator
 
 import pytest
@@ -14,6 +15,12 @@ from tests.invariants import check
 settings.register_profile("same", derandomize=True)
 settings.register_profile("random", derandomize=False)
 settings.load_profile("same")
+
+
+def pytest_collection_finish() -> None:
+    """All that importing the tests made stays: garbage collection need not walk through it in each test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
