@@ -126,6 +126,27 @@ def test_every_fixed_folder_under_the_temporary_one_is_checked() -> None:
             assert "own_folder" in text, script
 
 
+SOURCES = [Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")]
+
+
+@as_root
+@pytest.mark.skipif(not any(path.exists() for path in SOURCES), reason="no Debian")
+def test_a_root_is_made_from_a_mirror_that_this_machine_uses(machine: Path) -> None:
+    """Of two files that may name it, one is there; and what a comment names may hold this release only."""
+    (machine / "debootstrap").write_text(
+        f'#!/bin/sh\necho "$*" > {machine}/calls\nmkdir -p {machine}/root/etc/ssl/certs\n'
+    )
+    (machine / "debootstrap").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{machine}:{os.environ['PATH']}"}
+    done = shell(f"bash .ci/containers/newer-debian.sh trixie {machine}/root redis-server", env=environment)
+    assert done.returncode == 0, done.stderr
+    used = [line for path in SOURCES if path.exists() for line in path.read_text().splitlines() if line[:1] != "#"]
+    suite, root, mirror, _ = (machine / "calls").read_text().split()[-4:]
+    assert (suite, root) == ("trixie", f"{machine}/root")
+    assert any(mirror in line for line in used)
+    assert (machine / "root" / ".made-from").read_text() == "trixie redis-server\n"
+
+
 # -- the docker daemon -------------------------------------------------------------------------------------------------
 
 DOCKER = """#!/bin/sh
@@ -154,16 +175,18 @@ def start_docker(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedP
     state, run = tmp_path / "state", tmp_path / "run"
     environment = {
         **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "DOCKER_STATE": str(state), "DOCKER_RUN": str(run),
-        "DOCKER_LIMIT": "1",
     }  # fmt: skip
 
-    def start(fails: int = 0, then: str = "exit 1", option: str = "") -> subprocess.CompletedProcess[str]:
+    def start(
+        fails: int = 0, then: str = "exit 1", option: str = "", limit_s: int = 60
+    ) -> subprocess.CompletedProcess[str]:
         dockerd = DOCKERD.format(folder=tmp_path, run=run, state=state, fails=fails, then=then)
         scripts = {"dockerd": dockerd, "docker": DOCKER.format(folder=tmp_path), "pidof": "#!/bin/sh\nexit 1\n"}
         for name, text in scripts.items():
             (tmp_path / name).write_text(text)
             (tmp_path / name).chmod(0o755)
-        return shell(f"bash .ci/containers/start-docker.sh {option}", env=environment)
+        limit = {"DOCKER_LIMIT": str(limit_s)}
+        return shell(f"bash .ci/containers/start-docker.sh {option}", env=environment | limit)
 
     yield start
     start(option="--stop")
@@ -175,14 +198,19 @@ def processes_that_name(folder: Path) -> list[str]:
 
 
 @as_root
-@pytest.mark.parametrize("then", ["exit 1", "sleep 300"], ids=["exits", "does not answer"])
+@pytest.mark.parametrize(
+    ("fails", "then", "limit_s", "why"),
+    [(2, "exit 1", 60, "exited"), (1, "sleep 300", 5, "did not answer in 5 s")],
+    ids=["exits", "does not answer"],
+)
 def test_the_daemon_is_started_once_more_when_its_containerd_was_too_slow(
-    start_docker: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, then: str
-) -> None:
-    done = start_docker(fails=2, then=then)
+    start_docker: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path, fails: int, then: str, limit_s: int, why: str,
+) -> None:  # fmt: skip
+    done = start_docker(fails, then, limit_s=limit_s)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "attempts").read_text().split() == ["attempt"] * 3
-    assert "attempt 2 of 3: dockerd" in done.stderr
+    assert (tmp_path / "attempts").read_text().split() == ["attempt"] * (fails + 1)
+    assert f"attempt {fails} of 3: dockerd {why}" in done.stderr
     assert processes_that_name(tmp_path) == [], "the containerd of a failed attempt is ended"
 
 

@@ -20,7 +20,9 @@ if ! command -v debootstrap >/dev/null; then
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq debootstrap; } >/dev/null 2>&1 \
         || fail "apt-get install debootstrap failed"
 fi
-mirror=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | grep -oE 'https?://[^ ]+' | head -n 1) \
+# Which of the two files is there depends on the release; a comment may name a mirror that has no other releases.
+sources=$(sed '/^ *#/d' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null || true)
+mirror=$(grep -oE 'https?://[^ ]+' <<<"$sources" | head -n 1) \
     || fail "no Debian mirror is named in /etc/apt/sources.list or /etc/apt/sources.list.d/debian.sources"
 script=/usr/share/debootstrap/scripts/$suite; [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
 packages=$(IFS=,; echo "ca-certificates${*:+,$*}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -23,10 +26,10 @@ from redsched.ids import new_id
 from redsched.integrations.prometheus import serve
 from redsched.testing import fresh_prefix, server
 from redsched.worker.processes import GOODBYE_S
-from tests.processes import shared
+from tests.processes import c_forks, shared
 from tests.processes.harness import fork, in_children, sockets
 from tests.security.test_secrets import certificates, tls_port  # noqa: F401  fixtures
-from tests.servers import LocalServer, free_port
+from tests.servers import ROOT, LocalServer, free_port
 
 COUNT = 25
 
@@ -246,32 +249,15 @@ def test_children_never_make_the_same_ids() -> None:
 
 
 def test_a_process_that_python_does_not_know_to_be_forked_is_noticed(scheduler: BackgroundTaskScheduler) -> None:
-    """uWSGI forks in C and runs no hooks: here the C library's fork is called likewise, from several threads after."""
-    import ctypes
-
-    asyncio.run(schedule(scheduler, 1))
-    waiting: list[tuple[int, int]] = []
-    parents = scheduler.id
-    for _ in range(4):
-        source, sink = os.pipe()
-        pid = ctypes.PyDLL(None).fork()
-        if pid == 0:
-            with contextlib.suppress(BaseException):
-                signal.alarm(30)
-                ids = asyncio.run(schedule(scheduler))
-                os.write(sink, " ".join([scheduler.id, *ids]).encode())
-            os._exit(0)
-        os.close(sink)
-        waiting.append((pid, source))
-    accepted: set[str] = set()
-    for pid, source in waiting:
-        with os.fdopen(source) as pipe:
-            worker, *ids = pipe.read().split()
-        os.waitpid(pid, 0)
-        assert worker != parents
-        accepted |= set(ids)
-    assert len(accepted) == 4 * COUNT
-    assert accepted <= {job.id for job in asyncio.run(scheduler.get_jobs())}
+    """uWSGI forks in C and runs no hooks: there the C library's fork is called likewise, four times."""
+    command = [sys.executable, "-m", c_forks.__name__, scheduler.redis_url, scheduler.prefix]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    accepted = json.loads(done.stdout)
+    assert [len(ids) for ids in accepted.values()] == [c_forks.COUNT] * 4
+    stored = {job.id for job in asyncio.run(scheduler.get_jobs())}
+    assert len(stored) == 4 * c_forks.COUNT + 1, "no two processes made the same ids"
+    assert {one for ids in accepted.values() for one in ids} <= stored
 
 
 def test_a_closure_that_was_scheduled_before_the_fork_runs_in_the_child_that_schedules_it(
