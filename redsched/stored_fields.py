@@ -123,6 +123,7 @@ FIELDS: Mapping[str, Mapping[str, Form]] = {
     "generations": {"last": _count},
     "declared": {},
     "ended": {},
+    "batches": {},
 }
 """By the kind of key: of each field, whether a value has the form that redsched gives it."""
 FORMS: Mapping[str, Callable[[bytes], Form | None]] = {
@@ -130,6 +131,7 @@ FORMS: Mapping[str, Callable[[bytes], Form | None]] = {
     "requests": lambda name: _list if name.isdigit() else None,
     "generations": lambda name: _list if name.startswith(b"ids ") else _count,  # or the name is a digest
     "declared": lambda name: (lambda value: Entry.unpack(value) is not None) if is_text(name) else None,
+    "batches": lambda name: _list if re.fullmatch(rb"(except )?\d{1,16}", name) else None,
     "ended": lambda name: _outcome if is_text(name) else None,
 }
 """By the kind of key: the form of the fields whose names are not fixed, by their names."""

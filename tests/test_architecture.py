@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import redsched
+from redsched.store.keys import KINDS
 from redsched.store.scripts import lua_folder
+from redsched.stored_fields import FIELDS
 
 ROOT = Path(redsched.__file__).parent
 LUA = Path(str(lua_folder()))
@@ -269,3 +271,8 @@ def test_no_exception_for_key_literals_is_left_over() -> None:
         if text not in {found for _, found in key_literals(m)}
     ]
     assert unused == []
+
+
+def test_doctor_knows_the_fields_of_each_hash() -> None:
+    hashes = {kind for kind, about in KINDS.items() if about.type == "HASH"}
+    assert hashes == set(FIELDS), "redsched/stored_fields.py says which fields redsched keeps in each"

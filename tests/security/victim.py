@@ -17,6 +17,7 @@ from typing import Any
 
 import redsched
 from redsched import Event, PayloadSecurity
+from tests.security import named
 
 TICK_S = 0.02
 
@@ -98,7 +99,13 @@ async def main() -> None:
     logging.basicConfig(level=logging.ERROR)
     security = PayloadSecurity([key]) if key else None
     scheduler = redsched.BackgroundTaskScheduler(
-        url, prefix, lease=2.0, queues=["default", "other"], declared_tasks=False, payload_security=security
+        url,
+        prefix,
+        lease=2.0,
+        queues=["default", "other"],
+        declared_tasks=False,
+        payload_security=security,
+        task_packages=["tests.security.named"],
     )
     scheduler.register(honest, name="honest")
     scheduler.register(beat, name="beat")
@@ -115,7 +122,8 @@ async def main() -> None:
         worker = scheduler.worker
         answer: dict[str, Any] = {
             "running": scheduler.running, "serving": worker is not None and worker.serving, "longest": loop.longest,
-            "ended": [name for name, task in tasks.items() if task.done()], "ran": ran, "crimes": crimes,
+            "ended": [name for name, task in tasks.items() if task.done()], "ran": ran,
+            "crimes": crimes + named.crimes,
             "heard": heard, "collected": collected,
         }  # fmt: skip
         print(json.dumps(answer), flush=True)
