@@ -1,4 +1,4 @@
-"""`redsched jobs pause|resume|run|cancel|remove|requeue`: what changes jobs, each by ids or by a tag."""
+"""`redsched jobs pause|resume|run|cancel|remove|requeue`: commands that change jobs, selected by ids or by a tag."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ BATCH = 1000
 EVERY = 1_000_000
 """More dead runs than are ever kept."""
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", show_default=False, help="The ids of jobs.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", show_default=False, help="Job ids.")]
 Tag = Annotated[str | None, typer.Option("--tag", help="All jobs with this tag, instead of ids.")]
 One = Callable[[BackgroundTaskScheduler, str], Awaitable[str]]
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of each job."""
+    """The result for each job."""
 
     done: dict[str, str] = field(default_factory=dict[str, str])
-    """By id: what is to be told of it."""
+    """Job id -> the message to print."""
     failed: dict[str, str] = field(default_factory=dict[str, str])
-    """By id: why not."""
+    """Job id -> why it failed."""
 
 
 def _show(report: Report, json: bool) -> None:
-    """Print it, and end with the exit code for nothing if any job was missing, or none matched."""
+    """Print the report. Exit with the code NOTHING if a job was missing, or if none matched."""
     if json:
         output.print_json({"done": list(report.done), "failed": report.failed})
     else:
-        for said in report.done.values():
-            typer.echo(output.one_line(said))
+        for message in report.done.values():
+            typer.echo(output.one_line(message))
         for why in report.failed.values():
             output.say(f"redsched: {output.one_line(why)}")
         if not report.done and not report.failed:
@@ -51,11 +51,11 @@ def _show(report: Report, json: bool) -> None:
 
 def _check(ids: list[str] | None, tag: str | None) -> None:
     if bool(ids) == (tag is not None):
-        raise InvalidInputError("give either the ids of jobs or --tag", field="tag")
+        raise InvalidInputError("pass either job ids or --tag", field="tag")
 
 
 def _each(where: Place, ids: list[str] | None, tag: str | None, change: One) -> Report:
-    """Change one job after the other; one that is missing does not keep the others from it."""
+    """Change one job after the other. A missing job does not prevent the others from being changed."""
     _check(ids, tag)
 
     async def work(scheduler: BackgroundTaskScheduler) -> Report:
@@ -79,7 +79,7 @@ async def _pause(scheduler: BackgroundTaskScheduler, job_id: str) -> str:
 async def _resume(scheduler: BackgroundTaskScheduler, job_id: str) -> str:
     job = await scheduler.resume_job(job_id)
     if job is None:
-        return f"resumed {job_id}: its schedule has ended, and so has the job"
+        return f"resumed {job_id}: its schedule has ended, so the job has ended too"
     return f"resumed {job_id}" + (f", next run {output.instant(job.next_run_time)}" if job.next_run_time else "")
 
 
@@ -95,35 +95,35 @@ async def _remove(scheduler: BackgroundTaskScheduler, job_id: str) -> str:
 def pause(
     ctx: typer.Context, ids: Ids = None, tag: Tag = None, json: JsonFlag = False, url: Url = None, prefix: Prefix = None
 ) -> None:
-    """Keep jobs from becoming due. Runs that go on are not touched."""
+    """Pause jobs: they do not become due. Active runs are not affected."""
     _show(_each(place(ctx, url, prefix), ids, tag, _pause), json)
 
 
 def resume(
     ctx: typer.Context, ids: Ids = None, tag: Tag = None, json: JsonFlag = False, url: Url = None, prefix: Prefix = None
 ) -> None:
-    """Let paused jobs become due again, from now on."""
+    """Resume paused jobs: they become due again from now on."""
     _show(_each(place(ctx, url, prefix), ids, tag, _resume), json)
 
 
 def run_now(
     ctx: typer.Context, ids: Ids = None, tag: Tag = None, json: JsonFlag = False, url: Url = None, prefix: Prefix = None
 ) -> None:
-    """Make jobs due now, once, beside their schedules."""
+    """Make jobs due now, once, in addition to their schedules."""
     _show(_each(place(ctx, url, prefix), ids, tag, _run), json)
 
 
 def remove(
     ctx: typer.Context, ids: Ids = None, tag: Tag = None, json: JsonFlag = False, url: Url = None, prefix: Prefix = None
 ) -> None:
-    """End jobs. Runs that go on end by themselves, and are not tried again."""
+    """End jobs. Active runs finish, and are not retried."""
     _show(_each(place(ctx, url, prefix), ids, tag, _remove), json)
 
 
 def cancel(
     ctx: typer.Context, ids: Ids = None, tag: Tag = None, json: JsonFlag = False, url: Url = None, prefix: Prefix = None
 ) -> None:
-    """End jobs, and stop their runs that go on."""
+    """End jobs and stop their active runs."""
     _check(ids, tag)
 
     async def work(scheduler: BackgroundTaskScheduler) -> Report:
@@ -140,16 +140,16 @@ def cancel(
 def requeue(
     ctx: typer.Context,
     run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN_ID]...", show_default=False, help="As `jobs dead` shows them.")
+        list[str] | None, typer.Argument(metavar="[RUN_ID]...", show_default=False, help="Run ids from `jobs dead`.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All dead runs.")] = False,
     json: JsonFlag = False,
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """Give dead runs another life, with all their attempts."""
+    """Make dead runs due again, with all their attempts."""
     if bool(run_ids) == every:
-        raise InvalidInputError("give either the ids of dead runs or --all", field="run_ids")
+        raise InvalidInputError("pass either the ids of dead runs or --all", field="run_ids")
 
     async def work(scheduler: BackgroundTaskScheduler) -> Report:
         chosen = run_ids if run_ids else [run.id for run in await scheduler.get_dead(EVERY)]
@@ -158,9 +158,9 @@ def requeue(
             batch = chosen[start : start + BATCH]
             requeued = await scheduler.requeue(*batch)
             report.done.update((run_id, f"requeued {run_id}") for run_id in requeued)
-        if run_ids:  # with --all, one that somebody else requeued meanwhile is no failure
+        if run_ids:  # with --all, a run that was requeued by another call in the meantime is not a failure
             missing = [run_id for run_id in run_ids if run_id not in report.done]
-            report.failed.update((run_id, f"there is no dead run of the id {run_id!r}") for run_id in missing)
+            report.failed.update((run_id, f"no dead run with id {run_id!r}") for run_id in missing)
         return report
 
     _show(run(place(ctx, url, prefix), work), json)

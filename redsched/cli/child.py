@@ -1,9 +1,9 @@
 """A worker process of `redsched worker --processes N`: `python -m redsched.cli.child <fd>`.
 
-The parent holds the other end of a socket, over which it sends the settings as one line of JSON (an argument list
-can be read by everybody on the machine, and a URL may hold a password), then `drain` with its time, and
-`now`. When the socket is closed the parent is gone, and the child drains, too. Whenever the child has started to serve
-it sends `ready` and its grace time in seconds.
+The parent holds the other end of a socket. It sends the settings as one line of JSON (any user of the machine can read
+an argument list, and a URL may contain a password), then `drain` with its time, and `now`. When the socket is closed,
+the parent is gone, and the child drains too. Each time the child starts to serve, it sends `ready` and its grace time
+in seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DRAIN, NOW, READY = b"drain", b"now\n", b"ready"
 def _read_line(link: socket.socket) -> bytes:
     line = b""
     while not line.endswith(b"\n"):
-        byte = link.recv(1)  # not more: what follows belongs to the event loop
+        byte = link.recv(1)  # not more: the rest is read by the event loop
         if not byte:
             break
         line += byte
@@ -32,7 +32,7 @@ def _read_line(link: socket.socket) -> bytes:
 
 
 def main() -> None:
-    """Serve as the parent says, and exit with one of `ExitCode`."""
+    """Serve with the parent's settings, and exit with one of `ExitCode`."""
     link = socket.socket(fileno=int(sys.argv[1]))
     line = _read_line(link)
     if not line:
@@ -46,7 +46,7 @@ def main() -> None:
         stop.listen(once=True)
 
         def obey() -> None:
-            """What the parent says: `drain` and when it said so (time.monotonic()), or `now`."""
+            """Handle the parent's messages: `drain` with its time (time.monotonic()), or `now`."""
             try:
                 words = link.recv(4096)
             except BlockingIOError:
@@ -56,7 +56,7 @@ def main() -> None:
             for line in words.splitlines():
                 word, _, at = line.partition(b" ")
                 if word == DRAIN:
-                    stop.note("the order to stop", float(at))
+                    stop.note("the stop request", float(at))
             stop.asked.set()
             if NOW in words:
                 stop.urged.set()
@@ -69,7 +69,7 @@ def main() -> None:
         try:
             link.send(b"%s %f\n" % (READY, grace))
         except OSError:
-            return  # the parent is gone: the reader sees it
+            return  # the parent is gone: the reader will notice
 
     sys.exit(service.run(settings, ready=ready, connect=connect))
 

@@ -1,4 +1,4 @@
-"""`redsched doctor`: whether a server is set up so that the promises hold, and what to change."""
+"""`redsched doctor`: checks whether a server's configuration keeps the promises, and says what to change."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ async def _examine(scheduler: BackgroundTaskScheduler) -> list[Finding]:
     try:
         fleet = await read_fleet(scheduler)
         return [*found, await _workers(scheduler, fleet), _declarations(fleet)]
-    except StoreError as error:  # the server's own trouble is told above
-        return [*found, Finding("workers", "warning", f"they could not be seen: {error}")]
+    except StoreError as error:  # problems of the server itself are in `found`
+        return [*found, Finding("workers", "warning", f"they could not be read: {error}")]
 
 
 def _declarations(fleet: Fleet) -> Finding:
     failed = fleet.failed_declarations
     if not failed:
-        return Finding("declarations", "ok", "no live worker says that a job could not be stored as declared")
+        return Finding("declarations", "ok", "no live worker reports a declared job that could not be stored")
     shown = "; ".join(f"{job_id}: {why}" for job_id, why in list(failed.items())[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-    advice = "correct these declarations (@schedule_task) and start their processes again"
+    advice = "correct these declarations (@schedule_task) and restart their processes"
     return Finding("declarations", "error", f"not stored as declared: {shown}{more}", advice)
 
 
@@ -38,13 +38,13 @@ async def _workers(scheduler: BackgroundTaskScheduler, fleet: Fleet) -> Finding:
         return Finding("workers", "ok", f"{len(fleet.live)} live, every job is served")
     jobs = "1 job is" if len(unserved) == 1 else f"{len(unserved)} jobs are"
     advice = "start workers that serve them: redsched worker module:scheduler; see redsched workers"
-    return Finding("workers", "warning", f"{jobs} served by nobody: {', '.join(sorted(set(unserved)))}", advice)
+    return Finding("workers", "warning", f"{jobs} not served: {', '.join(sorted(set(unserved)))}", advice)
 
 
 def doctor(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix: Prefix = None) -> None:
     """Examine a server: version, eviction, persistence, replicas, clock, latency, ACL, cluster, leftover keys, jobs
-    that nobody serves, declared jobs that could not be stored. Says what to change, and changes nothing. Exits with 5
-    if there is an error.
+    that no worker serves, declared jobs that could not be stored. Says what to change, and changes nothing. The exit
+    code is 5 if there is an error.
 
     With --json: a list of objects of check, level (ok, warning, error), message and advice.
     """

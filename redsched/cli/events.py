@@ -1,4 +1,4 @@
-"""`redsched events`: what happened to jobs, with the reasons, and what happens now."""
+"""`redsched events`: the transitions of jobs, past and live, with their reasons."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MOST = 10_000_000
 
 
 def line(event: Event) -> str:
-    """One event as one line: when, what, which job, and whatever is known of it."""
+    """One event as one line: time, kind, job and details."""
     parts = [f"{event.at:%Y-%m-%d %H:%M:%S}.{event.at.microsecond // 1000:03d}Z", f"{event.kind:<9}", event.job_id]
     if event.task:
         parts.append(event.task)
@@ -61,7 +61,7 @@ def _show(event: Event, json: bool) -> None:
 async def _newest(
     scheduler: BackgroundTaskScheduler, job_id: str | None, kinds: Collection[str], limit: int
 ) -> list[Event]:
-    """The newest `limit` events of some kinds. How far back they reach is not known, so look further each time."""
+    """The newest `limit` events of some kinds. How far back they reach is unknown, so each try reads more."""
     asked = limit
     while True:
         found = await scheduler.get_history(job_id, limit=asked)
@@ -73,22 +73,22 @@ async def _newest(
 
 def events(
     ctx: typer.Context,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")] = False,
-    job: Annotated[str | None, typer.Option("--job", metavar="ID", help="Only of this job.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new events until Ctrl-C.")] = False,
+    job: Annotated[str | None, typer.Option("--job", metavar="ID", help="Only events of this job.")] = None,
     kind: Annotated[
         list[str] | None, typer.Option("--kind", metavar="KIND", help=f"Only these kinds: {', '.join(KINDS)}.")
     ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
-            "--limit", min=0, show_default=False, help=f"How many of the past ({SHOWS}; with --follow {FOLLOW_SHOWS})."
+            "--limit", min=0, show_default=False, help=f"Number of past events ({SHOWS}; with --follow {FOLLOW_SHOWS})."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, for programs.")] = False,
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """What happened, the newest last: each transition of each job, with its reason. Times are UTC."""
+    """Print events, the newest last: each transition of each job, with its reason. Times are UTC."""
     kinds = frozenset(kind or ())
     for word in kind or ():
         if word not in KINDS:
@@ -98,7 +98,7 @@ def events(
     async def show(scheduler: BackgroundTaskScheduler) -> None:
         arrived: asyncio.Queue[Event] = asyncio.Queue()
         if follow:
-            # Listen first, then read the past: what happens in between comes twice, and is shown once.
+            # Listen first, then read the past: events in between arrive twice, and are shown once.
             scheduler.add_listener(arrived.put_nowait)
             await scheduler.start(worker=False)
         shown: set[tuple[object, ...]] = set()
@@ -112,7 +112,7 @@ def events(
                 _show(event, json)
 
     if follow:
-        setup(sys.stderr, level="warning")  # somebody who follows wants to know that Redis is away
+        setup(sys.stderr, level="warning")  # a user who follows events should see that Redis is away
     try:
         run(place(ctx, url, prefix), show, quiet=not follow)
     except KeyboardInterrupt:

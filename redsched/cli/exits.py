@@ -1,4 +1,4 @@
-"""What the exit code of a command says, and which error leads to which."""
+"""The exit codes of commands, and the mapping of errors to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ExitCode", "exit_code_of"]
 
 
 class ExitCode(IntEnum):
-    """Each with its sentence, which `redsched --help` shows."""
+    """The exit codes, each with the sentence that `redsched --help` shows."""
 
     meaning: str
 
@@ -28,9 +28,9 @@ class ExitCode(IntEnum):
         return member
 
     OK = 0, "done; for a worker: it was asked to stop, and did"
-    NOTHING = 1, "what was asked for does not exist, or nothing matched"
+    NOTHING = 1, "the id does not exist, or nothing matched"
     USAGE = 2, "a wrong option, argument or target"
-    UNAVAILABLE = 3, "Redis gave no answer, or could not do what was asked"
+    UNAVAILABLE = 3, "Redis did not answer, or could not carry out the request"
     REFUSED = 4, "Redis refused access: wrong password, or an ACL"
     UNHEALTHY = 5, "doctor: something is wrong with the server"
 

@@ -1,4 +1,4 @@
-"""`redsched jobs`: looking at jobs. What changes them is in `changes.py`."""
+"""`redsched jobs`: commands that inspect jobs. Those that change jobs are in `changes.py`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TABLE_SHOWS = 100
 EVENTS_SHOWN = 10
 PREFIXES_SHOWN = 20
 
-app = typer.Typer(no_args_is_help=True, help="Look at jobs, pause, resume, run, cancel, remove and requeue them.")
+app = typer.Typer(no_args_is_help=True, help="Inspect, pause, resume, run, cancel, remove and requeue jobs.")
 
 
 def described(job: JobView, unserved: str | None = None) -> dict[str, Any]:
-    """A job for programs: the fields of `JobView`, and `unserved`, why no live worker can run it (or null)."""
+    """A job for programs: the fields of `JobView`, and `unserved`: why no live worker can run it, or null."""
     return {**output.plain(job), "unserved": unserved}
 
 
@@ -34,14 +34,14 @@ def _note(job: JobView, unserved: str | None) -> str:
         job.error,
         f"{job.running} running" if job.running > 1 else None,
         f"attempt {job.attempt}" if job.attempt > 1 else None,
-        f"{job.waiting} to be tried again" if job.waiting else None,
+        f"{job.waiting} waiting for a retry" if job.waiting else None,
     ]
     return "; ".join(part for part in parts if part)
 
 
 def _named(prefixes: list[str]) -> str:
     if not prefixes:
-        return "this Redis has no prefix of redsched: is it the right one?"
+        return "this Redis has no redsched prefix: is it the right server?"
     more = f" and {len(prefixes) - PREFIXES_SHOWN} more" if len(prefixes) > PREFIXES_SHOWN else ""
     return f"--prefix may be {', '.join(map(repr, prefixes[:PREFIXES_SHOWN]))}{more}"
 
@@ -54,13 +54,13 @@ def list_jobs(
     state: Annotated[State | None, typer.Option("--state", help="Only jobs in this state.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, show_default=False, help=f"At most so many (a table: {TABLE_SHOWS}); 0 = all."),
+        typer.Option("--limit", min=0, show_default=False, help=f"Maximum number (table: {TABLE_SHOWS}); 0 = all."),
     ] = None,
     json: JsonFlag = False,
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """The jobs, by next run time. NOTE says what keeps one from running.
+    """List jobs, ordered by next run time. NOTE says why a job cannot run.
 
     With --json: a list of objects with the fields of JobView, and `unserved`: why no live worker can run it, or null.
     """
@@ -71,7 +71,7 @@ def list_jobs(
     async def read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, JobPage]:
         found = await scheduler.get_jobs(tag=tag, queue=queue, state=state, limit=most or None)
         if not found and not json:
-            with contextlib.suppress(StoreError):  # a user may be allowed to see its own prefix only
+            with contextlib.suppress(StoreError):  # an ACL may allow only this prefix
                 prefixes = await scheduler.find_prefixes()
                 if scheduler.prefix not in prefixes:
                     others[:] = [f"nothing is stored under the prefix {scheduler.prefix!r}", _named(prefixes)]
@@ -83,7 +83,7 @@ def list_jobs(
         output.print_json([described(job, fleet.why_unserved(job)) for job in shown])
         return
     if not found:
-        output.say("no job matches" if tag or queue or state else "there are no jobs")
+        output.say("no jobs match" if tag or queue or state else "there are no jobs")
         if others:
             output.say("; ".join(others))
         return
@@ -104,18 +104,18 @@ def list_jobs(
         ],
     )
     if found.cursor is not None:
-        output.say("… and more; --limit 0 shows all")
+        output.say("… and more; use --limit 0 to show all")
 
 
 @app.command("show")
 def show_job(
     ctx: typer.Context,
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job, or of a dead run.")],
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a job or of a dead run.")],
     json: JsonFlag = False,
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """All that is known of one job, and what happened to it last.
+    """Show all fields of one job, and its last events.
 
     With --json: the fields of JobView, `unserved`, and `events`, the newest last.
     """
@@ -124,7 +124,7 @@ def show_job(
         job = await scheduler.get_job(job_id)
         past = await scheduler.get_history(job_id, limit=EVENTS_SHOWN)
         if job is None:
-            known = f" Last known of it: {line(past[-1])}" if past else ""
+            known = f" Its last event: {line(past[-1])}" if past else ""
             raise JobLookupError(f"no job with id {job_id!r}: it has ended or never existed.{known}")
         return await read_fleet(scheduler), job, past
 
@@ -190,13 +190,13 @@ def _seconds(value: float | None) -> str:
 @app.command("dead")
 def list_dead(
     ctx: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
-    tracebacks: Annotated[bool, typer.Option("--tracebacks", help="With the end of each run's traceback.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number.")] = 100,
+    tracebacks: Annotated[bool, typer.Option("--tracebacks", help="Show the end of each run's traceback.")] = False,
     json: JsonFlag = False,
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """Runs that ended without success, the newest first. `requeue` gives one another life.
+    """List dead runs, which ended without success, the newest first. `requeue` makes them due again.
 
     With --json: a list of objects with the fields of JobView; `id` is the run's id.
     """
@@ -208,7 +208,7 @@ def list_dead(
     if json:
         output.print_json(found)
     elif not found:
-        output.say("no run is dead")
+        output.say("there are no dead runs")
     else:
         output.print_table(
             ["RUN ID", "NAME", "TASK", "QUEUE", "ATTEMPTS", "REASON", "ERROR"],

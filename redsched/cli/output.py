@@ -1,4 +1,4 @@
-"""How things are printed: tables and sentences for people, JSON for programs. Messages go to stderr."""
+"""Output of the command line: tables and sentences for people, JSON for programs. Messages go to stderr."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from redsched.printing import one_line, plain, to_json
 __all__ = ["fields", "instant", "lasting", "one_line", "plain", "print_json", "print_table", "say", "until"]
 
 PIPE_WIDTH = 1000
-"""Columns where the output is no terminal: nothing is cut or folded, so that grep and awk see whole rows."""
+"""Width if the output is not a terminal: nothing is cut or folded, so that grep and awk see whole rows."""
 UNBROKEN = frozenset({"NEXT RUN", "FIRES", "STATE", "PID", "RUNNING", "LAST SEEN", "WHEN"})
-"""Columns that are no longer readable when they are folded."""
+"""Columns that would be unreadable if folded."""
 
 
 def say(message: str) -> None:
-    """A message for people, on stderr; what it quotes may not steer the terminal."""
+    """Print a message for people on stderr, without control characters that could affect the terminal."""
     typer.echo("\n".join(map(one_line, message.split("\n"))), err=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under their headings; a column without any value is left out."""
+    """Print rows under their headings. A column without values is left out."""
     cells = [[one_line("" if value is None else value) for value in row] for row in rows]
     kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in cells)]
     lines = [[columns[i] for i in kept], *([row[i] for i in kept] for row in cells)]
@@ -36,7 +36,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def _print_plain(lines: Sequence[Sequence[str]]) -> None:
-    """For programs such as grep: rich, which takes as long to import as Redis to answer, would add nothing."""
+    """For programs such as grep: rich takes as long to import as Redis to answer, and would add nothing."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
@@ -58,7 +58,7 @@ def _print_rich(lines: Sequence[Sequence[str]]) -> None:
 
 
 def fields(pairs: Mapping[str, object]) -> None:
-    """Names with their values, one a line; without those that have none."""
+    """Print names with their values, one per line, without those that have none."""
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         if value is not None and value not in ("", (), {}):
@@ -66,7 +66,7 @@ def fields(pairs: Mapping[str, object]) -> None:
 
 
 def print_json(value: Any, *, line: bool = False) -> None:
-    """One JSON document on stdout; `line`: on a single line."""
+    """Print one JSON document on stdout; with `line`, on a single line."""
     typer.echo(to_json(value, indent=None if line else 2))
 
 
@@ -78,7 +78,7 @@ def instant(at: datetime | None) -> str:
         abbreviation, offset = "UTC", ""
     else:
         abbreviation, offset = at.tzname() or "", at.strftime(" %z")
-    # Where a zone has no abbreviation of its own, tzdata gives the offset once more.
+    # If a zone has no abbreviation, tzdata repeats the offset instead.
     name = "" if not abbreviation or abbreviation[0] in "+-" else f" {abbreviation}"
     fraction = f".{at.microsecond // 1000:03d}" if at.microsecond else ""
     return f"{at:%Y-%m-%d %H:%M:%S}{fraction}{name}{offset[:4]}{offset[4:] and ':'}{offset[4:6]}"

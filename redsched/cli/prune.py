@@ -1,4 +1,4 @@
-"""`redsched prune`: ends the jobs that an application declared once and declares no more."""
+"""`redsched prune`: ends the jobs that an application has declared and no longer declares."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["prune"]
 def prune(
     ctx: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which jobs would end.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     json: JsonFlag = False,
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """End the declared jobs of an application (--app module:scheduler) that its code does not declare any more.
+    """End the declared jobs of an application (--app module:scheduler) that its code no longer declares.
 
-    Jobs that a live process may still declare are held back, and shown as such. Those of other applications stay.
+    Jobs that a live process may still declare are held back, and reported as such. Jobs of other applications stay.
     """
     where = place(ctx, url, prefix)
     app = where.app
@@ -54,11 +54,9 @@ def prune(
         for job_id in gone:
             typer.echo(output.one_line(f"{'would end' if dry_run else 'ended'} {job_id}"))
         for job_id in held:
-            output.say(
-                output.one_line(f"redsched: {job_id} is held back: a process that may still declare it is there")
-            )
+            output.say(output.one_line(f"redsched: {job_id} is held back: a live process may still declare it"))
         if not gone and not held:
-            output.say("redsched: nothing is to be pruned")
+            output.say("redsched: nothing to prune")
     if held:
         raise typer.Exit(ExitCode.NOTHING)
 

@@ -1,4 +1,4 @@
-"""The root of the command line: its global options, its commands, and one place where errors become messages."""
+"""The root of the command line: its global options, its commands, and the place where errors become messages."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["build", "named"]
 
 
 class _Root(TyperGroup):
-    """The group of all commands. What redsched raises ends as one message on stderr and an exit code."""
+    """The group of all commands. It turns errors of redsched into one message on stderr and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line. `--app` may stand anywhere: it says where Redis is for every command."""
+        """Parse the command line. `--app` may appear anywhere: it selects the Redis for every command."""
         for at, word in enumerate(args):
             if word == "--":
                 break
@@ -32,7 +32,7 @@ class _Root(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Carry out the command."""
+        """Execute the command."""
         try:
             return super().invoke(ctx)
         except RedschedError as error:
@@ -54,9 +54,9 @@ def _root(
             "--url",
             envvar="REDSCHED_URL",
             metavar="URL",
-            help="Where Redis is: redis://, rediss://, unix:///path/redis.sock, embedded:///folder, "
+            help="URL of Redis: redis://, rediss://, unix:///path/redis.sock, embedded:///folder, "
             "redis+sentinel://host,host/service or redis+cluster://host,host. "
-            "Put a password into the environment variable: others can read a command line.",
+            "Use the environment variable if it contains a password: other users can read a command line.",
         ),
     ] = DEFAULT_URL,
     prefix: Annotated[
@@ -70,7 +70,7 @@ def _root(
             envvar="REDSCHED_SHARDS",
             min=1,
             max=1024,
-            help="The number of shards. It is read from Redis; another one than is stored there is refused.",
+            help="The number of shards. Default: the stored number. A different number is refused.",
         ),
     ] = None,
     app: Annotated[
@@ -79,15 +79,15 @@ def _root(
             "--app",
             envvar="REDSCHED_APP",
             metavar="MODULE:SCHEDULER",
-            help="A BackgroundTaskScheduler of the application, whose URL, prefix and keys are used, such as "
-            "shop.app:scheduler. It may stand after the command as well.",
+            help="A BackgroundTaskScheduler of the application, such as shop.app:scheduler. Its URL, prefix and keys "
+            "are used. May also follow the command.",
         ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Run the workers of redsched, and look at, change and follow its jobs."""
+    """Run redsched workers, and inspect, change and follow jobs."""
     del version
     given = _from_command_line(ctx, "url", url), _from_command_line(ctx, "prefix", prefix)
     ctx.obj = Place(url, prefix, shards, *given, app)
@@ -99,7 +99,7 @@ def _from_command_line(ctx: typer.Context, name: str, value: str) -> str | None:
 
 
 def _exit_codes() -> str:
-    # One paragraph a line: typer joins the lines of a paragraph.
+    # One paragraph per line: typer joins the lines of a paragraph.
     return "\n\n".join(["Exit codes:", *(f"{code.value}  {code.meaning}" for code in ExitCode)])
 
 
@@ -161,13 +161,13 @@ COMMANDS: Mapping[str, Callable[[typer.Typer], None]] = {
     "worker": _worker, "jobs": _jobs, "events": _events, "next": _next, "workers": _workers, "doctor": _doctor,
     "prune": _prune, "demo": _demo, "chaos": _chaos,
 }  # fmt: skip
-"""Each command, and what adds it: its modules are imported only where it is named."""
+"""Each command, and the function that adds it: its modules are imported only if it is named."""
 
 
 def named(arguments: Sequence[str]) -> Collection[str]:
-    """The commands that a command line may mean: those that it has as a word; all, where it asks for help first."""
+    """The commands that a command line may mean: those that occur as a word, or all if it asks for help first."""
     if [*arguments] == ["--version"]:
-        return ("workers",)  # typer wants one
+        return ("workers",)  # typer needs at least one
     found = [word for word in arguments if word in COMMANDS]
     before = arguments[: arguments.index(found[0])] if found else arguments
     if not found or {"-h", "--help"} & {*before} or "_REDSCHED_COMPLETE" in os.environ:
@@ -176,12 +176,12 @@ def named(arguments: Sequence[str]) -> Collection[str]:
 
 
 def build(commands: Collection[str] = tuple(COMMANDS)) -> typer.Typer:
-    """The command line, with some of its commands or all."""
+    """The command line, with some or all of its commands."""
     app = typer.Typer(
         cls=_Root,
         no_args_is_help=True,
         rich_markup_mode="rich",
-        # A crash of ours is told by an ordinary traceback: the values of locals may hold a password.
+        # A crash prints an ordinary traceback: the values of locals may contain a password.
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         epilog=_exit_codes(),

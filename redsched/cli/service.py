@@ -1,8 +1,7 @@
-"""One worker process: waits for Redis, serves until it is asked to stop, drains.
+"""One worker process: waits for Redis, serves until it is asked to stop, and drains.
 
-A service should survive the order in which machines boot, and every restart of Redis: so no answer from Redis is no
-reason to end. A wrong password or target does not heal by waiting: those end the process at once, with their
-exit code.
+A service should survive any boot order of machines and every restart of Redis, so it does not end when Redis does not
+answer. Waiting does not fix a wrong password or target: those end the process immediately, with their exit code.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ log = logging.getLogger("redsched.cli.worker")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 LEAVE_S = 2.0
-"""How long threads may keep a stopped process from ending."""
+"""How long threads may delay the end of a stopped process."""
 
 _process_is_ours = False
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options of `redsched worker`. None = as the scheduler says."""
+    """The options of `redsched worker`. None = the scheduler's setting."""
 
     target: str
     url: str | None = None
@@ -55,24 +54,24 @@ class Settings:
     log_format: LogFormat = "text"
     log_level: str = "info"
     uvloop: bool = True
-    """Whether uvloop is used where it is installed."""
+    """Whether uvloop is used if it is installed."""
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
 
     def to_json(self) -> bytes:
-        """One line, for a child process."""
+        """Encode as one line, for a child process."""
         return json.dumps(dataclasses.asdict(self)).encode()
 
     @classmethod
     def from_json(cls, line: bytes) -> Settings:
-        """What `to_json` made."""
+        """Decode a line of `to_json`."""
         given: Any = json.loads(line)
         given["queues"] = tuple(given["queues"])
         return cls(**given)
 
 
 def own_process() -> None:
-    """Say that this process is there for the command line only, and may be ended by it."""
+    """Declare that this process belongs to the command line, which may end it."""
     global _process_is_ours
     _process_is_ours = True
 
@@ -83,11 +82,11 @@ def run(
     ready: Callable[[float], None] | None = None,
     connect: Callable[[Stop], None] | None = None,
 ) -> int:
-    """Serve in an event loop of its own. Returns the exit code.
+    """Serve in a new event loop. Returns the exit code.
 
     Args:
         ready: called with the grace time (seconds) whenever the worker has started.
-        connect: called with the `Stop` of the loop in place of listening to signals.
+        connect: called with the `Stop` of the loop instead of listening to signals.
     """
     setup(sys.stderr, form=settings.log_format, level=settings.log_level, process=connect is not None)
 
@@ -115,16 +114,16 @@ def _loop_factory(wanted: bool) -> Callable[[], asyncio.AbstractEventLoop] | Non
 
 
 def _leave_soon(code: int) -> None:
-    """Do not let a plain function, whose thread cannot be stopped, keep a drained process from ending.
+    """End a drained process even if a plain function, whose thread cannot be stopped, still runs.
 
-    Its run was given back and starts elsewhere, so the sooner this process is gone the better.
+    The function's run was given back and starts elsewhere, so this process should be gone soon.
     """
     if not _process_is_ours:
         return
 
     def leave() -> None:
         time.sleep(LEAVE_S)
-        log.warning("plain functions still run in threads of this process, which ends now")
+        log.warning("plain functions are still running in threads; the process ends now")
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
@@ -134,7 +133,7 @@ def _leave_soon(code: int) -> None:
 
 
 async def serve(settings: Settings, stop: Stop, ready: Callable[[float], None]) -> int:
-    """Load the target and serve it until a stop. Returns the exit code; says on the log why, where it is not 0."""
+    """Load the target and serve it until a stop. Returns the exit code, and logs the reason if it is not 0."""
     try:
         scheduler = await load(settings.target)
         scheduler.configure(
@@ -193,7 +192,7 @@ async def _serve(
 
 
 async def _until_stopped(scheduler: BackgroundTaskScheduler, grace: float, stop: Stop) -> RedschedError | None:
-    """Serve until a stop. Returns what ended the worker, if it ended by itself and may be started again."""
+    """Serve until a stop. Returns the error that ended the worker, if it ended by itself and may be started again."""
     serving = asyncio.create_task(scheduler.wait_until_stopped())
     if await stop.before(serving):
         await _drain(scheduler, grace, stop)
@@ -209,7 +208,7 @@ async def _until_stopped(scheduler: BackgroundTaskScheduler, grace: float, stop:
         return error
     if error is not None:
         raise error
-    log.warning("the application has shut its scheduler down: the worker ends")
+    log.warning("the application shut down its scheduler: the worker ends")
     stop.ask()
     return None
 
@@ -218,14 +217,15 @@ async def _announce(scheduler: BackgroundTaskScheduler) -> None:
     worker = scheduler.worker
     if worker is None:
         return
-    told = worker.describe()
+    description = worker.describe()
     where = scheduler.redis_url
     if not where.lower().startswith("embedded:"):
         where = (await scheduler.store()).link.where  # the URL without its password
-    tasks = len(told["tasks"])
+    tasks = len(description["tasks"])
     log.info(
         "worker %s on %s serves %s: %d task%s, %d runs at once",
-        worker.id, platform.node(), ", ".join(told["queues"]), tasks, "" if tasks == 1 else "s", worker.concurrency,
+        worker.id, platform.node(), ", ".join(description["queues"]), tasks, "" if tasks == 1 else "s",
+        worker.concurrency,
     )  # fmt: skip
     log.info("Redis is %s, prefix %r", where, scheduler.prefix)
 
@@ -234,16 +234,16 @@ async def _drain(scheduler: BackgroundTaskScheduler, grace: float, stop: Stop) -
     worker = scheduler.worker
     held = worker.holding if worker is not None else 0
     if worker is not None and worker.stalls is not None:
-        worker.stalls.tell_lateness(*(stop.came or ("the order to stop", time.monotonic())))
+        worker.stalls.tell_lateness(*(stop.came or ("the stop request", time.monotonic())))
     if held:
         runs = "1 run has" if held == 1 else f"{held} runs have"
-        log.info("stopping: %s %g s to finish; a second signal gives back what is left", runs, grace)
+        log.info("stopping: %s %g s to finish; a second signal gives the rest back", runs, grace)
     else:
-        log.info("stopping: no run is under way")
+        log.info("stopping: no active runs")
     closing = asyncio.create_task(scheduler.shutdown(grace=grace))
     if await stop.urged_before(closing):
         if worker is not None:
-            log.warning("stopping at once: runs are cancelled and given back (%d)", worker.holding)
+            log.warning("stopping immediately: runs are cancelled and given back (%d)", worker.holding)
             await worker.stop(grace=0)
         await closing
     closing.result()

@@ -1,4 +1,4 @@
-"""Who serves what: finds the jobs that no live worker can run, and says why."""
+"""The live workers and what they serve: finds the jobs that no live worker can run, and says why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redsched import BackgroundTaskScheduler, JobView, State
 __all__ = ["Fleet", "WorkerView", "read_fleet"]
 
 SILENT_AFTER = timedelta(seconds=30)
-"""An idle worker gives a sign of life every 10 s at the latest: after three of them it is not counted as live."""
+"""An idle worker sends a heartbeat at least every 10 s: after three missing heartbeats it does not count as live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class WorkerView:
     packages: tuple[str, ...] = ()
     """An older worker imports any task of these packages."""
     executors: tuple[str, ...] = ()
-    """Empty for a worker of a version that does not say."""
+    """Empty for a worker of a version that does not report them."""
     failed_declarations: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Jobs that its code declares and that are not stored as declared -> why."""
+    """Id of a job that its code declares and that is not stored as declared -> why."""
 
     def serves(self, queue: str) -> bool:
         """Whether it claims jobs of that queue."""
@@ -57,12 +57,12 @@ class Fleet:
 
     @property
     def live(self) -> list[WorkerView]:
-        """Those that gave a sign of life lately."""
+        """The workers with a recent heartbeat."""
         return [worker for worker in self.workers if worker.live]
 
     @property
     def failed_declarations(self) -> dict[str, str]:
-        """Declared jobs that are not stored as a live worker's code declares them -> why."""
+        """Id of a declared job that is not stored as a live worker's code declares it -> why."""
         return {job_id: why for worker in self.live for job_id, why in sorted(worker.failed_declarations.items())}
 
     def why_unserved(self, job: JobView) -> str | None:
@@ -70,7 +70,7 @@ class Fleet:
         if job.state is State.DEAD or job.task == "?":
             return None
         if not self.live:
-            return "no worker is live"
+            return "there is no live worker"
         serving = [worker for worker in self.live if worker.serves(job.queue)]
         if not serving:
             return f"no live worker serves the queue {job.queue!r}"
@@ -82,7 +82,7 @@ class Fleet:
 
 
 async def read_fleet(scheduler: BackgroundTaskScheduler) -> Fleet:
-    """The workers as they are now."""
+    """Read all workers."""
     now = await scheduler.now()
     found = await scheduler.get_workers()
     views = [_view(worker_id, info, now) for worker_id, info in found.items()]

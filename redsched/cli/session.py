@@ -1,4 +1,4 @@
-"""What commands share: where Redis is, and a scheduler that only asks and changes, in an event loop of its own."""
+"""Shared by commands: the URL and prefix of Redis, and a scheduler without a worker in a separate event loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_PREFIX = "redsched"
 
 PATIENCE_S = 1.0
-"""How long a command is sent again while Redis does not answer: somebody waits at the prompt."""
+"""How long a command is retried while Redis does not answer. Short, because a user waits at the prompt."""
 
 Url = Annotated[
     str | None,
@@ -29,7 +29,7 @@ Url = Annotated[
         "--url",
         metavar="URL",
         show_default=False,
-        help="Where Redis is, as before the command: redis://, rediss://, unix:// or embedded:///folder.",
+        help="URL of Redis, as before the command: redis://, rediss://, unix:// or embedded:///folder.",
     ),
 ]
 Prefix = Annotated[
@@ -41,20 +41,20 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for programs.
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where jobs are."""
+    """The URL and prefix of jobs."""
 
     url: str = DEFAULT_URL
     prefix: str = DEFAULT_PREFIX
     shards: int | None = None
     url_given: str | None = None
-    """The URL, if it was given on the command line, and not by the environment or by default."""
+    """The URL, if it is on the command line, and not from the environment or the default."""
     prefix_given: str | None = None
     app: str | None = None
-    """The application's scheduler, as module:attribute: its URL, prefix and keys count where none are given."""
+    """The application's scheduler, as module:attribute: its URL, prefix and keys are used if none are given."""
 
 
 def place(ctx: typer.Context, url: str | None = None, prefix: str | None = None) -> Place:
-    """Where jobs are, by the options after the command, or by those before it."""
+    """The place of jobs, from the options after the command, or from those before it."""
     outer = ctx.obj if isinstance(ctx.obj, Place) else Place()
     return Place(
         url or outer.url, prefix or outer.prefix, outer.shards, url or outer.url_given, prefix or outer.prefix_given,
@@ -69,11 +69,11 @@ def run(
     patience: float = PATIENCE_S,
     quiet: bool = True,
 ) -> T:
-    """Do something with a scheduler that runs nothing itself.
+    """Do something with a scheduler that has no worker.
 
     Args:
-        patience: seconds for which calls are sent again while Redis does not answer.
-        quiet: whether warnings are kept from the terminal: the error that ends a command says it all.
+        patience: seconds for which calls are retried while Redis does not answer.
+        quiet: whether warnings are hidden: the error that ends a command says enough.
 
     Raises:
         RedschedError: whatever the work raises.

@@ -1,4 +1,4 @@
-"""How a process is asked to end: once to drain, twice to end at once."""
+"""Stop requests to a process: the first one drains it, the second one ends it immediately."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ __all__ = ["Stop"]
 
 
 class Stop:
-    """Whether this process is asked to stop, and how urgently. Belongs to the event loop it is made in."""
+    """Whether this process was asked to stop, and how urgently. Belongs to the event loop in which it was created."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
-        """Stop claiming, let runs finish."""
+        """Stop claiming, and let runs finish."""
         self.urged = asyncio.Event()
-        """Give all runs back, now."""
+        """Give all runs back now."""
         self.came: tuple[str, float] | None = None
-        """Who asked first, and when (time.monotonic()). The event loop may hear of it much later: see `note`."""
+        """The source of the first request, and its time (time.monotonic()). The event loop may handle it much later."""
         self.heard: Callable[[str, float], None] | None = None
-        """Called with this at once, even while the event loop is blocked, if Python code can run at all."""
+        """Called with these immediately, even while the event loop is blocked, if Python code can run at all."""
 
     def note(self, who: str, at: float) -> None:
-        """A stop was asked for."""
+        """Record the first stop request."""
         if self.came is None:
             self.came = (who, at)
             if self.heard is not None:
                 self.heard(who, at)
 
     def ask(self) -> None:
-        """The first time: drain. The second: end at once."""
+        """Request a stop. The first call drains, the second one ends immediately."""
         if self.asked.is_set():
             self.urged.set()
         self.asked.set()
 
     def listen(self, *, once: bool = False) -> None:
-        """Take SIGTERM and SIGINT as `ask`.
+        """Handle SIGTERM and SIGINT like `ask`.
 
         Args:
-            once: any number of signals means to drain. For a child, whose parent says when it is urgent: systemd
-                and Ctrl-C signal a whole group, and what the parent then says would be the second time.
+            once: any number of signals only drains. For a child, whose parent tells it when to end immediately:
+                systemd and Ctrl-C signal a whole group, and the parent's message would count as the second request.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -51,7 +51,8 @@ class Stop:
             self._note_arrival(number)
 
     def _note_arrival(self, number: signal.Signals) -> None:
-        """The loop's handler waits for its turn. Python's own is called between two lines of whatever runs."""
+        """Record when a signal arrives. The loop's handler waits for its turn; Python calls this one between any two
+        bytecodes."""
         of_the_loop = signal.getsignal(number)
 
         def arrived(given: int, frame: FrameType | None) -> None:
@@ -60,18 +61,18 @@ class Stop:
                 of_the_loop(given, frame)
 
         signal.signal(number, arrived)
-        signal.siginterrupt(number, False)  # as the loop wants it
+        signal.siginterrupt(number, False)  # as the loop sets it
 
     async def before(self, work: Awaitable[Any]) -> bool:
-        """Wait until the work is done, or a stop is asked for. Whether the stop came first; the work goes on then."""
+        """Wait until the work is done or a stop is requested. Returns whether the stop came first; the work goes on."""
         return await _first(self.asked, work)
 
     async def urged_before(self, work: Awaitable[Any]) -> bool:
-        """As `before`, for ending at once."""
+        """Like `before`, for the second request."""
         return await _first(self.urged, work)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, but not longer than until a stop is asked for."""
+        """Wait that long, or until a stop is requested."""
         try:
             await asyncio.wait_for(self.asked.wait(), seconds)
         except TimeoutError:

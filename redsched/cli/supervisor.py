@@ -1,8 +1,8 @@
-"""`redsched worker --processes N`: keeps N worker processes alive, each with an event loop of its own.
+"""`redsched worker --processes N`: keeps N worker processes alive.
 
-A child that dies is replaced after a pause, which doubles while it dies again and again. One that ends because of
-a wrong target or password ends them all: to try again would not help. The first child starts alone, so that what
-is wrong with the target is said once.
+A child that dies is replaced after a pause, which doubles as long as it keeps dying. A child that ends because of
+a wrong target or password ends them all, because a retry would not help. The first child starts alone, so that an
+error in the target is reported once.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ log = logging.getLogger("redsched.cli.supervisor")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 HEALTHY_S = 30.0
-"""A child that lived so long was not broken from the start: its successor starts after the shortest pause."""
+"""A child that lived this long was not broken from the start: its successor starts after the shortest pause."""
 OVERTIME_S = 10.0
-"""What a child gets beyond the grace time, before it is killed."""
+"""Time that a child has beyond the grace time before it is killed."""
 DEFAULT_GRACE_S = 30.0
-"""Of a child that has not said yet how long its scheduler lets runs finish."""
+"""Grace time of a child that has not reported its own yet."""
 
 
 class _Child:
-    """One process, and the socket to it."""
+    """One worker process, and the socket to it."""
 
     def __init__(self, process: asyncio.subprocess.Process, link: socket.socket) -> None:
         self.process = process
@@ -94,7 +94,7 @@ class _Supervisor:
             if time.monotonic() - child.started >= HEALTHY_S:
                 pause = FIRST_PAUSE_S
             log.error(
-                "worker process %d (pid %d) %s; another starts in %g s", slot, child.process.pid, _told(code), pause
+                "worker process %d (pid %d) %s; another starts in %g s", slot, child.process.pid, _ending(code), pause
             )
             await self.stop.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -106,7 +106,7 @@ class _Supervisor:
                 sys.executable, "-m", "redsched.cli.child", str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                process_group=0,  # Ctrl-C is for the parent, which then asks the children
+                process_group=0,  # Ctrl-C goes to the parent, which then asks the children
             )  # fmt: skip
         ours.setblocking(False)
         child = self.children[slot] = _Child(process, ours)
@@ -116,25 +116,25 @@ class _Supervisor:
         return child
 
     def _settings(self, slot: int) -> Settings:
-        """Those of one child: each has a port of its own for its metrics."""
+        """The settings of one child: each has its own metrics port."""
         port = self.settings.metrics_port
         return self.settings if port is None else dataclasses.replace(self.settings, metrics_port=port + slot - 1)
 
     async def _listen(self, child: _Child) -> None:
-        """Hear from a child that it serves."""
+        """Receive a child's messages that it is ready."""
         while True:
             try:
-                said = await asyncio.get_running_loop().sock_recv(child.link, 256)
+                message = await asyncio.get_running_loop().sock_recv(child.link, 256)
             except OSError:
                 return
-            if not said:
+            if not message:
                 return
-            _, _, grace = said.splitlines()[-1].partition(b" ")
+            _, _, grace = message.splitlines()[-1].partition(b" ")
             child.grace = float(grace)
             self.first_ready.set()
 
     async def _end(self, all_ended: asyncio.Future[list[None]]) -> None:
-        """Ask the children to drain, a second signal to end at once; kill what does neither."""
+        """Ask the children to drain, and after a second signal to end immediately; kill those that do neither."""
         self._tell(_drain())
         grace = max((child.grace for child in self.children.values()), default=0.0)
         try:
@@ -146,7 +146,9 @@ class _Supervisor:
         except TimeoutError:
             for slot, child in self.children.items():
                 log.error(  # noqa: TRY400  nothing was raised: time is up
-                    "worker process %d (pid %d) does not end: killed, its leases expire", slot, child.process.pid
+                    "worker process %d (pid %d) did not end; it was killed, and its leases will expire",
+                    slot,
+                    child.process.pid,
                 )
                 child.process.kill()
 
@@ -156,12 +158,12 @@ class _Supervisor:
 
 
 def _drain() -> bytes:
-    """With its time, so that a child whose event loop is blocked can say how late it was heard."""
+    """The message with its time, so that a child whose event loop is blocked can log how late it was handled."""
     return b"%s %f\n" % (DRAIN, time.monotonic())
 
 
-def _told(code: int) -> str:
-    """What an exit status says: negative where a signal ended the process."""
+def _ending(code: int) -> str:
+    """An exit status in words; it is negative if a signal ended the process."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:
@@ -177,7 +179,7 @@ def run(settings: Settings, number: int) -> int:
     async def main() -> int:
         return await _Supervisor(settings, number).run()
 
-    # Python's own loop: there is nothing to be fast at.
+    # Python's own loop: speed does not matter here.
     with asyncio.Runner() as runner:
         code = runner.run(main())
     sys.stderr.flush()

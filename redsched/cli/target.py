@@ -1,4 +1,4 @@
-"""`module:attribute`: finds the scheduler that `redsched worker` is to serve."""
+"""Resolves `module:attribute` to the scheduler that `redsched worker` serves."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["load"]
 
 
 async def load(target: str) -> BackgroundTaskScheduler:
-    """The scheduler that a target names: an object of a module, or what a function of it returns (or a coroutine).
+    """The scheduler that a target names: an object in a module, or the result of a function or coroutine function.
 
-    The current folder is searched first, as `python -m` does.
+    The current folder is searched first, as with `python -m`.
 
     Raises:
-        InvalidConfigError: there is none; the message says what was found instead.
+        InvalidConfigError: there is no such scheduler; the message says what was found instead.
     """
     path, separator, attribute = target.partition(":")
     if not separator or not path or not attribute:
@@ -38,7 +38,7 @@ async def load(target: str) -> BackgroundTaskScheduler:
     if isinstance(found, type) or not callable(found):
         kind = "a class" if isinstance(found, type) else f"of type {type(found).__qualname__}"
         raise _wrong(
-            target, f"{attribute} is {kind}, and must be a BackgroundTaskScheduler or a function that returns one"
+            target, f"{attribute} is {kind}; it must be a BackgroundTaskScheduler or a function that returns one"
         )
     try:
         made = found()
@@ -49,7 +49,7 @@ async def load(target: str) -> BackgroundTaskScheduler:
     except Exception as error:
         raise _failed(target, f"calling {attribute}() raised {type(error).__name__}: {error}", error) from None
     if not isinstance(made, BackgroundTaskScheduler):
-        raise _wrong(target, f"{attribute}() returned {type(made).__qualname__}, and must return a scheduler")
+        raise _wrong(target, f"{attribute}() returned {type(made).__qualname__}; it must return a scheduler")
     return made
 
 
@@ -64,7 +64,7 @@ def _import(target: str, path: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (path == error.name or path.startswith(f"{error.name}.")):
             hint = "is it spelled as in an import statement?" if "/" in path or path.endswith(".py") else ""
-            hint = hint or f"start this in the folder that has it (this is {here}), or set PYTHONPATH"
+            hint = hint or f"run this in the folder that contains it (now: {here}), or set PYTHONPATH"
             raise _wrong(target, f"there is no module {error.name!r}; {hint}") from None
         raise _failed(target, f"importing {path} raised {type(error).__name__}: {error}", error) from None
     except Exception as error:
@@ -81,7 +81,7 @@ def _wrong(target: str, why: str) -> InvalidConfigError:
 
 
 def _failed(target: str, why: str, error: Exception) -> InvalidConfigError:
-    """The application's own code raised: its traceback is what helps, from where our frames end."""
+    """The application's own code raised: the message includes its traceback, without redsched's frames."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, importlib.__file__):
         frames = frames.tb_next

@@ -1,4 +1,4 @@
-"""`redsched next`: what fires next, of the jobs in Redis or of an expression that somebody tries out."""
+"""`redsched next`: the upcoming fires of the jobs in Redis, or of a cron expression to try out."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def upcoming(
     ctx: typer.Context,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many to show.")] = 10,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of fires to show.")] = 10,
     tz: Annotated[
-        str | None, typer.Option("--tz", metavar="ZONE", help="Show times in this zone; with --cron: read it there.")
+        str | None, typer.Option("--tz", metavar="ZONE", help="Show times in this zone; with --cron: its time zone.")
     ] = None,
     cron: Annotated[
         str | None,
-        typer.Option("--cron", metavar="EXPR", help="Preview this expression instead; needs no Redis."),
+        typer.Option("--cron", metavar="EXPR", help="Preview this cron expression instead; needs no Redis."),
     ] = None,
     seconds: Annotated[
         str | None,
-        typer.Option("--seconds", metavar="first|last", help="With --cron: where the second is among six fields."),
+        typer.Option("--seconds", metavar="first|last", help="With --cron: the position of the second in six fields."),
     ] = None,
     after: Annotated[
         str | None,
-        typer.Option("--after", metavar="TIME", help="With --cron: fires after this (ISO 8601), instead of now."),
+        typer.Option(
+            "--after", metavar="TIME", help="With --cron: show fires after this time (ISO 8601) instead of now."
+        ),
     ] = None,
     json: JsonFlag = False,
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """What fires next: the next run of each job, the soonest first, or the fires of a cron expression.
+    """Show upcoming fires: the next run of each job, the soonest first, or the fires of a cron expression.
 
     With --json: a list of objects: at, timezone, in_seconds, and for jobs also job_id, name, task, queue, schedule.
     """
@@ -46,9 +48,9 @@ def upcoming(
         _preview(_cron(cron, tz or "UTC", seconds), after, count, json)
         return
     if seconds is not None:
-        raise InvalidInputError("--seconds goes with --cron", field="seconds")
+        raise InvalidInputError("--seconds requires --cron", field="seconds")
     if after is not None:
-        raise InvalidInputError("--after goes with --cron: what is due for jobs is due by Redis' clock", field="after")
+        raise InvalidInputError("--after requires --cron: jobs become due by Redis' clock", field="after")
     where = place(ctx, url, prefix)
     shown_in = None if tz is None else _clock(tz)
 
@@ -88,7 +90,7 @@ def upcoming(
 
 
 def _clock(name: str) -> CronSchedule:
-    """What has the zone's key, and its clock. A schedule checks names, and suggests what may have been meant.
+    """A schedule in that zone, as a source of its key and tzinfo: a schedule checks names, and suggests corrections.
 
     Raises:
         InvalidScheduleError: there is no such zone.
@@ -102,7 +104,7 @@ def _cron(expression: str, zone: str, seconds: str | None) -> CronSchedule:
 
 def _preview(schedule: CronSchedule, after: str | None, count: int, json: bool) -> None:
     zone = schedule.timezone
-    # No Redis is asked here, so its clock is not known; nothing is decided by this one.
+    # The preview does not connect to Redis, so Redis' clock is not known. This one decides nothing.
     now = datetime.now(UTC)  # noqa: TID251
     start = now if after is None else _instant(after, zone)
     at_ms = (start - _EPOCH).total_seconds() * 1000 // 1
@@ -129,7 +131,7 @@ def _instant(text: str, zone: str) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInputError(
-            f"--after is {text!r}; give ISO 8601 such as 2026-03-28T00:00 (in --tz) or 2026-03-28T00:00+01:00",
+            f"--after is {text!r}; it must be ISO 8601, such as 2026-03-28T00:00 (in --tz) or 2026-03-28T00:00+01:00",
             field="after",
         ) from None
     return at.replace(tzinfo=_clock(zone).zone) if at.tzinfo is None else at

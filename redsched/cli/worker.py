@@ -1,4 +1,4 @@
-"""`redsched worker`: its options. What it does is in `service.py`, and for several processes in `supervisor.py`."""
+"""The options of `redsched worker`. Its work is done in `service.py`, and for several processes in `supervisor.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["worker"]
 
 
 class LogFormat(StrEnum):
-    """How the log looks."""
+    """The format of the log."""
 
     TEXT = "text"
     JSON = "json"
@@ -38,25 +38,28 @@ def worker(
         typer.Argument(
             metavar="MODULE:SCHEDULER",
             show_default=False,
-            help="A BackgroundTaskScheduler of a module, or a function of it that returns one. Default: that of --app.",
+            help="A BackgroundTaskScheduler in a module, or a function that returns one. Default: the one of --app.",
         ),
     ] = None,
     queue: Annotated[
         list[str] | None,
-        typer.Option("--queue", "-q", help="A queue to serve; several, the preferred first. Default: the scheduler's."),
+        typer.Option(
+            "--queue", "-q", help="A queue to serve; repeatable, the preferred first. Default: the scheduler's."
+        ),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="How many runs each process holds at once.")
+        int | None,
+        typer.Option("--concurrency", "-c", min=1, help="Number of runs that each process executes at once."),
     ] = None,
     processes: Annotated[
-        int, typer.Option("--processes", "-p", min=1, help="How many worker processes; one that dies is replaced.")
+        int, typer.Option("--processes", "-p", min=1, help="Number of worker processes; one that dies is replaced.")
     ] = 1,
     grace: Annotated[
         float | None,
-        typer.Option("--grace", min=0, metavar="SECONDS", help="How long runs may take to finish at a stop."),
+        typer.Option("--grace", min=0, metavar="SECONDS", help="Time that runs have to finish at a stop."),
     ] = None,
-    log_format: Annotated[LogFormat, typer.Option("--log-format", help="How the log looks.")] = LogFormat.TEXT,
-    log_level: Annotated[LogLevel, typer.Option("--log-level", help="The lowest level to log.")] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="Format of the log.")] = LogFormat.TEXT,
+    log_level: Annotated[LogLevel, typer.Option("--log-level", help="Lowest level to log.")] = LogLevel.INFO,
     uvloop: Annotated[bool, typer.Option("--uvloop/--no-uvloop", help="Use uvloop if it is installed.")] = True,
     metrics_port: Annotated[
         int | None,
@@ -64,17 +67,17 @@ def worker(
             "--metrics-port",
             min=1,
             max=65535,
-            help="Serve Prometheus' metrics at this port; with --processes, each process at the next one.",
+            help="Serve Prometheus metrics on this port; with --processes, each further process uses the next port.",
         ),
     ] = None,
-    metrics_host: Annotated[str, typer.Option("--metrics-host", help="The address to serve them at.")] = "127.0.0.1",
+    metrics_host: Annotated[str, typer.Option("--metrics-host", help="Address of the metrics port.")] = "127.0.0.1",
     url: Url = None,
     prefix: Prefix = None,
 ) -> None:
-    """Claim and run the jobs of a scheduler, until SIGTERM or Ctrl-C; a second signal gives all runs back at once.
+    """Claim and run the jobs of a scheduler until SIGTERM or Ctrl-C. A second signal gives all runs back immediately.
 
-    Redis is where the scheduler says, unless --url or --prefix is given on the command line (REDSCHED_URL and
-    REDSCHED_PREFIX do not count here). If it is not there, the worker waits for it. The log goes to stderr.
+    The worker uses the scheduler's Redis, unless --url or --prefix is on the command line (REDSCHED_URL and
+    REDSCHED_PREFIX do not count here). If Redis is away, the worker waits for it. The log goes to stderr.
     """
     where = place(ctx, url, prefix)
     target = target or where.app

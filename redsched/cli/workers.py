@@ -1,4 +1,4 @@
-"""`redsched workers`: who is there, and what nobody can run."""
+"""`redsched workers`: the workers, and the jobs that no live worker can run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ async def _read(scheduler: BackgroundTaskScheduler) -> tuple[Fleet, Unserved]:
 
 
 def workers(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix: Prefix = None) -> None:
-    """The workers, the jobs that they declare and that could not be stored, and the tasks that jobs need but no live
-    worker can run.
+    """List workers, the declared jobs that they could not store, and the tasks that jobs need but no live worker can
+    run.
 
     With --json: an object of `workers` (id, host, pid, queues, concurrency, running, last_seen, live, tasks, packages,
     executors, failed_declarations: job id -> error) and `unserved` (task, queue, jobs, reason).
@@ -53,13 +53,13 @@ def workers(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix:
                     f"{view.running}/{view.concurrency}",
                     len(view.tasks),
                     f"{output.lasting(max(0.0, (fleet.now - view.last_seen).total_seconds()))} ago",
-                    "" if view.live else "silent: it has died, or is cut off",
+                    "" if view.live else "silent: it has died or is cut off",
                 )
                 for view in fleet.workers
             ],
         )
     else:
-        output.say("no worker has shown itself; start one: redsched worker module:scheduler")
+        output.say("there are no workers; start one: redsched worker module:scheduler")
     for job_id, why in fleet.failed_declarations.items():
         typer.echo(output.one_line(f"not stored as declared: job {job_id}: {why}"))
     for (task, queue, why), count in sorted(unserved.items()):

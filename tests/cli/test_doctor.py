@@ -139,7 +139,7 @@ async def test_in_the_middle_of_work_nothing_is_left_over(redsched_kit: Kit) -> 
 async def test_jobs_that_nobody_serves_are_told(redsched_kit: Kit, shell: Shell) -> None:
     await redsched_kit.scheduler.schedule_delayed_task("b", note, delay_minutes=5)
     done = await shell("doctor")
-    assert "1 job is served by nobody: no worker is live" in done.stdout
+    assert "1 job is not served: there is no live worker" in done.stdout
     assert "redsched worker module:scheduler" in done.stdout
 
 

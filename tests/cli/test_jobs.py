@@ -32,7 +32,7 @@ async def test_a_listing_is_a_table_with_what_people_look_for(redsched_kit: Kit,
     assert "n1" in row
     assert "cron 0 8 * * * (Europe/Berlin)" in row
     assert "scheduled" in row
-    assert "no worker is live" in row
+    assert "there is no live worker" in row
 
 
 async def test_json_has_the_fields_of_job_view_and_iso_times(redsched_kit: Kit, shell: Shell) -> None:
@@ -41,7 +41,7 @@ async def test_json_has_the_fields_of_job_view_and_iso_times(redsched_kit: Kit, 
     assert set(job) == {field.name for field in dataclasses.fields(JobView)} | {"unserved"}
     assert datetime.fromisoformat(job["next_run_time"]).tzinfo is not None
     assert (job["id"], job["args"], job["tags"], job["state"]) == ("a", [1], ["x"], "scheduled")
-    assert job["unserved"] == "no worker is live"
+    assert job["unserved"] == "there is no live worker"
 
 
 async def test_a_listing_can_be_narrowed_and_cut(redsched_kit: Kit, shell: Shell) -> None:
@@ -122,7 +122,7 @@ async def test_a_tag_that_no_job_has_matches_nothing(shell: Shell, command: str)
 async def test_ids_or_a_tag_but_not_both(shell: Shell, arguments: tuple[str, ...]) -> None:
     result = await shell("jobs", "cancel", *arguments)
     assert result.exit_code == 2
-    assert "either the ids of jobs or --tag" in result.stderr
+    assert "either job ids or --tag" in result.stderr
 
 
 async def test_dead_runs_are_listed_and_requeued(redsched_kit: Kit, shell: Shell) -> None:
@@ -138,7 +138,7 @@ async def test_dead_runs_are_listed_and_requeued(redsched_kit: Kit, shell: Shell
     assert (await shell.json("jobs", "requeue", "--all"))["done"] == ["b1"]
     again = await shell("jobs", "requeue", "b0")
     assert again.exit_code == 1
-    assert "no dead run of the id 'b0'" in again.stderr
+    assert "no dead run with id 'b0'" in again.stderr
     assert (await shell("jobs", "requeue", "--all")).exit_code == 1
 
 
