@@ -1,6 +1,8 @@
 # Sourced by the scripts that run on a machine that has nothing but Python 3.11+:
-#   make_venv FOLDER EXTRAS   a virtual environment with this checkout (editable) and the named extras in it; made once,
-#                             installed anew when pyproject.toml has changed. REDSCHED_PYTHON chooses another Python.
+#   make_venv FOLDER EXTRAS [GROUP]
+#                             a virtual environment with this checkout (editable), the named extras and the dependency group
+#                             in it; made once, and installed again when pyproject.toml or the version has changed.
+#                             REDSCHED_PYTHON chooses another Python.
 #   venv_of FOLDER            prints that folder's name; with REDSCHED_PYTHON one beside it (FOLDER-3.13), so that
 #                             environments of several Pythons coexist
 #   pythons                   prints each Python that redsched takes and this machine has: its version and its path
@@ -117,10 +119,13 @@ make_venv() {
             }
         fi
     fi
-    made_from="$2 $(cksum < pyproject.toml)"
+    made_from="$2 ${3:-} $({ cat pyproject.toml; grep '^__version__' redsched/__init__.py; } | cksum)"
     if [ "$(cat "$1/.made-from" 2>/dev/null)" != "$made_from" ]; then
         say "Installing redsched and what it needs ..."
-        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$2]" >&2 || return 2
+        # pip reads dependency groups by itself since 25.1 only.
+        { [ -z "${3:-}" ] || "$1/bin/python" .ci/groups.py "$3"; } > "$1/.requirements" || return 2
+        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$2]" \
+            --requirement "$1/.requirements" >&2 || return 2
         printf '%s' "$made_from" > "$1/.made-from"
     fi
 }

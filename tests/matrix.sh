@@ -65,7 +65,7 @@ with_libraries() {
 # In the default environment, which it makes where it is not there.
 with_venv() {
     venv=$(venv_of .venv-test)
-    if make_venv "$venv" dev; then "$@"; else note "$*: FAILED"; fi
+    if make_venv "$venv" all,neuroglia dev; then "$@"; else note "$*: FAILED"; fi
     return 0
 }
 

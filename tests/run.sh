@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname -- "$0")/.."
 . .ci/venv.sh
 venv=$(venv_of .venv-test)
-make_venv "$venv" dev
+make_venv "$venv" all,neuroglia dev
 command -v redis-server >/dev/null 2>&1 || debian redis-server \
     || say "There is no redis-server here, and none can be installed: the tests run on the embedded server."
 PATH="$PWD/$venv/bin:$PATH"

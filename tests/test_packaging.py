@@ -115,6 +115,15 @@ def test_every_module_and_data_file_of_the_package_is_in_the_wheel(wheel: Path) 
     assert {name for name in here if "__pycache__" not in name} <= names
 
 
+def test_the_wheel_offers_users_the_extras_of_its_features_and_none_of_its_development(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        [metadata] = [archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA")]
+    extras = set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE))
+    assert extras == {"all", "cli", "crypto", "embedded", "fast", "metrics", "neuroglia", "web"}
+    assert not re.findall(r"^Requires-Dist: (?:pytest|ruff|pyright|mypy|matplotlib)\b", metadata, re.MULTILINE)
+    assert f"\nVersion: {redsched.__version__}\n" in metadata
+
+
 def test_a_job_runs_from_the_wheel_outside_the_checkout(python: Path, redsched_url: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     told = json.loads(run(python, "program.py", redsched_url, cwd=tmp_path).stdout)

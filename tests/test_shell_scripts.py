@@ -6,7 +6,9 @@ import os
 import pty
 import shutil
 import subprocess
+import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -261,3 +263,48 @@ def test_containers_that_are_forbidden_are_not_asked_for(monkeypatch: pytest.Mon
     monkeypatch.setenv("REDSCHED_REQUIRE_CONTAINERS", "0")
     monkeypatch.setattr(servers, "make_ready", lambda: pytest.fail("asked"))
     assert servers.docker_ready.__wrapped__() == "REDSCHED_REQUIRE_CONTAINERS is 0"
+
+
+@pytest.fixture
+def environment_folder(tmp_path: Path) -> Path:
+    """An environment whose Python writes down what pip is asked to install, instead of installing it."""
+    folder = tmp_path / "venv"
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    record = f'if [ "$1 $2" = "-m pip" ]; then echo "$*" >> {folder}/calls; exit; fi'
+    python.write_text(f'#!/bin/sh\n{record}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return folder
+
+
+def test_an_environment_gets_the_named_extras_and_the_requirements_of_the_group(environment_folder: Path) -> None:
+    done = shell(f". .ci/venv.sh; make_venv {environment_folder} all,neuroglia dev")
+    assert done.returncode == 0, done.stderr
+    [call] = (environment_folder / "calls").read_text().splitlines()
+    assert "--editable .[all,neuroglia]" in call
+    assert f"--requirement {environment_folder}/.requirements" in call
+    wanted = (environment_folder / ".requirements").read_text().splitlines()
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert set(groups["test"]) < set(wanted), "dev includes test"
+    assert set(wanted) == {*groups["test"], *(entry for entry in groups["dev"] if isinstance(entry, str))}
+
+
+def test_an_environment_is_made_once_for_each_version_extras_and_group(environment_folder: Path) -> None:
+    for request in ("all", "all", "all dev", "all dev"):
+        assert shell(f". .ci/venv.sh; make_venv {environment_folder} {request}").returncode == 0
+    assert len((environment_folder / "calls").read_text().splitlines()) == 2
+    other = environment_folder.parent / "checkout"
+    shutil.copytree(ROOT / ".ci", other / ".ci")
+    (other / "redsched").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", other)
+    for version in ("1.0.0", "1.0.1", "1.0.1"):
+        (other / "redsched" / "__init__.py").write_text(f'__version__ = "{version}"\n')
+        assert shell(f"cd {other} && . .ci/venv.sh && make_venv {environment_folder} all dev").returncode == 0
+    assert len((environment_folder / "calls").read_text().splitlines()) == 4
+
+
+def test_an_unknown_group_is_an_error_that_names_those_there_are(environment_folder: Path) -> None:
+    done = shell(f". .ci/venv.sh; make_venv {environment_folder} all nonsense")
+    assert done.returncode == 2
+    assert "no dependency group 'nonsense'; it has test, bench, dev" in done.stderr
+    assert not (environment_folder / "calls").exists()

@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 
 def pyright(file: Path) -> dict[int, str]:
     """The first error of each line, counted from 1."""
-    pytest.importorskip("pyright", reason="pyright is of the extra `dev`")
+    pytest.importorskip("pyright", reason="pyright is of the group `dev`")
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, str(file)]
     reply = json.loads(subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout)
     found: dict[int, str] = {}
@@ -31,7 +31,7 @@ def pyright(file: Path) -> dict[int, str]:
 
 def mypy(file: Path) -> dict[int, str]:
     """The same by mypy, in its strict mode; of redsched itself it shows no errors, as of any installed package."""
-    pytest.importorskip("mypy", reason="mypy is of the extra `dev`")
+    pytest.importorskip("mypy", reason="mypy is of the group `dev`")
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode in (0, 1), done.stderr + done.stdout
@@ -57,7 +57,7 @@ def test_the_types_of_the_public_api_are_complete() -> None:
 
     What redis-py and others leave open is theirs; what is private counts as far as public names refer to it.
     """
-    pytest.importorskip("pyright", reason="pyright is of the extra `dev`")
+    pytest.importorskip("pyright", reason="pyright is of the group `dev`")
     command = [sys.executable, "-m", "pyright", "--verifytypes", "redsched", "--ignoreexternal", "--outputjson"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     symbols = json.loads(done.stdout)["typeCompleteness"]["symbols"]
