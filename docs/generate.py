@@ -1,8 +1,8 @@
 """Writes what is made from the code: `python docs/generate.py`, with `--check` only compares.
 
-The key table comes from `redsched/store/keys.py`, the table of transitions from the headers of `lua/`, the options of a
-connection from `redsched/store/connection_options.py`. `redsched/__init__.pyi`, which type checkers read, comes from
-the table of names in `redsched/__init__.py`.
+The key table comes from `redsched/store/keys.py`, the table of transitions from the headers of `lua/`, the glossary
+from `redsched/model.py`, the options of a connection from `redsched/store/connection_options.py`. What type checkers
+read, `redsched/__init__.pyi`, comes from the table of names in `redsched/__init__.py`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from enum import StrEnum
 from pathlib import Path
 
 import redsched
-from redsched.model import Outcome, Reason, State
+from redsched import model
+from redsched.model import Delivery, Outcome, Reason, State
 from redsched.store.connection_options import OPTIONS, SET_HERE
 from redsched.store.keys import KEY_TABLE
 from redsched.store.scripts import load, script_names
 
 FOLDER = Path(__file__).parent
-PAGES = (FOLDER / "architecture.md", FOLDER / "guide" / "configuration.md")
+PAGES = (FOLDER / "architecture.md", FOLDER / "glossary.md", FOLDER / "guide" / "configuration.md")
 STUB = FOLDER.parent / "redsched" / "__init__.pyi"
 
 
@@ -38,15 +40,34 @@ def _scripts() -> str:
     return "\n".join(["| script | what it does | transition | replies |", "|---|---|---|---|", *rows])
 
 
-def _words() -> str:
-    rows: list[str] = []
-    for words in (State, Outcome, Reason):
-        text = inspect.getsource(words)
-        for word in words:
-            doc = re.search(rf'    {word.name} = "{word.value}"\n    """(.+?)"""', text, re.DOTALL)
-            meaning = " ".join(doc[1].split()) if doc else ""
-            rows.append(f"| {words.__name__} | `{word.value}` | {meaning} |")
-    return "\n".join(["| kind | word | meaning |", "|---|---|---|", *rows])
+def _meanings(words: type[StrEnum]) -> dict[str, str]:
+    """Each member's docstring, which Python itself does not keep."""
+    text = inspect.getsource(words)
+    return {
+        word.value: " ".join(found[1].split())
+        for word in words
+        if (found := re.search(rf'    {word.name} = "{word.value}"\n    """(.+?)"""', text, re.DOTALL))
+    }
+
+
+def _terms() -> str:
+    rows = re.findall(r"^- \*\*(.+?)\*\*: (.+?)$", model.__doc__ or "", re.MULTILINE)
+    return "\n".join(["| term | meaning |", "|---|---|", *(f"| **{term}** | {meaning} |" for term, meaning in rows)])
+
+
+def _members() -> str:
+    parts: list[str] = []
+    for words in (State, Outcome, Reason, Delivery):
+        summary = (inspect.getdoc(words) or "").splitlines()[0]
+        rows = (f"| `{word}` | {meaning} |" for word, meaning in _meanings(words).items())
+        parts += [f"## {words.__name__}", "", summary, "", "| word | meaning |", "|---|---|", *rows, ""]
+    return "\n".join(parts).rstrip("\n")
+
+
+def _classes() -> str:
+    classes = (value for name in model.__all__ if not issubclass(value := getattr(model, name), StrEnum))
+    rows = (f"| `{one.__name__}` | {(inspect.getdoc(one) or '').splitlines()[0]} |" for one in classes)
+    return "\n".join(["| class | what it holds |", "|---|---|", *rows])
 
 
 def _options() -> str:
@@ -68,7 +89,15 @@ def _set_here() -> str:
 
 def generated(page: str) -> str:
     """The page with its tables as they should be."""
-    tables = {"keys": _keys, "scripts": _scripts, "words": _words, "options": _options, "set here": _set_here}
+    tables = {
+        "keys": _keys,
+        "scripts": _scripts,
+        "terms": _terms,
+        "members": _members,
+        "classes": _classes,
+        "options": _options,
+        "set here": _set_here,
+    }
     for name, make in tables.items():
         table = make()
         pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)

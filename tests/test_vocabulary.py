@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from enum import StrEnum
 from pathlib import Path
 
 import redsched
+from redsched import model
 from redsched.cli.events import KINDS
-from redsched.model import Event, Outcome, Reason, State
+from redsched.model import Delivery, Event, Outcome, Reason, State
 from redsched.store.scripts import lua_folder
 
 ROOT = Path(redsched.__file__).parent
@@ -83,6 +85,16 @@ def test_every_kind_of_the_model_is_written_by_somebody_and_no_other_is() -> Non
     decoded = set(re.findall(r'kind="(\w+)"', (ROOT / "events.py").read_text()))
     modified = set(re.findall(r'"kind": "(\w+)"', (ROOT / "jobs.py").read_text()))
     assert lua_kinds() | verbs() | decoded | modified == set(KINDS)
+
+
+def test_the_glossary_has_every_word_of_the_model() -> None:
+    page = (ROOT.parent / "docs" / "glossary.md").read_text()
+    terms = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", page, re.MULTILINE)
+    assert len(terms) == len(dict(terms)) >= 20
+    assert {"task", "job", "run", "attempt", "lease", "claim", "token", "misfire"} <= set(dict(terms))
+    defined = set(re.findall(r"^\| `(\w+)` \| .+ \|$", page, re.MULTILINE))
+    words = {member.value for enum in (State, Outcome, Reason, Delivery) for member in enum}
+    assert defined == words | {name for name in model.__all__ if not issubclass(getattr(model, name), StrEnum)}
 
 
 def test_the_verbs_of_settle_are_the_outcomes() -> None:
