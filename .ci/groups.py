@@ -14,7 +14,7 @@ TABLE: dict[str, list[Any]] = tomllib.loads((Path(__file__).parents[1] / "pyproj
 
 
 def requirements(group: str) -> list[str]:
-    """Those of a group, and of the groups that it includes."""
+    """The requirements of a group and of the groups that it includes."""
     if group not in TABLE:
         raise SystemExit(f"groups.py: pyproject.toml has no dependency group {group!r}; it has {', '.join(TABLE)}")
     found: list[str] = []
