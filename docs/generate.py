@@ -50,11 +50,6 @@ def _meanings(words: type[StrEnum]) -> dict[str, str]:
     }
 
 
-def _terms() -> str:
-    rows = re.findall(r"^- \*\*(.+?)\*\*: (.+?)$", model.__doc__ or "", re.MULTILINE)
-    return "\n".join(["| term | meaning |", "|---|---|", *(f"| **{term}** | {meaning} |" for term, meaning in rows)])
-
-
 def _members() -> str:
     parts: list[str] = []
     for words in (State, Outcome, Reason, Delivery):
@@ -92,7 +87,6 @@ def generated(page: str) -> str:
     tables = {
         "keys": _keys,
         "scripts": _scripts,
-        "terms": _terms,
         "members": _members,
         "classes": _classes,
         "options": _options,

@@ -1,29 +1,10 @@
 """The vocabulary of redsched: the names of jobs, runs, their states, outcomes and reasons.
 
 The same spelling is used in Lua, in the `events` stream, on the command line, in docs and in metrics;
-`tests/test_vocabulary.py` compares the sets, and `docs/glossary.md` is made from this file.
+`tests/test_vocabulary.py` compares the sets, and docs/glossary.md is made from them.
 
-- **task**: a function with a name. A worker runs only tasks that its own code registered.
-- **job**: a task with arguments and a schedule, stored in Redis under its id.
-- **schedule**: says when a job fires: once at a date, after an interval, by a cron expression, or several of these.
-- **fire time**: an instant at which a schedule says that its job is due.
-- **run**: one execution of a job for one fire time.
-- **attempt**: one try of a run. A retry is the next attempt of the same run.
-- **declared job**: a job that stands in the code of an application, by `schedule_task`, and follows what the code says.
-- **application**: the name under which a service declares jobs.
-- **queue**: a name that jobs carry and workers serve. A worker takes jobs only of the queues that it serves.
-- **prefix**: begins the name of each key in Redis. Schedulers with the same prefix share their jobs.
-- **shard**: a part of a prefix whose keys are in one slot of a Redis cluster. Without a cluster a prefix has one shard.
-- **worker**: claims runs that are due and executes their tasks; inside a service, or as the process `redsched worker`.
-- **poll**: the one call of a worker to Redis: it settles, renews, recovers and claims.
-- **claim**: a worker takes a run that is due. The run gets a lease and a token.
-- **lease**: how long a claim holds without a renewal. When it ends, another worker may take the run.
-- **token**: the number of a claim, higher than that of every earlier claim. Redis refuses a worker whose token is old.
-- **settle**: to report how a claim ended. It counts only with the token of the present claim.
-- **recover**: to put a run back whose lease ended, because its worker died or hangs.
-- **misfire**: a start that is later than `misfire_grace_time` allows. The run ends as missed.
-- **parked**: taken out of its queue until a worker comes that knows the task.
-- **event**: a line of the events stream: what happened to a job or a run, and why.
+A **task** is a function with a name. A **job** is a task with arguments and a schedule, stored in Redis.
+A **run** is one execution of a job for one **fire time**; a retry is the next **attempt** of the same run.
 """
 
 from __future__ import annotations

@@ -285,8 +285,10 @@ def test_an_environment_gets_the_named_extras_and_the_requirements_of_the_group(
     assert f"--requirement {environment_folder}/.requirements" in call
     wanted = (environment_folder / ".requirements").read_text().splitlines()
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    assert set(groups["test"]) < set(wanted), "dev includes test"
-    assert set(wanted) == {*groups["test"], *(entry for entry in groups["dev"] if isinstance(entry, str))}
+    assert {*groups["test"], *groups["release"]} < set(wanted), "dev includes both"
+    assert set(wanted) == {
+        *groups["test"], *groups["release"], *(entry for entry in groups["dev"] if isinstance(entry, str)),
+    }  # fmt: skip
 
 
 def test_an_environment_is_made_once_for_each_version_extras_and_group(environment_folder: Path) -> None:
@@ -306,5 +308,5 @@ def test_an_environment_is_made_once_for_each_version_extras_and_group(environme
 def test_an_unknown_group_is_an_error_that_names_those_there_are(environment_folder: Path) -> None:
     done = shell(f". .ci/venv.sh; make_venv {environment_folder} all nonsense")
     assert done.returncode == 2
-    assert "no dependency group 'nonsense'; it has test, bench, dev" in done.stderr
+    assert "no dependency group 'nonsense'; it has test, bench, release, dev" in done.stderr
     assert not (environment_folder / "calls").exists()
