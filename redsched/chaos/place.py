@@ -134,9 +134,13 @@ class Place:
 
     async def _serve(self, *args: str) -> LocalServer:
         return await asyncio.to_thread(
-            LocalServer, *self.layout.server_args, *args, aof=self.layout.aof, binary=self._binary,
+            LocalServer,
+            *self.layout.server_args,
+            *args,
+            aof=self.layout.aof,
+            binary=self._binary,
             environment=self.layout.server_environment,
-        )  # fmt: skip
+        )
 
     @property
     def proxy(self) -> FaultProxy:

@@ -56,9 +56,12 @@ async def produce(scheduler: BackgroundTaskScheduler, wishes: Sequence[Wish], rn
 
 
 async def _submit(
-    scheduler: BackgroundTaskScheduler, wishes: Sequence[Wish], group: asyncio.TaskGroup, free: asyncio.Semaphore,
+    scheduler: BackgroundTaskScheduler,
+    wishes: Sequence[Wish],
+    group: asyncio.TaskGroup,
+    free: asyncio.Semaphore,
     wrong: list[str],
-) -> None:  # fmt: skip
+) -> None:
     began = time.monotonic()
     status = "accepted"
     try:

@@ -103,9 +103,13 @@ class LocalServer:
     """
 
     def __init__(
-        self, *args: str, aof: Aof = "no", binary: str | None = None, port: int | None = None,
+        self,
+        *args: str,
+        aof: Aof = "no",
+        binary: str | None = None,
+        port: int | None = None,
         environment: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.binary = binary or find_server()
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}"

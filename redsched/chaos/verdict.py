@@ -93,9 +93,11 @@ class _Job:
         again = self.told.again
         # Fires that were due together are one claim: if that is lost, those of them that were not settled begin anew.
         lost = {
-            one.token for (fire, attempt) in self.told.recovered for one in self.by_fire.get(fire, ())
+            one.token
+            for (fire, attempt) in self.told.recovered
+            for one in self.by_fire.get(fire, ())
             if one.attempt == attempt
-        }  # fmt: skip
+        }
         for earlier, later in pairwise(executions):
             if self.wish.at_most_once and (fire_ms, earlier.attempt) in self.told.recovered:
                 self.say("doubled", f"its fire {fire_ms} began again though at_most_once forbids it")

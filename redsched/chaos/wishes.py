@@ -103,9 +103,13 @@ class Wish:
             self.run_ms = at_ms + self.delay_ms
             start, end = self.run_ms, self.run_ms + (self.fires - 1) * self.interval_ms
             return JobSpec(
-                name, task, interval=self.interval_ms / 1000, start=_later(now, start - at_ms),
-                end=_later(now, end - at_ms), **options,
-            )  # fmt: skip
+                name,
+                task,
+                interval=self.interval_ms / 1000,
+                start=_later(now, start - at_ms),
+                end=_later(now, end - at_ms),
+                **options,
+            )
         if self.kind == "at":
             self.run_ms = at_ms + self.delay_ms
             return JobSpec(name, task, run_at=_later(now, self.delay_ms), **options)
@@ -181,9 +185,11 @@ def _one_shot(rng: random.Random, number: int, kind: str, seconds: float) -> Wis
 def _periodic(rng: random.Random, number: int, seconds: float) -> Wish:
     interval_ms = rng.choice(INTERVALS_MS)
     options: dict[str, Any] = {
-        "queue": rng.choice(QUEUES), "max_instances": rng.choice((1, 1, 2, 3)), "coalesce": rng.random() < 0.6,
+        "queue": rng.choice(QUEUES),
+        "max_instances": rng.choice((1, 1, 2, 3)),
+        "coalesce": rng.random() < 0.6,
         "args": [rng.choice((0.0, 0.1, 1.2 * interval_ms / 1000))],
-    }  # fmt: skip
+    }
     if rng.random() < 0.2:
         options["delivery"] = "at_most_once"
     at = rng.uniform(0, seconds * 0.2)

@@ -224,9 +224,13 @@ async def _announce(scheduler: BackgroundTaskScheduler) -> None:
     tasks = len(description["tasks"])
     log.info(
         "worker %s on %s serves %s: %d task%s, %d runs at once",
-        worker.id, platform.node(), ", ".join(description["queues"]), tasks, "" if tasks == 1 else "s",
+        worker.id,
+        platform.node(),
+        ", ".join(description["queues"]),
+        tasks,
+        "" if tasks == 1 else "s",
         worker.concurrency,
-    )  # fmt: skip
+    )
     log.info("Redis is %s, prefix %r", where, scheduler.prefix)
 
 

@@ -57,9 +57,13 @@ def place(ctx: typer.Context, url: str | None = None, prefix: str | None = None)
     """The place of jobs, from the options after the command, or from those before it."""
     outer = ctx.obj if isinstance(ctx.obj, Place) else Place()
     return Place(
-        url or outer.url, prefix or outer.prefix, outer.shards, url or outer.url_given, prefix or outer.prefix_given,
+        url or outer.url,
+        prefix or outer.prefix,
+        outer.shards,
+        url or outer.url_given,
+        prefix or outer.prefix_given,
         outer.app,
-    )  # fmt: skip
+    )
 
 
 def run(

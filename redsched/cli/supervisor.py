@@ -103,11 +103,14 @@ class _Supervisor:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "redsched.cli.child", str(theirs.fileno()),
+                sys.executable,
+                "-m",
+                "redsched.cli.child",
+                str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 process_group=0,  # Ctrl-C goes to the parent, which then asks the children
-            )  # fmt: skip
+            )
         ours.setblocking(False)
         child = self.children[slot] = _Child(process, ours)
         child.tell(self._settings(slot).to_json() + b"\n")

@@ -121,9 +121,12 @@ class Account:
 
 
 def make_account(
-    entries: Sequence[Entry], orders: Sequence[Order], effects: Iterable[Effect], spans: Iterable[Span],
+    entries: Sequence[Entry],
+    orders: Sequence[Order],
+    effects: Iterable[Effect],
+    spans: Iterable[Span],
     outage: tuple[int, int],
-) -> Account:  # fmt: skip
+) -> Account:
     """Compare what was due with what was done.
 
     Args:

@@ -64,9 +64,13 @@ def _schedules(account: Account, width: int) -> RenderableType:
     columns = [*COLUMNS, *(column for column in RARE if account.total(column))]
     wide, narrow = width >= WIDE, width < NARROW
     table = Table(
-        title=f"{len(account.schedules)} schedules", title_justify="left", title_style="bold", header_style="dim",
-        box=None, padding=(0, 1, 0, 0),
-    )  # fmt: skip
+        title=f"{len(account.schedules)} schedules",
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
     for name, least in (("package", 16), ("entry", 13), ("zone", 8)):
         table.add_column(name, no_wrap=True, overflow="ellipsis", width=least if narrow else None)
     if wide:
@@ -98,9 +102,13 @@ def _order_in_words(order: OrderLine) -> Text:
 
 def _orders(account: Account, day: Day) -> RenderableType:
     table = Table(
-        title="Mario's Pizzeria", title_justify="left", title_style="bold", header_style="dim", box=None,
+        title="Mario's Pizzeria",
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=None,
         padding=(0, 1, 0, 0),
-    )  # fmt: skip
+    )
     for name in ("order", "placed", "steps"):
         table.add_column(name, no_wrap=True)
     table.add_column("")

@@ -83,8 +83,10 @@ def _latest(story: Story) -> RenderableType:
         name = event.job_id if expression else f"pizzeria {(event.task or '').rpartition('.')[2]}"
         table.add_row(
             Text(event.kind, style="green" if event.kind == "done" else "yellow"),
-            Text(name, overflow="ellipsis", no_wrap=True), Text(expression, style="dim"), Text(zone, style="dim"),
-        )  # fmt: skip
+            Text(name, overflow="ellipsis", no_wrap=True),
+            Text(expression, style="dim"),
+            Text(zone, style="dim"),
+        )
     return Panel(table, title="last runs", border_style="dim")
 
 

@@ -89,9 +89,9 @@ def families(metrics: TaskMetrics, prefix: str) -> Iterable[Metric]:
         help_text = STANDARD[name][1] if name in STANDARD else "A metric of the application."
         full = f"{prefix}_{name}" if name in STANDARD else re.sub(r"[^a-zA-Z0-9_:]", "_", name)
         labels = sorted({label for sample in samples for label in sample.labels})
-        family: Any = {
-            "counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily,
-        }[samples[0].kind](full, help_text, labels=labels)  # fmt: skip
+        family: Any = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}[
+            samples[0].kind
+        ](full, help_text, labels=labels)
         for sample in samples:
             values = [sample.labels.get(label, "") for label in labels]
             if isinstance(sample.value, Histogram):

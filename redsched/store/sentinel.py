@@ -41,9 +41,12 @@ class SentinelLink(Link):
         tls = {key: value for key, value in self._pool.connection_kwargs.items() if key.startswith("ssl_")}
         self._url = url
         self._sentinel_settings: dict[str, Any] = {
-            **url.sentinel_options, "socket_timeout": ASK_S, "socket_connect_timeout": ASK_S,
-            "retry": Retry(NoBackoff(), 0), **({"ssl": True, **tls} if url.secure else {}),
-        }  # fmt: skip
+            **url.sentinel_options,
+            "socket_timeout": ASK_S,
+            "socket_connect_timeout": ASK_S,
+            "retry": Retry(NoBackoff(), 0),
+            **({"ssl": True, **tls} if url.secure else {}),
+        }
 
     def _connections(self) -> Connections:
         sentinels = Sentinel(self._url.hosts, sentinel_kwargs=self._sentinel_settings)

@@ -147,9 +147,11 @@ def _parse(url: str) -> ServerUrl:
 
 def _traits(kind: Kind, secure: bool) -> frozenset[Need]:
     traits: dict[Need, bool] = {
-        "tcp": kind not in ("unix", "embedded"), "tls": secure, "sentinel": kind == "sentinel",
+        "tcp": kind not in ("unix", "embedded"),
+        "tls": secure,
+        "sentinel": kind == "sentinel",
         "users": kind != "embedded",
-    }  # fmt: skip
+    }
     return frozenset(name for name, there in traits.items() if there)
 
 

@@ -65,10 +65,13 @@ def _plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[A
         return [name, fence, [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
     if worker.registry.find(job.record.task) is None:
         worker.say_once(
-            f"unknown_task:{job.record.task}", "worker %s knows no task %r; job %s is left to others",
-            worker.id, job.record.task, name,
+            f"unknown_task:{job.record.task}",
+            "worker %s knows no task %r; job %s is left to others",
+            worker.id,
+            job.record.task,
+            name,
             extra={"job": name, "task": job.record.task, "reason": Reason.UNKNOWN_TASK.value},
-        )  # fmt: skip
+        )
         postponed = [postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value, f"task:{job.record.task}"]
     elif job.options.executor not in worker.executors:
         about = {"job": name, "task": job.record.task, "reason": Reason.UNKNOWN_EXECUTOR.value}

@@ -43,9 +43,7 @@ class WrongEviction(Fault):
         "maxmemory is reached with allkeys-lru: Redis throws away keys, and with them jobs. Nobody can keep a promise "
         "there; each worker warns of it when it starts."
     )
-    layout: ClassVar[Layout] = Layout(
-        aof="no", server_args=("--maxmemory-policy", "allkeys-lru", "--maxmemory", "1gb"),
-    )  # fmt: skip
+    layout: ClassVar[Layout] = Layout(aof="no", server_args=("--maxmemory-policy", "allkeys-lru", "--maxmemory", "1gb"))
     cannot_keep: ClassVar[Mapping[str, str]] = dict.fromkeys(
         EVERYTHING,
         "Redis deletes jobs to make room; `maxmemory-policy noeviction` removes it",
