@@ -1,24 +1,19 @@
 """Circuit breakers: calls to something that fails again and again are held back until it has had time to recover.
 
-The state of a circuit is in Redis and changes in one script, so all workers and services see the same.
+The policy is data. How a call passes its circuit, whose state is in Redis, is in `worker/circuits.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from redsched.errors import CircuitOpenError, InvalidInputError
-from redsched.ids import new_id
-from redsched.policies import class_names, from_instance, is_one_of, short_name
-from redsched.running import current_scheduler
-
-if TYPE_CHECKING:
-    from redsched.store.store import Store
-    from redsched.store.wire import Resend
+from redsched import context
+from redsched.checks import int_between, is_number
+from redsched.errors import InvalidInputError
+from redsched.policies import class_names, from_instance, short_name
 
 __all__ = ["CircuitBreakerPolicy"]
 
@@ -61,11 +56,9 @@ class CircuitBreakerPolicy:
 
     def __post_init__(self) -> None:
         for attribute in ("failure_threshold", "success_threshold"):
-            value = getattr(self, attribute)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
-                raise InvalidInputError(f"{attribute} is {value!r}; it must be an int from 1 to 1000", field=attribute)
+            int_between(getattr(self, attribute), attribute, 1, 1000)
         seconds: Any = self.recovery_timeout
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0.001 <= seconds <= 366 * 86_400:
+        if not is_number(seconds) or not 0.001 <= seconds <= 366 * 86_400:
             raise InvalidInputError(
                 f"recovery_timeout is {seconds!r}; it must be seconds, from 0.001 to a year", field="recovery_timeout"
             )
@@ -98,44 +91,10 @@ class CircuitBreakerPolicy:
 
         @functools.wraps(function)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            store = await current_scheduler().store()
-            return await self.guard(store, name, functools.partial(function, *args, **kwargs))
+            client = context.find_scheduler().client
+            return await client.guard(self, name, functools.partial(function, *args, **kwargs))
 
         return guarded
-
-    async def guard(
-        self, store: Store, name: str, call: Callable[[], Awaitable[R]], *, resend: Resend | None = None
-    ) -> R:
-        """Make one call through the circuit of that name (`self.name` goes before it).
-
-        Raises:
-            CircuitOpenError: the circuit is open; nothing was called.
-        """
-        name = self.name or name
-        shard, token = store.shard(name), new_id()
-
-        async def tell(verb: str) -> tuple[str, int]:
-            return await shard.circuit(
-                name, verb, token, self.failure_threshold, round(self.recovery_timeout * 1000),
-                self.success_threshold, resend=resend,
-            )  # fmt: skip
-
-        state, wait_ms = await tell("enter")
-        if state == "open":
-            raise CircuitOpenError(
-                f"the circuit {name!r} is open: after repeated failures nothing is called for {wait_ms / 1000:g} s",
-                retry_after=wait_ms / 1000,
-            )
-        try:
-            result = await call()
-        except Exception as error:
-            is_failure = is_one_of(error, self.names)
-            after, wait_ms = await tell("failure" if is_failure else "leave")
-            if is_failure and state == "half_open":
-                _mark(error, wait_ms / 1000 if after == "open" else self.recovery_timeout)
-            raise
-        await tell("success")
-        return result
 
     def to_wire(self) -> list[Any]:
         """The policy as plain data."""
@@ -146,19 +105,6 @@ class CircuitBreakerPolicy:
         """The policy that `to_wire` gave."""
         failures, seconds, successes, name, *names = data
         return _policy(failures, seconds, successes, name, tuple(names))
-
-
-def _mark(error: Exception, seconds: float) -> None:
-    """Let the worker know that a trial call failed with this error, and for how long the circuit is open again."""
-    with contextlib.suppress(AttributeError):  # a class of exceptions that allows no attributes
-        error.__redsched_trial__ = seconds  # type: ignore[attr-defined]
-
-
-def failed_trial_delay(error: BaseException) -> float | None:
-    """For how many seconds a run is put off whose trial call failed with this error; None if it was none. A little
-    longer than the circuit is open, so that another run is the next trial: this one may fail whatever is called."""
-    seconds = getattr(error, "__redsched_trial__", None)
-    return None if seconds is None else seconds * 1.1 + 0.05
 
 
 @functools.lru_cache(maxsize=256)

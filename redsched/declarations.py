@@ -23,13 +23,14 @@ from redsched.job import Definition, Job
 from redsched.options import SIGNED_RUNS
 from redsched.schedules import IntervalSchedule, Schedule, schedule_from_wire
 from redsched.sealing import Sealer
-from redsched.spec import Draft
+from redsched.spec import Draft, JobSpec
 
 __all__ = [
     "HASH_OPTIONS",
     "OWN",
     "Declaration",
     "Entry",
+    "declared",
     "digest_of",
     "flags",
     "is_same_schedule",
@@ -40,6 +41,9 @@ __all__ = [
     "parts_of_record",
     "unpack_parts",
 ]  # fmt: skip
+
+declared: list[JobSpec] = []
+"""Jobs of functions that `@schedule_task` decorates: every scheduler of the process stores them when it starts."""
 
 Parts = Mapping[str, bytes]
 OWN = frozenset(

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
+from redsched import declarations
 from redsched.background import BackgroundTask
 from redsched.binding import check_task
+from redsched.checks import check_name, check_tags
 from redsched.errors import InvalidInputError
 from redsched.keywords import DeclareOptions, WhenOptions, check_names
-from redsched.options import check_name, check_tags
 from redsched.schedules import Schedule
 from redsched.spec import JobSpec, check_arguments, check_options, schedule_of
 from redsched.tasks import default_registry
@@ -21,7 +22,7 @@ from redsched.zones import parse_timezone
 if TYPE_CHECKING:
     from redsched.scheduler import BackgroundTaskScheduler
 
-__all__ = ["TaskFunction", "declared", "schedule_task"]
+__all__ = ["TaskFunction", "schedule_task"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -31,9 +32,6 @@ T = TypeVar("T")
 B = TypeVar("B", bound=BackgroundTask)
 
 _NAMES = DeclareOptions.__optional_keys__ | {"cron", "interval", "run_at", "schedule", "name", "scheduler"}
-
-declared: list[JobSpec] = []
-"""Jobs of decorated functions: every scheduler of the process stores them when it starts."""
 
 
 class TaskFunction(Protocol[P, R]):
@@ -158,7 +156,7 @@ def schedule_task(
                 **job_options,
             )
             check_task(task, *check_arguments(options.get("args", ()), options.get("kwargs", {})))
-            (declared if scheduler is None else scheduler.declared).append(spec)
+            (declarations.declared if scheduler is None else scheduler.declared).append(spec)
         elif when:
             raise InvalidInputError(f"{', '.join(sorted(when))} needs a schedule: cron= or interval=", field="cron")
         if inspect.isfunction(function):

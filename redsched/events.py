@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import anyio
 import anyio.lowlevel
 
+from redsched.checks import is_int
 from redsched.codec import unpack_foreign as _unpack
 from redsched.errors import InvalidConfigError, RecordVersionError, StoreError, StoreReplyError
 from redsched.ids import job_of, parse_run_id, run_id_of
@@ -62,7 +63,7 @@ def _checked(**fields: Any) -> Event:
             case "task" | "worker" | "error" | "run_id":
                 fine = value is None or isinstance(value, str)
             case "attempt" | "count":
-                fine = value is None or (isinstance(value, int) and not isinstance(value, bool))
+                fine = value is None or is_int(value)
             case "execution_time" | "lateness":
                 fine = value is None or math.isfinite(value)
             case _:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from redsched.checks import check_queue, is_int
 from redsched.errors import InvalidConfigError
-from redsched.options import check_queue
 
 __all__ = ["CustomTaskExecutor", "check_executors"]
 
@@ -71,7 +71,7 @@ def check_executors(executors: Any) -> Mapping[str, Any]:
                 field="executors",
             )
         workers = given.get("max_workers", 1)
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        if not is_int(workers) or workers < 1:
             raise InvalidConfigError(
                 f"executors: max_workers of {name!r} is {workers!r}; it must be an int of 1 or more", field="executors"
             )

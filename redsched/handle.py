@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic
+from typing import Generic
 
+from redsched import jobs, results
+from redsched.client.core import Client
 from redsched.model import JobView, TaskExecutionResult
 from redsched.task_types import R
-
-if TYPE_CHECKING:
-    from redsched.scheduler import BackgroundTaskScheduler
 
 __all__ = ["JobHandle"]
 
@@ -25,10 +24,10 @@ class JobHandle(Generic[R]):
     scheduled True None
     """
 
-    __slots__ = ("_scheduler", "id", "name", "status")
+    __slots__ = ("_client", "id", "name", "status")
 
-    def __init__(self, scheduler: BackgroundTaskScheduler, job_id: str, name: str, status: str = "added") -> None:
-        self._scheduler = scheduler
+    def __init__(self, client: Client, job_id: str, name: str, status: str = "added") -> None:
+        self._client: Client = client
         self.id: str = job_id
         self.name: str = name
         self.status: str = status
@@ -39,7 +38,7 @@ class JobHandle(Generic[R]):
 
     async def get(self) -> JobView | None:
         """The job as it is now, or None if it has ended."""
-        return await self._scheduler.get_job(self.id)
+        return await jobs.get_job(self._client, self.id)
 
     async def result(self, timeout: float | timedelta | None = None) -> TaskExecutionResult[R]:
         """Wait until a run of it has ended, and tell how.
@@ -47,24 +46,24 @@ class JobHandle(Generic[R]):
         Raises:
             ResultTimeoutError: it did not within `timeout` (seconds, or a timedelta). The run goes on.
         """
-        return await self._scheduler.wait_for_result(self.id, timeout=timeout)
+        return await results.wait_for_result(self._client, self.id, timeout)
 
     async def cancel(self) -> bool:
         """End the job and stop its running instances. Returns whether it was there."""
-        return await self._scheduler.cancel(self.id)
+        return bool(await jobs.cancel(self._client, [self.id], None))
 
     async def remove(self) -> None:
         """End the job; running instances go on. Raises JobLookupError if it has ended."""
-        await self._scheduler.remove_job(self.id)
+        await jobs.remove(self._client, self.id)
 
     async def pause(self) -> None:
         """Keep it from becoming due. Raises JobLookupError if it has ended."""
-        await self._scheduler.pause_job(self.id)
+        await jobs.pause(self._client, self.id)
 
     async def resume(self) -> JobView | None:
         """Let it become due again. Raises JobLookupError if it has ended."""
-        return await self._scheduler.resume_job(self.id)
+        return await jobs.resume(self._client, self.id)
 
     async def run_now(self) -> str:
         """Make it due now, beside its schedule. Raises JobLookupError if it has ended."""
-        return await self._scheduler.run_now(self.id)
+        return await jobs.run_now(self._client, self.id)

@@ -10,9 +10,9 @@ from typing import Any
 
 from redsched import forks
 from redsched.codec import unpack_payload
+from redsched.context import run_fields
 from redsched.errors import InvalidInputError
 from redsched.signatures import signature_of
-from redsched.worker.run_fields import current_fields
 from redsched.worker.runs import CurrentRun, Run
 from redsched.worker.tracebacks import log_error
 
@@ -112,11 +112,11 @@ class Handlers:
                     await outcome
         except TimeoutError:
             log.error("the handler %r took longer than %g s for %r", method, TIMEOUT_S, name, exc_info=True,
-                      extra=current_fields())  # fmt: skip
+                      extra=run_fields())  # fmt: skip
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a SystemExit would end the event loop
-            log_error(error, "the handler %r raised for %r", method, name, to=log, extra=current_fields())
+            log_error(error, "the handler %r raised for %r", method, name, to=log, extra=run_fields())
 
     async def drain(self, seconds: float) -> None:
         """Let calls under way finish; those that do not within so many seconds are cancelled."""

@@ -7,14 +7,18 @@ read, and Redis stores it only if that is still the version: else it is computed
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from redsched import listing
 from redsched.accounting import cursor_of, dropped
 from redsched.binding import check_task
+from redsched.checks import check_id, check_name, check_queue, check_tags
+from redsched.client.core import BATCH, TRIES, Client, instant_of
 from redsched.codec import Record, pack_payload, unpack_payload
+from redsched.context import current_event
 from redsched.counting import accounts
 from redsched.declarations import noted
 from redsched.errors import (
@@ -23,19 +27,18 @@ from redsched.errors import (
     InvalidScheduleError,
     JobLookupError,
     RecordVersionError,
+    SchedulerStateError,
     StoreError,
     UnknownKeyError,
     UntrustedRecordError,
 )
 from redsched.job import Job
 from redsched.keywords import JobChanges, WhenOptions, check_names
-from redsched.listing import JobPage
+from redsched.listing import JobPage, check_state
 from redsched.model import JobView, Reason, State
-from redsched.options import SIGNED_RUNS, JobOptions, check_executor, check_id, check_name, check_queue, check_tags
-from redsched.origin import current_origin
+from redsched.options import SIGNED_RUNS, JobOptions, check_executor
 from redsched.plan import first_fires
 from redsched.schedules import CronSchedule, DateSchedule, IntervalSchedule, Schedule
-from redsched.scheduling import BATCH, TRIES, instant_of
 from redsched.spec import Interval, check_arguments, schedule_of
 from redsched.store import queries
 from redsched.store.clock import from_ms
@@ -46,10 +49,10 @@ from redsched.times import instant_ms
 from redsched.views import view_of
 from redsched.zones import parse_timezone
 
-if TYPE_CHECKING:
-    from redsched.scheduler import BackgroundTaskScheduler
-
-__all__ = ["cancel", "get_dead", "get_job", "get_jobs", "modify", "remove", "requeue", "reschedule", "reseal", "resume"]
+__all__ = [
+    "cancel", "get_dead", "get_job", "get_jobs", "iter_jobs", "modify", "pause", "remove", "requeue", "reschedule",
+    "reseal", "resume", "run_now",
+]  # fmt: skip
 
 log = logging.getLogger("redsched")
 
@@ -67,8 +70,9 @@ async def _read(store: Store, job_id: str) -> StoredJob:
     return found[job_id]
 
 
-async def get_job(store: Store, job_id: str) -> JobView | None:
+async def get_job(client: Client, job_id: str) -> JobView | None:
     """See `BackgroundTaskScheduler.get_job`."""
+    store = await client.store()
     check_name(job_id, "job_id")
     try:
         return view_of(await _read(store, job_id), store.sealer)
@@ -76,26 +80,48 @@ async def get_job(store: Store, job_id: str) -> JobView | None:
         return None
 
 
-async def get_jobs(store: Store, tag: str | None, queue: str | None, state: State | None) -> JobPage:
-    """See `BackgroundTaskScheduler.get_jobs`: all of them."""
+async def get_jobs(
+    client: Client,
+    *,
+    tag: str | None,
+    queue: str | None,
+    state: State | str | None,
+    limit: int | None,
+    cursor: str | None,
+) -> JobPage:
+    """See `BackgroundTaskScheduler.get_jobs`."""
+    wanted, store = check_state(state), await client.store()
+    if limit is not None or cursor is not None:
+        return await listing.get_page(store, tag, queue, wanted, 1000 if limit is None else limit, cursor)
     ids = [job_id async for job_id in queries.find_ids(store, tag=tag)]
-    stored = await queries.read_jobs(store, dict.fromkeys(ids), queries.Wanted(queue, state))
+    stored = await queries.read_jobs(store, dict.fromkeys(ids), queries.Wanted(queue, wanted))
     found = [view_of(job, store.sealer) for job in stored.values()]
     return JobPage(
         sorted(found, key=lambda v: (v.next_run_time is None, v.next_run_time and v.next_run_time.timestamp(), v.id))
     )
 
 
-async def get_dead(store: Store, limit: int) -> list[JobView]:
+async def iter_jobs(
+    client: Client, *, tag: str | None, queue: str | None, state: State | str | None
+) -> AsyncIterator[JobView]:
+    """See `BackgroundTaskScheduler.iter_jobs`."""
+    wanted = check_state(state)
+    async for job in listing.iter_jobs(await client.store(), tag, queue, wanted):
+        yield job
+
+
+async def get_dead(client: Client, limit: int) -> list[JobView]:
     """See `BackgroundTaskScheduler.get_dead`."""
+    store = await client.store()
     return [view_of(stored, store.sealer) for stored in await queries.read_dead(store, limit)]
 
 
 # -- end ------------------------------------------------------------------------------------------------------------
 
 
-async def cancel(store: Store, ids: Sequence[str] | None, tag: str | None) -> list[str]:
+async def cancel(client: Client, ids: Sequence[str] | None, tag: str | None) -> list[str]:
     """See `BackgroundTaskScheduler.cancel_jobs`."""
+    store = await client.store()
     if (ids is None) == (tag is None):
         raise InvalidInputError("pass either ids or a tag", field="tag")
     ended: list[str] = []
@@ -115,8 +141,9 @@ async def cancel(store: Store, ids: Sequence[str] | None, tag: str | None) -> li
     return ended
 
 
-async def remove(store: Store, job_id: str) -> None:
+async def remove(client: Client, job_id: str) -> None:
     """See `BackgroundTaskScheduler.remove_job`."""
+    store = await client.store()
     check_id(job_id)
     shard = store.shard(job_id)
     if not await shard.cancel(ids=[job_id], how="remove", count=_count(store, shard, Reason.REMOVED)):
@@ -127,8 +154,9 @@ def _count(store: Store, shard: Shard, reason: Reason) -> Count:
     return lambda ids, tries: accounts(store, shard, ids, reason, tries)
 
 
-async def requeue(store: Store, run_ids: Sequence[str]) -> list[str]:
+async def requeue(client: Client, run_ids: Sequence[str]) -> list[str]:
     """See `BackgroundTaskScheduler.requeue`."""
+    store = await client.store()
     requeued: list[str] = []
     for run_id in run_ids:
         check_name(run_id, "run_ids")
@@ -151,7 +179,7 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
         try:
             stored = await _read(store, job_id)
         except JobLookupError:
-            if current_origin.get() is None:
+            if current_event.get() is None:
                 raise
             # An event that is handled again: the job was changed the first time, and has ended since, or never was.
             done = await shard.modify(job_id, NO_VERSION, {})
@@ -186,8 +214,22 @@ def _dropped(
     return dropped(stored.fields, stored.due_ms, job.schedule, upto_ms, reason)
 
 
-async def resume(store: Store, job_id: str) -> JobView | None:
+async def pause(client: Client, job_id: str) -> None:
+    """See `BackgroundTaskScheduler.pause_job`."""
+    check_id(job_id)
+    if not await (await client.store()).shard(job_id).pause(job_id):
+        raise SchedulerStateError(f"job {job_id!r} runs for the last time: there is nothing left to pause")
+
+
+async def run_now(client: Client, job_id: str) -> str:
+    """See `BackgroundTaskScheduler.run_now`."""
+    check_id(job_id)
+    return await (await client.store()).shard(job_id).run(job_id)
+
+
+async def resume(client: Client, job_id: str) -> JobView | None:
     """See `BackgroundTaskScheduler.resume_job`."""
+    store = await client.store()
 
     def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
         if job.schedule is None:
@@ -217,9 +259,10 @@ def _with_schedule(job: Job, schedule: Schedule | None, timezone: str | None = N
 
 
 async def reschedule(
-    store: Store, job_id: str, ways: Mapping[str, Any], timezone: str | tzinfo | None, when: Mapping[str, Any]
+    client: Client, job_id: str, ways: Mapping[str, Any], timezone: str | tzinfo | None, when: Mapping[str, Any]
 ) -> JobView | None:
     """See `BackgroundTaskScheduler.reschedule_job`."""
+    store = await client.store()
     check_names("reschedule_job", when, WhenOptions.__optional_keys__ | {*ways, "timezone"})
     is_zone_alone = all(value is None for value in ways.values())
     if is_zone_alone and (timezone is None or when):
@@ -281,40 +324,40 @@ def _kept(old: Schedule | None, ways: Mapping[str, Any], when: Mapping[str, Any]
     return {name: value for name, value in kept.items() if name not in when}
 
 
-def _call(scheduler: BackgroundTaskScheduler, record: Record, changes: Mapping[str, Any]) -> tuple[str, bytes]:
+def _call(client: Client, record: Record, changes: Mapping[str, Any]) -> tuple[str, bytes]:
     """The task and the arguments after a change of them, checked against each other if this process knows the task."""
     if not changes.keys() & {"task", "args", "kwargs"}:
         return record.task, record.payload
     args, kwargs = unpack_payload(record.payload)
     args, kwargs = check_arguments(changes.get("args", args), changes.get("kwargs", kwargs))
-    registry = scheduler.registry
+    registry = client.registry
     task = registry.register(changes["task"]) if "task" in changes else registry.known(record.task)
     if task is not None:
         check_task(task, args, kwargs)
     payload = record.payload
     if "args" in changes or "kwargs" in changes:
-        payload = pack_payload(args, kwargs, limit=scheduler.max_payload_bytes)
+        payload = pack_payload(args, kwargs, limit=client.max_payload_bytes)
     return record.task if task is None else task.name, payload
 
 
-async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mapping[str, Any]) -> JobView:
+async def modify(client: Client, job_id: str, changes: Mapping[str, Any]) -> JobView:
     """See `BackgroundTaskScheduler.modify_job`."""
     if not changes:
         raise InvalidInputError("name at least one change", field="changes")
     check_names("modify_job", changes, JobChanges.__optional_keys__)
-    store = await scheduler.store()
+    store = await client.store()
     own_words = {"name", "task", "args", "kwargs", "tags", "queue", "timezone", "next_run_time"}
     option_changes = {key: value for key, value in changes.items() if key not in own_words}
 
     def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
         options: JobOptions = job.options.with_values(option_changes)
         if "executor" in option_changes:
-            check_executor(options.executor, scheduler.executors)
+            check_executor(options.executor, client.executors)
         if changes.get("max_runs") is not None and job.schedule is None:
             raise InvalidInputError("max_runs is for periodic jobs; this one runs once", field="max_runs")
         if job.record.locked:
             raise UnknownKeyError(f"job {job_id!r} is {job.record.locked}, and this process has no keys to change it")
-        task, payload = _call(scheduler, job.record, changes)
+        task, payload = _call(client, job.record, changes)
         schedule, when, behind = job.schedule, False, list[list[Any]]()
         zone = parse_timezone(changes.get("timezone"), job.timezone)
         if zone != job.timezone and schedule is not None:
@@ -371,8 +414,9 @@ async def modify(scheduler: BackgroundTaskScheduler, job_id: str, changes: Mappi
     return view_of(stored, store.sealer)
 
 
-async def reseal(store: Store) -> int:
+async def reseal(client: Client) -> int:
     """See `BackgroundTaskScheduler.reseal_jobs`."""
+    store = await client.store()
     sealer = store.sealer
     if sealer is None:
         raise InvalidInputError("reseal_jobs needs payload_security: there is no key to seal with", field="keys")

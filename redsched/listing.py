@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from redsched.checks import int_between
 from redsched.errors import InvalidInputError
 from redsched.ids import parse_run_id
 from redsched.model import JobView, State
@@ -68,8 +69,7 @@ async def get_page(
 ) -> JobPage:
     """One page: first what is due at some time, by that time, then the rest; with a tag, in no order."""
     page = JobPage()
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise InvalidInputError(f"limit is {limit!r}; it must be an int of 1 or more", field="limit")
+    int_between(limit, "limit", 1)
     place = {"at": "scan" if tag is not None else "due"} if cursor is None else _decode(cursor)
     try:
         if place["at"] == "due":

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from redsched.context import run_fields
 from redsched.printing import block, one_line, to_json
 
 __all__ = [
@@ -98,11 +98,7 @@ def _message(record: logging.LogRecord) -> str:
 
 def _add_run_fields(record: logging.LogRecord) -> None:
     """What the record's `extra=` said stays."""
-    if "redsched.worker.runs" not in sys.modules:
-        return  # no run was ever executed here
-    from redsched.worker.run_fields import current_fields
-
-    for name, value in current_fields().items():
+    for name, value in run_fields().items():
         vars(record).setdefault(name, value)
 
 

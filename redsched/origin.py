@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from contextvars import ContextVar
 
+from redsched.context import current_event
 from redsched.ids import new_id
 
-__all__ = ["Origin", "current_origin", "job_id"]
+__all__ = ["Origin", "job_id"]
 
 
 def _digest(*parts: object, size: int = 15) -> bytes:
@@ -52,10 +52,7 @@ class Origin:
         return f"E{_digest(self.client, key.hex(), self._asked[key]).hex()}"
 
 
-current_origin: ContextVar[Origin | None] = ContextVar("redsched_origin", default=None)
-
-
 def job_id(task: str, name: str) -> str:
     """The id of a job that was given none."""
-    origin = current_origin.get()
+    origin = current_event.get()
     return new_id() if origin is None else origin.next_job_id(task, name)

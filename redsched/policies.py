@@ -13,12 +13,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+from redsched.checks import MAX_COUNT, int_between, number_between
 from redsched.errors import CircuitOpenError, InvalidInputError
 
 __all__ = ["RetryPolicy", "class_names", "from_instance", "is_one_of", "short_name"]
-
-MAX_COUNT = 2**31 - 1
-"""The largest number of attempts, instances, runs, …: what every counter on the way can hold."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,15 +106,9 @@ class RetryPolicy:
     """`retry_on` by name, as it is stored; set by redsched."""
 
     def __post_init__(self) -> None:
-        attempts: Any = self.max_attempts
-        if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= MAX_COUNT:
-            raise InvalidInputError(
-                f"max_attempts is {attempts!r}; it must be an int from 1 to {MAX_COUNT}", field="max_attempts"
-            )
+        int_between(self.max_attempts, "max_attempts", 1, MAX_COUNT)
         for name, low in (("backoff_factor", 1.0), ("max_delay", 0.0), ("initial_delay", 0.0), ("jitter", 0.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < float("inf"):
-                raise InvalidInputError(f"{name} is {value!r}; it must be a number of {low} or more", field=name)
+            number_between(getattr(self, name), name, low)
         if not self.names:
             object.__setattr__(self, "names", class_names(self.retry_on, "retry_on"))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from redsched.client.core import instant_of
 from redsched.counting import accounts
 from redsched.declarations import Entry
 from redsched.job import Job
 from redsched.model import Reason
 from redsched.owners import Owner
-from redsched.scheduling import instant_of
 from redsched.store import queries
 from redsched.store.declared import forget_declared, note_declared, read_declared
 from redsched.store.queries import StoredJob

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest_asyncio
 
-from redsched.pytest_plugin import make_kit
+from redsched.pytest_kit import make_kit
 
 if TYPE_CHECKING:
     from redsched.testing import Kit

@@ -36,18 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(pytest_asyncio_fixtures, "redsched-asyncio")
 
 
-async def make_kit(url: str) -> AsyncIterator[Kit]:
-    """A scheduler that is not started, under a prefix of its own, with the kit around it."""
-    from redsched import BackgroundTaskScheduler, testing
-
-    scheduler = BackgroundTaskScheduler(url, testing.fresh_prefix(), declared_tasks=False, lease=5.0)
-    async with testing.kit(scheduler) as made:
-        yield made
-
-
 @pytest.fixture
 async def redsched_anyio_kit(redsched_url: str) -> AsyncIterator[Kit]:
     """The kit of a test of anyio's plugin."""
+    from redsched.pytest_kit import make_kit
+
     async for made in make_kit(redsched_url):
         yield made
 

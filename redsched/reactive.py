@@ -99,7 +99,7 @@ class ReactiveTaskProcessor:
         name = getattr(handler, "__qualname__", "events")
         subscription = Subscription(name)
         if isinstance(source, RedisStream):
-            work = consume(self.scheduler, source, handle, subscription)
+            work = consume(self.scheduler.client, source, handle, subscription)
         elif isinstance(source, AsyncIterable):
             work = _iterate(cast("AsyncIterable[Any]", source), handle, subscription)
         elif isinstance(source, _Observable):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
 from redsched import pruning
 from redsched.background import module_name
 from redsched.bygone import has_ended, has_failed
+from redsched.client.core import TRIES, Client, instant_of
 from redsched.declarations import Declaration, Entry, unpack_parts
 from redsched.errors import InvalidInputError, InvalidScheduleError, RedschedError, StoreError, StoreUnavailableError
 from redsched.job import Job
@@ -23,16 +24,13 @@ from redsched.model import DeclaredJob, Reason
 from redsched.owners import Owner, ids_of
 from redsched.redeclare import Update, update
 from redsched.renames import adopt
-from redsched.scheduling import TRIES, draft_of, instant_of
+from redsched.scheduling import draft_of
 from redsched.spec import JobSpec
 from redsched.store import queries
 from redsched.store.declared import forget_declared, note_declared, read_declared
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError
-
-if TYPE_CHECKING:
-    from redsched.scheduler import BackgroundTaskScheduler
 
 __all__ = ["Reconciler"]
 
@@ -42,8 +40,8 @@ log = logging.getLogger("redsched.declarations")
 class Reconciler:
     """The declarations of one scheduler, from its start to its shutdown."""
 
-    def __init__(self, scheduler: BackgroundTaskScheduler, store: Store, application: str | None) -> None:
-        self.scheduler = scheduler
+    def __init__(self, client: Client, store: Store, application: str | None) -> None:
+        self.client = client
         self.store = store
         self.application = application
         self.owners: dict[str, Owner] = {}
@@ -79,11 +77,11 @@ class Reconciler:
             self.owners.setdefault(one.application, Owner(one.application)).declared.append(one)
 
     def _declaration(self, spec: JobSpec[Any]) -> Declaration:
-        draft, task, local_owner = draft_of(self.scheduler, self.store, spec)
+        draft, task, local_owner = draft_of(self.client, self.store, spec)
         draft.definition.mode = "declare"
         module = module_name(getattr(task.function, "__module__", None) or "__main__")
         application = self.application or module.partition(".")[0]
-        aliases = self.scheduler.registry.aliases_of(task.name)
+        aliases = self.client.registry.aliases_of(task.name)
         return Declaration(draft.definition.id, application, draft, aliases, local_owner)
 
     def _failed(self, job_id: str, task: str, application: str, error: Exception) -> None:
@@ -111,7 +109,7 @@ class Reconciler:
             [owner.name, "" if look else owner.digest, owner.ids if how == "start" else False]
             for owner in self.owners.values()
         ]
-        for name, generation, others in await first.declare(self.scheduler.id, how, rows):
+        for name, generation, others in await first.declare(self.client.id, how, rows):
             owner = self.owners[name.decode()]
             if how in ("start", "look"):
                 owner.observe(generation, others)
@@ -196,7 +194,7 @@ class Reconciler:
         other = stored.fields.get("application", b"").decode(errors="replace")
         if other in ("", owner.name):
             return
-        [[_, _, others]] = await self.store.shards[0].declare(self.scheduler.id, "look", [[other, "", False]])
+        [[_, _, others]] = await self.store.shards[0].declare(self.client.id, "look", [[other, "", False]])
         mine = self.owners.get(other)
         if any(there and job_id in ids_of(ids) for _, _, there, ids in others) or (mine and job_id in mine.ids):
             raise InvalidInputError(

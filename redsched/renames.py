@@ -7,22 +7,20 @@ one. A process that is killed in between loses nothing: the next start finds the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from redsched.accounting import cursor_of
+from redsched.client.core import instant_of
 from redsched.declarations import Declaration, Entry
 from redsched.job import Job
 from redsched.model import Reason
 from redsched.owners import Owner
-from redsched.scheduling import instant_of
+from redsched.redeclare import Update
 from redsched.store import queries
 from redsched.store.declared import forget_declared, note_declared, read_declared
 from redsched.store.queries import StoredJob
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError
-
-if TYPE_CHECKING:
-    from redsched.reconcile import Reconciler
 
 __all__ = ["adopt"]
 
@@ -33,9 +31,25 @@ MOVED = (
 """Fields of a job's hash that go along when it is renamed; its next fire and its pause are looked at apart."""
 
 
-async def adopt(
-    it: Reconciler, owner: Owner, one: Declaration, names: Sequence[str], entry: Entry | None
-) -> str | None:
+class Writer(Protocol):
+    """What carries out the declarations: `reconcile.Reconciler`, as far as a new name needs it."""
+
+    store: Store
+
+    def is_held_back(self, owner: Owner, job_id: str) -> bool:
+        """Whether another process still declares it."""
+        ...
+
+    def computed(self, owner: Owner, one: Declaration, stored: StoredJob, now_ms: int) -> Update:
+        """What a stored job changes to."""
+        ...
+
+    async def put(self, owner: Owner, one: Declaration, row: list[Any], entry: Entry | None, now_ms: int) -> str | None:
+        """Store a job, unless another process was faster."""
+        ...
+
+
+async def adopt(it: Writer, owner: Owner, one: Declaration, names: Sequence[str], entry: Entry | None) -> str | None:
     """Take over the job of an earlier name: status; "" = look again; None = there is none."""
     for alias in names:
         before = Entry.unpack((await read_declared(it.store, owner.name, [alias])).get(alias))
@@ -67,7 +81,7 @@ async def adopt(
     return None
 
 
-async def retire(it: Reconciler, owner: Owner, one: Declaration, alias: str, stored: StoredJob) -> Entry | None:
+async def retire(it: Writer, owner: Owner, one: Declaration, alias: str, stored: StoredJob) -> Entry | None:
     """End the job of the earlier name, and keep what it is to become; None = somebody was faster."""
     shard = it.store.shard(alias)
     now_ms = await instant_of(shard)
@@ -118,7 +132,7 @@ async def retire(it: Reconciler, owner: Owner, one: Declaration, alias: str, sto
 
 
 async def arrive(
-    it: Reconciler, owner: Owner, one: Declaration, alias: str, moved: Entry, entry: Entry | None
+    it: Writer, owner: Owner, one: Declaration, alias: str, moved: Entry, entry: Entry | None
 ) -> str | None:
     """Store the job that was retired under its earlier name."""
     shard = it.store.shard(one.id)

@@ -9,8 +9,11 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+from redsched.checks import check_name
+from redsched.client.core import Client
 from redsched.codec import unpack_result
 from redsched.errors import EncodingError, JobLookupError, ResultTimeoutError, UnknownKeyError, UntrustedRecordError
 from redsched.events import history
@@ -35,10 +38,12 @@ UPGRADED_LATELY_MS = 3_600_000
 """For so long after the first outcome was kept, the events may know of ends that an older version settled."""
 
 
-async def wait_for_result(
-    store: Store, waiter: ResultWaiter, job_id: str, seconds: float | None
-) -> TaskExecutionResult[Any]:
+async def wait_for_result(client: Client, job_id: str, timeout: float | timedelta | None) -> TaskExecutionResult[Any]:
     """See `BackgroundTaskScheduler.wait_for_result`."""
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    check_name(job_id, "job_id")
+    store = await client.store()
+    waiter = client.waiters.get()
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
@@ -67,8 +72,10 @@ async def _watch_the_events(store: Store, waiter: ResultWaiter, job_id: str, sin
             return _result(store, await waiter.wait(job_id))
 
 
-async def get_result(store: Store, job_id: str) -> TaskExecutionResult[Any] | None:
+async def get_result(client: Client, job_id: str) -> TaskExecutionResult[Any] | None:
     """See `BackgroundTaskScheduler.get_result`."""
+    check_name(job_id, "job_id")
+    store = await client.store()
     [answer], now_ms, from_ms = await store.shard(job_id).outcome([job_id])
     ended = Ended.of(job_id, answer)
     if ended is not None:
@@ -127,8 +134,9 @@ def _reason(word: str | None) -> Reason | None:
         return None  # of a newer redsched
 
 
-async def past_results(store: Store, job_id: str | None, limit: int) -> list[TaskExecutionResult]:
+async def past_results(client: Client, job_id: str | None, limit: int) -> list[TaskExecutionResult]:
     """See `BackgroundTaskScheduler.get_results`."""
+    store = await client.store()
     past = await history(store, limit=limit, job_id=job_id, kinds=FINAL)
     found: list[TaskExecutionResult] = []
     for event in past:

@@ -3,57 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
-from redsched import declare, forks, jobs, running, scheduling
+from redsched import context, declarations, forks, scheduling
 from redsched.background import ServiceProvider
+from redsched.checks import check_name, seconds_to_ms
+from redsched.client.core import Client
+from redsched.client.job_methods import JobMethods
+from redsched.client.listeners import Listeners
 from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
-from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
-from redsched.events import history
+from redsched.errors import InvalidConfigError, SchedulerStateError
 from redsched.executors import CustomTaskExecutor, check_executors
-from redsched.feed import EventFeed, Listener
+from redsched.feed import Listener
 from redsched.handle import JobHandle
 from redsched.handlers import Handlers, TaskFailureHandler
-from redsched.ids import new_id
 from redsched.keywords import (
-    JobChanges,
     ScheduleOptions,
-    WhenOptions,
     check_names,
 )
-from redsched.listing import JobPage, check_state, get_page, iter_jobs
-from redsched.loops import Owner, PerLoop
+from redsched.loops import Owner
 from redsched.metrics import TaskMetrics
-from redsched.model import DeclaredJob, Event, JobView, State, TaskExecutionResult
-from redsched.options import JobOptions, check_id, check_name, check_settings, seconds_to_ms
+from redsched.model import DeclaredJob
+from redsched.options import JobOptions, check_settings
 from redsched.reconcile import Reconciler
-from redsched.results import get_result, past_results, wait_for_result
 from redsched.schedule_methods import ScheduleMethods
-from redsched.schedules import Schedule
 from redsched.sealing import PayloadSecurity
 from redsched.spec import JobSpec, check_options
 from redsched.store import queries
-from redsched.store.clock import from_ms
 from redsched.store.store import Store
 from redsched.store.transitions import Limits
-from redsched.store.urls import parse_url
 from redsched.task_types import AnyTask, T
 from redsched.tasks import Task, TaskRegistry, default_registry
-from redsched.waiting import ResultWaiter
 from redsched.worker.executors import Executors
 from redsched.worker.tally import Tally
 from redsched.zones import parse_timezone
 
 if TYPE_CHECKING:  # what few processes need is imported where it is used
     from redsched.config import SchedulerConfig
-    from redsched.doctor import Finding
-    from redsched.embedded import EmbeddedServer
+    from redsched.worker.serving import Serving
     from redsched.worker.worker import Worker
 
 __all__ = ["BackgroundTaskScheduler"]
@@ -61,7 +52,7 @@ __all__ = ["BackgroundTaskScheduler"]
 log = logging.getLogger("redsched")
 
 
-class BackgroundTaskScheduler(ScheduleMethods):
+class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
     """Schedules jobs in Redis, and runs them, in this process and any other.
 
     Nothing is connected before the first call that needs Redis. Any event loop may call the coroutine methods, in any
@@ -179,32 +170,32 @@ class BackgroundTaskScheduler(ScheduleMethods):
             outcomes_max_bytes=outcomes_max_bytes,
             record_max=max_payload_bytes + RECORD_OVERHEAD_BYTES,
         )
-        self.id = new_id()
-        """This process' part of the fleet: the id of its worker, and of its own queue."""
-        self.redis_url: str = redis_url
-        self.prefix: str = job_store_prefix
-        self.timezone: str = parse_timezone(timezone, "UTC")
-        self.options: JobOptions = JobOptions.from_wire({}).with_values(job_defaults or {}, "job_defaults: ")
-        self.registry: TaskRegistry = TaskRegistry(default_registry)
-        self.registry.provider = service_provider
-        self.registry.packages = tuple(task_packages)
+        self._executors = Executors(threads, processes, executors)
+        registry = TaskRegistry(default_registry)
+        registry.provider = service_provider
+        registry.packages = tuple(task_packages)
+        self.client: Client = Client(
+            redis_url,
+            job_store_prefix,
+            timezone=parse_timezone(timezone, "UTC"),
+            options=JobOptions.from_wire({}).with_values(job_defaults or {}, "job_defaults: "),
+            registry=registry,
+            executors=self._executors.names,
+            max_payload_bytes=max_payload_bytes,
+            store_settings={
+                "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
+                "max_connections": connection_pool_size, "lock_prefix": lock_prefix,
+                "health_check_interval": seconds_to_ms(health_check_interval, "health_check_interval") / 1000,
+                "security": payload_security, "durability_replicas": durability_replicas,
+                "durability_timeout_ms": seconds_to_ms(durability_timeout, "durability_timeout", minimum_ms=1),
+            },
+        )  # fmt: skip
+        """What the functions that ask Redis take; no part of the public API."""
+        self.registry: TaskRegistry = registry
         self.declared: list[JobSpec] = []
-        self.shutdown_grace = shutdown_grace
-        self.max_payload_bytes = max_payload_bytes
+        self.shutdown_grace: float = shutdown_grace
         self.application: str | None = None if application is None else check_name(application, "application")
         self._declared_tasks = declared_tasks
-        self._embedded: EmbeddedServer | None = None
-        self._store: Store | None = None
-        self._store_settings: dict[str, Any] = {
-            "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
-            "max_connections": connection_pool_size, "lock_prefix": lock_prefix,
-            "health_check_interval": seconds_to_ms(health_check_interval, "health_check_interval") / 1000,
-            "security": payload_security, "durability_replicas": durability_replicas,
-            "durability_timeout_ms": seconds_to_ms(durability_timeout, "durability_timeout", minimum_ms=1),
-        }  # fmt: skip
-        if parse_url(redis_url, redis_options).kind != "embedded":
-            self._store = Store(redis_url, job_store_prefix, **self._store_settings)
-        self._executors = Executors(threads, processes, executors)
         self._handlers = Handlers()
         self._metrics = TaskMetrics()
         self._tally = Tally()
@@ -213,39 +204,61 @@ class BackgroundTaskScheduler(ScheduleMethods):
             "handlers": self._handlers, "tally": self._tally,
             "stall_limit_ms": seconds_to_ms(stall_limit, "stall_limit"),
         }  # fmt: skip
-        self._feeds = PerLoop(self._make_feed)
-        self._feed: EventFeed | None = None
-        """Of the feeds, one a loop, that which the listeners get."""
-        self._waiters = PerLoop(self._make_waiter)
-        self._listeners: list[tuple[Listener, Sequence[str] | None]] = []
+        self._listeners = Listeners(self.client)
         self._owner = Owner()
-        self._opening = threading.Lock()
         self._begin()
-        running.schedulers[self.id] = self
+        context.schedulers[self.id] = self
         forks.register(self)
+
+    # What it was made with, and is still: the client has it.
+
+    @property
+    def id(self) -> str:
+        """This process' part of the fleet: the id of its worker, and of its own queue."""
+        return self.client.id
+
+    @property
+    def redis_url(self) -> str:
+        """Where the jobs are."""
+        return self.client.redis_url
+
+    @property
+    def prefix(self) -> str:
+        """What all keys start with."""
+        return self.client.prefix
+
+    @property
+    def timezone(self) -> str:
+        """Of jobs that name none."""
+        return self.client.timezone
+
+    @property
+    def options(self) -> JobOptions:
+        """Of jobs that give none."""
+        return self.client.options
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest arguments of a job."""
+        return self.client.max_payload_bytes
 
     def _begin(self) -> None:
         """Be one that is not started."""
-        self._worker: Worker | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._serving: Serving | None = None
         self._reconciler: Reconciler | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._listening: asyncio.Task[EventFeed] | None = None  # kept, or the loop would forget it
         self._started = False
-        self._feed = None
+        self._listeners.forget()
         self._owner.release()
 
     def after_fork(self) -> None:
         """Be a scheduler of the child, not started; the parent's goes on in the parent. Python calls it."""
-        forks.keep_for_ever(self._worker, self._serving, self._keeping, self._listening)
-        self._opening = threading.Lock()
+        forks.keep_for_ever(self._serving, self._keeping, self._listeners.starting)
         self._begin()
-        self.id: str = new_id()
-        running.schedulers[self.id] = self  # beside the old one, which a run that forked knows it by
+        self.client.after_fork()
+        context.schedulers[self.id] = self  # beside the old one, which a run that forked knows it by
         self._tally.clear()
         self._metrics.clear()
-        if self._embedded is not None:
-            self._embedded = self._store = None  # the child has to hold the server itself: see `store`
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -269,7 +282,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
         Args:
             retry_for: seconds for which a call is sent again while Redis does not answer.
         """
-        settings = self._store_settings
+        settings = self.client.store_settings
         return BackgroundTaskScheduler(
             self.redis_url, self.prefix, timezone=self.timezone, declared_tasks=False, retry_for=retry_for,
             shards=settings["shards"], lock_prefix=settings["lock_prefix"], redis_options=settings["options"],
@@ -286,7 +299,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
     def running(self) -> bool:
         """Whether `start` was called in this process, in a loop that is still there, and `shutdown` was not; and its
         worker, where it has one, serves. A worker that ended with an error is started again after a pause."""
-        return self._is_started and (self._worker is None or self._worker.ended_with is None) and not self._has_ended
+        return self._is_started and (self._serving is None or self._serving.is_well)
 
     @property
     def _is_started(self) -> bool:
@@ -294,27 +307,9 @@ class BackgroundTaskScheduler(ScheduleMethods):
         return self._started and self._owner.is_there
 
     @property
-    def _has_ended(self) -> bool:
-        return self._serving is not None and self._serving.done()
-
-    @property
     def worker(self) -> Worker | None:
         """This process' worker, if it has one."""
-        return self._worker
-
-    async def _open(self) -> Store:
-        """The store, without a word to Redis; starts the embedded server if the URL asks for one."""
-        forks.notice()
-        return self._store or await asyncio.to_thread(self._resolve)
-
-    def _resolve(self) -> Store:
-        from redsched.embedded import resolve
-
-        with self._opening:
-            if self._store is None:
-                url, self._embedded = resolve(self.redis_url)
-                self._store = Store(url, self.prefix, **self._store_settings)
-            return self._store
+        return None if self._serving is None else self._serving.worker
 
     async def store(self) -> Store:
         """The store, which knows how the jobs of the prefix are stored; starts the embedded server if the URL asks for
@@ -324,10 +319,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             InvalidConfigError: this scheduler names another number of shards, or lock_prefix, than is stored.
             StoreError: Redis does not tell.
         """
-        store = await self._open()
-        if not store.agreed:
-            await store.learn()
-        return store
+        return await self.client.store()
 
     async def start(self, *, worker: bool = True, prune: bool = False) -> None:
         """Connect, store the declared jobs, and run a worker in this process.
@@ -370,36 +362,25 @@ class BackgroundTaskScheduler(ScheduleMethods):
             if self._reconciler.owners:
                 self._keeping = asyncio.create_task(self._reconciler.keep(), name="redsched declarations")
             if self._listeners:
-                await self._ensure_feed()
+                await self._listeners.ensure()
             if worker:
-                self._renew_worker()
-                ready = asyncio.get_running_loop().create_future()
-                self._serving = asyncio.create_task(self._serve(_Ready(ready)), name="redsched worker")
-                self._serving.add_done_callback(_tell_of_error)
-                await asyncio.wait((ready, self._serving), return_when=asyncio.FIRST_COMPLETED)
-                if self._serving.done():
-                    await self._serving
+                from redsched.worker.serving import Serving
+
+                self._serving = Serving(self._make_serving_worker)
+                await self._serving.start()
         except BaseException:
             await self.shutdown(wait=False)
             raise
 
-    def _renew_worker(self) -> None:
-        self._worker = self.make_worker()
+    def _make_serving_worker(self) -> Worker:
+        worker = self.make_worker()
         if self._reconciler is not None:
-            self._worker.failed_declarations = self._reconciler.failed
-
-    async def _serve(self, ready: _Ready) -> None:
-        from redsched.worker.revival import serve_on
-
-        def current() -> Worker:
-            assert self._worker is not None
-            return self._worker
-
-        await serve_on(current, self._renew_worker, ready)
+            worker.failed_declarations = self._reconciler.failed
+        return worker
 
     def _make_reconciler(self, store: Store) -> Reconciler:
-        reconciler = Reconciler(self, store, self.application)
-        reconciler.take([*(declare.declared if self._declared_tasks else ()), *self.declared])
+        reconciler = Reconciler(self.client, store, self.application)
+        reconciler.take([*(declarations.declared if self._declared_tasks else ()), *self.declared])
         return reconciler
 
     @property
@@ -434,24 +415,19 @@ class BackgroundTaskScheduler(ScheduleMethods):
             SchedulerStateError: it was started already.
             InvalidConfigError: a setting is wrong; queues and concurrency are checked when the worker is made.
         """
-        if self._is_started or self._embedded is not None:
+        if self._is_started or self.client.embedded is not None:
             raise SchedulerStateError("the scheduler was started already: configure it before")
         changed = {"queues": queues, "concurrency": concurrency}
         self._worker_settings.update((name, value) for name, value in changed.items() if value is not None)
         if redis_url is not None or job_store_prefix is not None:
-            embedded = parse_url(redis_url or self.redis_url, self._store_settings["options"]).kind == "embedded"
-            self.redis_url = redis_url or self.redis_url
-            self.prefix = job_store_prefix or self.prefix
-            self._store = None if embedded else Store(self.redis_url, self.prefix, **self._store_settings)
+            self.client.connect_to(redis_url or self.redis_url, job_store_prefix or self.prefix)
 
     async def wait_until_stopped(self) -> None:
         """Wait until this process' worker has ended, and raise what ended it. Returns at once if it has none."""
         self._owner.check("wait_until_stopped")
         serving = self._serving  # shutdown forgets it
         if serving is not None:
-            await asyncio.wait((serving,))
-            if not serving.cancelled():
-                serving.result()
+            await serving.wait()
 
     def make_worker(self) -> Worker:
         """A worker of this scheduler that is not yet serving: for `run_once`, and for those who serve it themselves.
@@ -459,12 +435,13 @@ class BackgroundTaskScheduler(ScheduleMethods):
         Raises:
             SchedulerStateError: the store is not open yet (`await scheduler.store()` first).
         """
-        if self._store is None:
+        store = self.client.opened
+        if store is None:
             raise SchedulerStateError("the store is not open yet: await scheduler.store() first")
-        self._store.check_pool()
+        store.check_pool()
         from redsched.worker.worker import Worker
 
-        return Worker(self._store, self.registry, worker_id=self.id, **self._worker_settings)
+        return Worker(store, self.registry, worker_id=self.id, **self._worker_settings)
 
     async def shutdown(self, wait: bool = True, *, grace: float | None = None) -> None:
         """Stop claiming, let runs finish, give the rest back, and disconnect.
@@ -481,30 +458,17 @@ class BackgroundTaskScheduler(ScheduleMethods):
         if self._started and not self._owner.is_there:
             self._begin()
         self._started = False
-        if self._worker is not None and self._serving is not None:
-            seconds = (self.shutdown_grace if grace is None else grace) if wait else 0.0
-            stopping = asyncio.create_task(self._worker.stop(grace=seconds))
-            await asyncio.wait((stopping, self._serving), return_when=asyncio.FIRST_COMPLETED)
-            if not self._serving.done():
-                await stopping
-            stopping.cancel()
-            serving, self._serving, self._worker = self._serving, None, None
-            await asyncio.wait((serving,))
+        if self._serving is not None:
+            await self._serving.stop((self.shutdown_grace if grace is None else grace) if wait else 0.0)
+            self._serving = None
         if self._keeping is not None and self._reconciler is not None:
             self._keeping.cancel()
             self._keeping = None
             await self._reconciler.leave()
         await self._executors.close(kill=True)
         self._owner.release()
-        self._feed = None
-        await self._feeds.close()
-        await self._waiters.close()
-        if self._store is not None:
-            await self._store.close()
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.stop)
-            self._embedded = None
-            self._store = None
+        await self._listeners.close()
+        await self.client.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -546,6 +510,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
             InvalidConfigError: it is no executor.
         """
         self._executors.add(name, check_executors({name: executor})[name])
+        self.client.executors = self._executors.names
 
     # -- scheduling -----------------------------------------------------------------------------------------------
 
@@ -555,7 +520,7 @@ class BackgroundTaskScheduler(ScheduleMethods):
 
         Raises: as `schedule_immediate_task`.
         """
-        handles = await scheduling.schedule_many(self, list(specs))
+        handles = await scheduling.schedule_many(self.client, list(specs))
         self._metrics.increment("jobs_scheduled_total", sum(handle.status != "kept" for handle in handles))
         return handles
 
@@ -567,236 +532,22 @@ class BackgroundTaskScheduler(ScheduleMethods):
         return await self._schedule(spec)
 
     async def _schedule(self, spec: JobSpec[T]) -> JobHandle[T]:
-        handle = await scheduling.schedule(self, spec)
+        handle = await scheduling.schedule(self.client, spec)
         self._metrics.increment("jobs_scheduled_total", handle.status != "kept")
         return handle
 
-    # -- jobs -----------------------------------------------------------------------------------------------------
-
-    async def get_job(self, job_id: str) -> JobView | None:
-        """A job as it is now, or None: it has ended, was removed, or never was."""
-        return await jobs.get_job(await self.store(), job_id)
-
-    async def get_jobs(
-        self,
-        *,
-        tag: str | None = None,
-        queue: str | None = None,
-        state: State | str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> JobPage:
-        """All jobs, or those with a tag, of a queue, in a state; by next run time, then id.
-
-        Args:
-            limit: at most so many: a page. The list has the `cursor` of the next one, or None. What has no next run
-                time comes last, in no order, as do the jobs of a tag. A job that changes meanwhile may come twice, or
-                not at all.
-            cursor: that of the page before; `tag`, `queue` and `state` must be the same.
-
-        Raises:
-            InvalidInputError: there is no such state, the limit is below 1, or the cursor is not one of a page.
-        """
-        wanted, store = check_state(state), await self.store()
-        if limit is None and cursor is None:
-            return await jobs.get_jobs(store, tag, queue, wanted)
-        return await get_page(store, tag, queue, wanted, 1000 if limit is None else limit, cursor)
-
-    async def iter_jobs(
-        self, *, tag: str | None = None, queue: str | None = None, state: State | str | None = None
-    ) -> AsyncIterator[JobView]:
-        """The same jobs one after the other, in no order, a few at a time in memory: `async for job in
-        scheduler.iter_jobs()`. A job that changes meanwhile may come twice, or not.
-
-        Raises:
-            InvalidInputError: there is no such state.
-        """
-        wanted = check_state(state)
-        async for job in iter_jobs(await self.store(), tag, queue, wanted):
-            yield job
-
-    async def pause_job(self, job_id: str) -> None:
-        """Keep a job from becoming due. Runs that go on are not touched; what passes meanwhile is recorded
-        when it is resumed, as one span (`dropped`, reason `paused`).
-
-        Raises:
-            JobLookupError: there is no such job.
-            SchedulerStateError: its last run has been claimed: nothing is left to pause.
-        """
-        check_id(job_id)
-        if not await (await self.store()).shard(job_id).pause(job_id):
-            raise SchedulerStateError(f"job {job_id!r} runs for the last time: there is nothing left to pause")
-
-    async def resume_job(self, job_id: str) -> JobView | None:
-        """Let a paused job become due again: at its schedule's next fire from now, without catching up; a one-shot
-        job at its time, even if that has passed (all as APScheduler). Returns None if its schedule has ended.
-
-        Raises:
-            JobLookupError: there is no such job.
-        """
-        return await jobs.resume(await self.store(), job_id)
-
-    async def reschedule_job(
-        self,
-        job_id: str,
-        *,
-        cron: str | None = None,
-        interval: float | timedelta | None = None,
-        run_at: datetime | str | None = None,
-        schedule: Schedule | Sequence[Schedule] | None = None,
-        timezone: str | tzinfo | None = None,
-        **when: Unpack[WhenOptions],
-    ) -> JobView | None:
-        """Give a job another schedule, with its next run computed from now. Overdue runs are dropped, which is
-        recorded (reason `rescheduled`), and a paused job is resumed (as APScheduler). `when`: start, end, jitter,
-        dst_gap, dst_fold, seconds.
-
-        Raises:
-            JobLookupError: there is no such job.
-            InvalidInputError: the schedule is wrong; nothing was changed.
-        """
-        store = await self.store()
-        ways = {"cron": cron, "interval": interval, "run_at": run_at, "schedule": schedule}
-        return await jobs.reschedule(store, job_id, ways, timezone, when)
-
-    async def modify_job(self, job_id: str, **changes: Unpack[JobChanges]) -> JobView:
-        """Change a job: name, task, args, kwargs, tags, queue, timezone, next_run_time, or any option. Its id stays,
-        and so does what is not named. `next_run_time=None` pauses it. In another `timezone` a cron expression has its
-        next run computed from now; intervals and dates keep their instants.
-
-        Raises:
-            JobLookupError: there is no such job.
-            InvalidInputError: a change is wrong; nothing was changed.
-        """
-        return await jobs.modify(self, job_id, changes)
-
-    async def remove_job(self, job_id: str) -> None:
-        """End a job. Instances that run go on, but are not tried again.
-
-        Raises:
-            JobLookupError: there is no such job.
-        """
-        await jobs.remove(await self.store(), job_id)
-
-    async def cancel(self, job_id: str | None = None, *, tag: str | None = None) -> bool:
-        """End a job, or all jobs with a tag, and stop their running instances. Returns whether any was there.
-
-        Raises:
-            InvalidInputError: neither or both are given.
-        """
-        return bool(await self.cancel_jobs(ids=None if job_id is None else [job_id], tag=tag))
-
-    async def cancel_jobs(self, *, ids: Sequence[str] | None = None, tag: str | None = None) -> list[str]:
-        """As `cancel`, for several ids; returns the ids of the jobs that were there."""
-        return await jobs.cancel(await self.store(), ids, tag)
-
-    async def run_now(self, job_id: str) -> str:
-        """Make a job due now, once, beside its schedule. Returns the run's id.
-
-        Raises:
-            JobLookupError: there is no such job.
-        """
-        check_id(job_id)
-        return await (await self.store()).shard(job_id).run(job_id)
-
-    async def get_dead(self, limit: int = 1000) -> list[JobView]:
-        """Runs that ended without success, the newest first. Their `id` is what `requeue` takes."""
-        return await jobs.get_dead(await self.store(), limit)
-
-    async def requeue(self, *run_ids: str) -> list[str]:
-        """Give dead runs another life, with all their attempts. Returns the ids of those that were dead."""
-        return await jobs.requeue(await self.store(), run_ids)
-
-    async def find_prefixes(self) -> list[str]:
-        """The prefixes under which this Redis has jobs, as far as a look at some of its keys tells."""
-        return await queries.find_prefixes(await self._open())
-
-    async def examine_server(self) -> list[Finding]:
-        """See whether the server is set up so that the promises hold: `redsched doctor` as a call. Changes nothing.
-
-        Raises:
-            StoreUnavailableError: no answer from Redis.
-            StoreAccessError: it does not let this user in.
-            InvalidConfigError: the jobs are stored with another number of shards than this scheduler names.
-        """
-        store = await self._open()
-        with contextlib.suppress(StoreError):  # what is wrong with the server is what it is asked for
-            await store.learn()
-        from redsched.doctor import examine
-
-        return await examine(store)
-
-    async def reseal_jobs(self) -> int:
-        """Seal all jobs with the first key that are not yet: after a rotation of keys, or when a fleet begins to use
-        them. Returns how many were. Those that cannot be trusted or read are left as they are, with a warning.
-
-        Raises:
-            InvalidInputError: this scheduler has no `payload_security`.
-        """
-        return await jobs.reseal(await self.store())
-
-    async def clear_all_jobs(self) -> int:
-        """Remove every job, run, result and event of this prefix. Returns how many jobs there were.
-
-        It may be called after `shutdown`.
-        """
-        store = await self.store()
-        count = await queries.clear(store)
-        if not self._started:
-            await store.close()
-        return count
-
-    # -- what happens ---------------------------------------------------------------------------------------------
-
-    async def now(self) -> datetime:
-        """The time by which everything is decided: Redis' clock, and the testing kit's offset (UTC)."""
-        return from_ms(await (await self.store()).shards[0].travel())
-
-    async def wait_for_result(
-        self, job_id: str, *, timeout: float | timedelta | None = None
-    ) -> TaskExecutionResult[Any]:
-        """Wait until a run of the job has ended, and tell how. For one that has ended already: how it ended.
-
-        `job_id` may be a run's id too, such as `run_now` returned. Of a periodic job it is the next run that ends. The
-        wait costs nothing that grows with other jobs.
-
-        Raises:
-            ResultTimeoutError: it did not within `timeout` (seconds, or a timedelta).
-            JobLookupError: there is no such job, and how it ended is not known (any more).
-            SchedulerStateError: the scheduler was shut down meanwhile.
-        """
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        check_name(job_id, "job_id")
-        store = await self.store()
-        return await wait_for_result(store, self._waiters.get(), job_id, seconds)
-
-    async def get_result(self, job_id: str) -> TaskExecutionResult[Any] | None:
-        """How a one-shot job ended, how the last run of a periodic job that is over did, or how a run did, by its id.
-        None: it has not ended, or that is not known (any more); `wait_for_result` tells these two apart.
-        """
-        check_name(job_id, "job_id")
-        return await get_result(await self.store(), job_id)
-
-    def _make_waiter(self) -> ResultWaiter:
-        assert self._store is not None
-        return ResultWaiter(self._store)
+    # -- what happens --------------------------------------------------------------------------------------------------
 
     def add_listener(self, listener: Listener, kinds: Sequence[str] | None = None) -> None:
         """Call `listener(event)` for each event of the whole fleet, or for those of some kinds (see `Event.kind`).
 
         From `start` on, or from now if it has started. A coroutine function is awaited beside the others.
         """
-        self._listeners.append((listener, kinds))
-        if self._feed is not None:
-            self._feed.add(listener, kinds)
-        elif self._is_started:
-            self._owner.call(self._listen)
+        self._listeners.add(listener, kinds, self._owner if self._is_started else None)
 
     def remove_listener(self, listener: Listener) -> None:
         """Call it no more."""
-        self._listeners = [(known, kinds) for known, kinds in self._listeners if known is not listener]
-        if self._feed is not None:
-            self._feed.remove(listener)
+        self._listeners.remove(listener)
 
     def add_failure_handler(self, handler: TaskFailureHandler) -> None:
         """Tell it how each run of this process' worker ends.
@@ -810,28 +561,6 @@ class BackgroundTaskScheduler(ScheduleMethods):
         """Tell it no more."""
         self._handlers.remove(handler)
 
-    def _listen(self) -> None:
-        self._listening = asyncio.create_task(self._ensure_feed())
-
-    def _make_feed(self) -> EventFeed:
-        assert self._store is not None
-        return EventFeed(self._store)
-
-    async def _ensure_feed(self) -> EventFeed:
-        """The feed of the running loop. That of the loop which asks first is the listeners'."""
-        await self.store()
-        feed = self._feeds.get()
-        if self._feed is None or self._feed.is_over:
-            self._feed = feed
-            for listener, kinds in self._listeners:
-                feed.add(listener, kinds)
-        await feed.ensure()
-        return feed
-
-    async def get_history(self, job_id: str | None = None, *, limit: int = 1000) -> list[Event]:
-        """The newest events, oldest first: of one job, or of all."""
-        return await history(await self.store(), limit=limit, job_id=job_id)
-
     @property
     def metrics(self) -> TaskMetrics:
         """What this process has counted so far: the standard set of docs/guide/metrics.md, without what only Redis
@@ -844,37 +573,15 @@ class BackgroundTaskScheduler(ScheduleMethods):
         """The standard set, with what Redis knows of the queues, as it is now. It is what Prometheus gets."""
         from redsched.standard import standard
 
-        return await standard(self)
+        return await standard(self.client, self.metrics, self.worker)
 
-    async def get_results(self, job_id: str | None = None, *, limit: int = 100) -> list[TaskExecutionResult[Any]]:
-        """How the newest runs ended, oldest first: of one job, or of all. What a task returned is there for as long as
-        `result_ttl` says, the rest for as long as the events are kept.
+    async def clear_all_jobs(self) -> int:
+        """Remove every job, run, result and event of this prefix. Returns how many jobs there were.
 
-        It is for looking back: of one job too, it reads the events from the newest on until it has `limit` of them, for
-        which runs a periodic job had is known to the events alone. How one run ended is `get_result`'s to say.
+        It may be called after `shutdown`.
         """
-        return await past_results(await self.store(), job_id, limit)
-
-    async def get_workers(self) -> dict[str, dict[str, Any]]:
-        """The workers that gave a sign of life lately: what they serve, by their ids."""
-        return await queries.read_workers(await self.store())
-
-
-def _tell_of_error(serving: asyncio.Task[None]) -> None:
-    if not serving.cancelled() and (error := serving.exception()):
-        log.critical("the worker ended with an error: this process runs no jobs any more", exc_info=error)
-
-
-class _Ready:
-    """What anyio's `start` passes as `task_status`, for a plain task."""
-
-    def __init__(self, future: asyncio.Future[None]) -> None:
-        self._future = future
-
-    @property
-    def is_told(self) -> bool:
-        return self._future.done()
-
-    def started(self, value: object = None) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
+        store = await self.store()
+        count = await queries.clear(store)
+        if not self._started:
+            await store.close()
+        return count

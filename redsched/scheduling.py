@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from redsched.checks import check_name
+from redsched.client.core import BATCH, TRIES, Client, instant_of
 from redsched.counting import accounts
 from redsched.errors import ConflictingIdError, InvalidInputError, JobLookupError, StoreError
 from redsched.handle import JobHandle
 from redsched.model import Reason
-from redsched.options import check_name
 from redsched.redeclare import change_of
 from redsched.spec import Draft, JobSpec
 from redsched.store import queries
@@ -19,27 +20,13 @@ from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError, LeftBehindError, Shard, conflict
 from redsched.tasks import Task
 
-if TYPE_CHECKING:
-    from redsched.scheduler import BackgroundTaskScheduler
+__all__ = ["draft_of", "schedule", "schedule_many"]
 
-__all__ = ["BATCH", "TRIES", "draft_of", "instant_of", "schedule", "schedule_many"]
-
-BATCH = 1000
-"""Jobs stored, or ended, by one call of a script: about 5 ms of Redis' time."""
 BATCH_BYTES = 1_000_000
 """Of their arguments: one call of a script takes milliseconds, however large they are."""
-TRIES = 20
-"""How often what depends on Redis' state is computed again because that changed meanwhile."""
 
 
-async def instant_of(shard: Shard) -> int:
-    """Redis' time as this process knows it; asks if it does not. The scripts refuse one that is too old."""
-    if not shard.clock.known:
-        await shard.travel()
-    return shard.clock.now_ms()
-
-
-def draft_of(scheduler: BackgroundTaskScheduler, store: Store, spec: JobSpec) -> tuple[Draft, Task, str]:
+def draft_of(client: Client, store: Store, spec: JobSpec) -> tuple[Draft, Task, str]:
     """What is to be stored of one job, checked; its task; and the process that alone can run it, or ''.
 
     Raises:
@@ -48,26 +35,26 @@ def draft_of(scheduler: BackgroundTaskScheduler, store: Store, spec: JobSpec) ->
     if not isinstance(spec, JobSpec):
         raise InvalidInputError(f"pass JobSpec objects, not {type(spec).__qualname__}", field="specs")
     check_name(spec.name)
-    task = scheduler.registry.register(spec.task, owner_id=scheduler.id)
+    task = client.registry.register(spec.task, owner_id=client.id)
     draft = spec.definition(
-        task, scheduler.options, scheduler.timezone, f"local:{scheduler.id}", scheduler.max_payload_bytes,
-        scheduler.executors,
+        task, client.options, client.timezone, f"local:{client.id}", client.max_payload_bytes,
+        client.executors,
     )  # fmt: skip
     draft.definition.sealer = store.sealer
-    return draft, task, scheduler.id if task.is_local else ""
+    return draft, task, client.id if task.is_local else ""
 
 
-def _drafts(scheduler: BackgroundTaskScheduler, store: Store, specs: Sequence[JobSpec]) -> tuple[list[Draft], str]:
+def _drafts(client: Client, store: Store, specs: Sequence[JobSpec]) -> tuple[list[Draft], str]:
     """What is to be stored, all of it checked; and the process that alone can run it, if there is such a job."""
-    made = [draft_of(scheduler, store, spec) for spec in specs]
+    made = [draft_of(client, store, spec) for spec in specs]
     owner = next((local for _, _, local in made if local), "")
     return [draft for draft, _, _ in made], owner
 
 
-async def schedule(scheduler: BackgroundTaskScheduler, spec: JobSpec) -> JobHandle:
+async def schedule(client: Client, spec: JobSpec) -> JobHandle:
     """One job: as `schedule_many`, without what several need."""
-    store = await scheduler._open()
-    [draft], owner = _drafts(scheduler, store, [spec])
+    store = await client.open()
+    [draft], owner = _drafts(client, store, [spec])
     definition = draft.definition
     await store.agree()
     promise = None
@@ -76,13 +63,13 @@ async def schedule(scheduler: BackgroundTaskScheduler, spec: JobSpec) -> JobHand
         promise = store.promise([definition.durability])
         await promise.check(shard.link)
     [status] = await _store(store, shard, [draft], owner, promise)
-    return JobHandle(scheduler, definition.id, definition.name, status)
+    return JobHandle(client, definition.id, definition.name, status)
 
 
-async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobSpec]) -> list[JobHandle]:
+async def schedule_many(client: Client, specs: Sequence[JobSpec]) -> list[JobHandle]:
     """See `BackgroundTaskScheduler.schedule_many`."""
-    store = await scheduler._open()
-    drafts, owner = _drafts(scheduler, store, specs)
+    store = await client.open()
+    drafts, owner = _drafts(client, store, specs)
     ids = [draft.definition.id for draft in drafts]
     if len(drafts) > 1 and len(set(ids)) < len(ids):
         twice = next(job_id for job_id in ids if ids.count(job_id) > 1)
@@ -112,7 +99,7 @@ async def schedule_many(scheduler: BackgroundTaskScheduler, specs: Sequence[JobS
         for outcome in await asyncio.gather(*(put(*batch) for batch in batches), return_exceptions=True):
             if outcome is not None:
                 raise outcome
-    return [JobHandle(scheduler, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
+    return [JobHandle(client, d.definition.id, d.definition.name, statuses[d.definition.id]) for d in drafts]
 
 
 def _batches(ids: Sequence[str], drafts: Mapping[str, Draft]) -> Iterator[list[str]]:

@@ -13,20 +13,13 @@ from typing import Any, Generic, Unpack, overload
 
 from redsched import origin
 from redsched.binding import check_task
+from redsched.checks import check_id, check_name, check_queue, check_tags, seconds_to_ms
 from redsched.codec import pack_payload
+from redsched.context import current_event
 from redsched.errors import InvalidInputError, InvalidScheduleError
 from redsched.job import Definition
 from redsched.keywords import ScheduleOptions, SpecOptions, check_names
-from redsched.options import (
-    DURABILITIES,
-    JobOptions,
-    check_executor,
-    check_id,
-    check_name,
-    check_queue,
-    check_tags,
-    seconds_to_ms,
-)
+from redsched.options import DURABILITIES, JobOptions, check_executor
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule, SecondsOrder
 from redsched.task_types import AnyTask, AsyncTask, ClassTask, R, T
 from redsched.tasks import Task
@@ -185,7 +178,7 @@ class JobSpec(Generic[R]):
         mode = "new"
         if job_id is not None or "replace_existing" in given:
             mode = _mode(given.get("replace_existing", False), job_id is not None)
-        if mode == "new" and origin.current_origin.get() is not None:
+        if mode == "new" and current_event.get() is not None:
             mode = "keep"  # its id is not random, and the event may come when nobody remembers its requests
         paused = "next_run_time" in given and given["next_run_time"] is None
         explicit = given.get("next_run_time")

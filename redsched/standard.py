@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from redsched.client.core import Client
 from redsched.metrics import TaskMetrics
 from redsched.store import queries
 
 if TYPE_CHECKING:
-    from redsched.scheduler import BackgroundTaskScheduler
+    from redsched.worker.worker import Worker
 
 __all__ = ["standard"]
 
 
-async def standard(scheduler: BackgroundTaskScheduler) -> TaskMetrics:
+async def standard(client: Client, metrics: TaskMetrics, worker: Worker | None) -> TaskMetrics:
     """See `BackgroundTaskScheduler.collect_metrics`."""
-    store = await scheduler.store()
-    worker = scheduler.worker
+    store = await client.store()
     served = {str(queue) for info in (await queries.read_workers(store)).values() for queue in info.get("queues", ())}
     waiting = await queries.read_queues(store, served | set(worker.queues[:-1] if worker else ()))
     dead = await queries.count_dead(store)
-    metrics = scheduler.metrics
     if worker is not None:
         metrics.set_gauge("runs_active", worker.holding)
         metrics.set_gauge("runs_capacity", worker.concurrency)

@@ -15,15 +15,16 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from redsched.errors import InvalidInputError, StoreError
+from redsched.checks import check_name, check_queue, int_between, seconds_to_ms
+from redsched.client.core import Client
+from redsched.context import current_event
+from redsched.errors import StoreError
 from redsched.ids import new_id
-from redsched.options import check_name, check_queue, seconds_to_ms
-from redsched.origin import Origin, current_origin
+from redsched.origin import Origin
 from redsched.store.scripts import load
 from redsched.subscription import Subscription
 
 if TYPE_CHECKING:
-    from redsched.scheduler import BackgroundTaskScheduler
     from redsched.store.wire import Wire
 
 __all__ = ["RedisStream", "StreamEvent", "consume", "once_for_each"]
@@ -65,10 +66,7 @@ class RedisStream:
         check_name(self.name, "name")
         check_queue(self.group, "group")
         check_queue(self.start, "start")
-        if isinstance(self.max_deliveries, bool) or not isinstance(self.max_deliveries, int) or self.max_deliveries < 1:
-            raise InvalidInputError(
-                f"max_deliveries is {self.max_deliveries!r}; it must be an int of 1 or more", field="max_deliveries"
-            )
+        int_between(self.max_deliveries, "max_deliveries", 1)
         for name in ("redeliver_after", "remember"):
             seconds_to_ms(getattr(self, name), name, minimum_ms=10)
 
@@ -111,11 +109,9 @@ def once_for_each(stream: RedisStream, handle: Handler) -> Handler:
     return handle_once
 
 
-async def consume(
-    scheduler: BackgroundTaskScheduler, stream: RedisStream, handle: Handler, subscription: Subscription
-) -> None:
+async def consume(client: Client, stream: RedisStream, handle: Handler, subscription: Subscription) -> None:
     """Read and handle events until cancelled; goes on after Redis was away."""
-    store = await scheduler.store()
+    store = await client.store()
     consumer = _Consumer(store.wire.at(stream.name), stream, handle, subscription)
     try:
         while True:
@@ -237,8 +233,8 @@ class _Consumer:
 
 @contextlib.contextmanager
 def _acting_for(origin: Origin) -> Generator[None]:
-    token = current_origin.set(origin)
+    token = current_event.set(origin)
     try:
         yield
     finally:
-        current_origin.reset(token)
+        current_event.reset(token)

@@ -201,13 +201,13 @@ async def kit(scheduler: BackgroundTaskScheduler, *, clean: bool = True) -> Asyn
     """
     made = Kit(scheduler)
     scheduler.add_listener(made._note)
-    await scheduler._ensure_feed()
+    await scheduler._listeners.ensure()
     try:
         yield made
     finally:
         await scheduler.shutdown(wait=False)
         if clean and kind_of(scheduler.redis_url) != "embedded":
-            store = await scheduler._open()
+            store = await scheduler.client.open()
             try:
                 await clear(await scheduler.store())
             finally:

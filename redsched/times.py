@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 
+from redsched.checks import is_number, seconds_to_ms
 from redsched.errors import InvalidInputError
-from redsched.options import seconds_to_ms
 from redsched.zones import instant_ms as _instant_ms
 
 __all__ = ["delay_ms", "instant_ms"]
@@ -58,6 +58,6 @@ def delay_ms(delay: float | timedelta | None, delay_seconds: float | None, delay
             field="delay",
         )
     [(name, value)] = given.items()
-    if name == "delay_minutes" and isinstance(value, int | float) and not isinstance(value, bool):
+    if name == "delay_minutes" and is_number(value):
         value = value * 60
     return seconds_to_ms(value, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from redsched.agreement import FIELDS, differences
+from redsched.checks import MAX_NAME_LENGTH
 from redsched.errors import (
     EncodingError,
     InvalidScheduleError,
@@ -16,7 +17,6 @@ from redsched.errors import (
 from redsched.events import decode_entry
 from redsched.ids import job_of
 from redsched.job import Job
-from redsched.options import MAX_NAME_LENGTH
 from redsched.schedules import MAX_MS
 from redsched.store.keys import KINDS
 from redsched.store.queries import scan

@@ -22,7 +22,7 @@ import redis
 import redsched
 import redsched.errors
 import redsched.testing
-from redsched import declare, running
+from redsched import context, declarations
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = [name for name in redsched.__all__ if not name.startswith("__")]
@@ -126,8 +126,8 @@ def test_the_examples_in_docstrings_are_true(
     module: str, redsched_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each starts with an empty server at `url`, and with every public name at hand."""
-    monkeypatch.setattr(declare, "declared", [])
-    monkeypatch.setattr(running, "schedulers", WeakValueDictionary())
+    monkeypatch.setattr(declarations, "declared", [])
+    monkeypatch.setattr(context, "schedulers", WeakValueDictionary())
     loaded = importlib.import_module(module)
     url = f"{redsched_url}?db=9"
     names = {"asyncio": asyncio, "redsched": redsched, **{name: getattr(redsched, name) for name in PUBLIC}}

@@ -9,6 +9,7 @@ from datetime import tzinfo
 from hashlib import blake2b
 from typing import Any
 
+from redsched.checks import is_int
 from redsched.errors import InvalidScheduleError
 from redsched.zones import local_datetime, zone
 
@@ -192,7 +193,7 @@ def check_int(field: str, value: object, *, least: int | None = None, none: bool
     """Refuse anything but an int (no bool, no float) of at least `least`; None only where `none` says so."""
     if none and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_int(value):
         raise InvalidScheduleError(
             f"{field}={value!r}: whole milliseconds are needed, not {type(value).__name__}; give an int.", field=field
         )

@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import msgpack
 
+from redsched.context import ActiveEvent, current_event
 from redsched.errors import DurabilityError, StoreError, StoreUnavailableError
 from redsched.ids import new_id
-from redsched.origin import Origin, current_origin
 from redsched.store.clock import StoreClock
 from redsched.store.durability import Promise
 from redsched.store.keys import Keys
@@ -120,7 +120,7 @@ class Calls(ABC):
 
         `target` says which jobs it is about, and how, as far as that is the same whenever an event is handled.
         """
-        origin = current_origin.get()
+        origin = current_event.get()
         if origin is not None:
             return await self._event_call(origin, name, target, promise, **args)
         for _ in range(FORGED_AT_MOST):
@@ -139,7 +139,7 @@ class Calls(ABC):
         )
 
     async def _event_call(
-        self, origin: Origin, name: str, target: Target, promise: Promise | None, **args: str | int | bytes
+        self, origin: ActiveEvent, name: str, target: Target, promise: Promise | None, **args: str | int | bytes
     ) -> list[Any]:
         """A request for an event that may be handled again: never confirmed, so that it is answered alike then."""
         what = (name, self.keys.shard, *target)

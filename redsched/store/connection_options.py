@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from redsched.checks import is_int, is_number
 from redsched.redaction import HIDDEN, shown_name, shown_value
 
 __all__ = ["OPTIONS", "Need", "Option", "WrongOptionError", "is_secret", "read_options", "shown_option"]
@@ -45,7 +46,7 @@ class Option:
 
 def _seconds(value: Any) -> float:
     problem = "a number of seconds above 0 and up to 3,600"
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if not isinstance(value, str) and not is_number(value):
         raise _MustBeError(problem)
     try:
         seconds = float(value)
@@ -60,7 +61,7 @@ def _whole(least: int, most: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         text = str(value)
         digits = text.isascii() and text.isdigit() and len(text) < 12
-        if isinstance(value, bool) or not isinstance(value, int | str) or not digits or not least <= int(text) <= most:
+        if not (isinstance(value, str) or is_int(value)) or not digits or not least <= int(text) <= most:
             raise _MustBeError(f"a whole number from {least:,} to {most:,}")
         return int(text)
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from redsched.checks import check_queue, is_int
 from redsched.errors import InvalidConfigError, RecordVersionError, StoreError
-from redsched.options import check_queue
 from redsched.sealing import PayloadSecurity, Sealer
 from redsched.store.durability import Promise
 from redsched.store.keys import LAYOUT_VERSION, shard_of
@@ -81,7 +81,7 @@ class Store:
                 f"job_store_prefix is {prefix!r}; it must be printable text without braces", field="job_store_prefix"
             )
         url = parse_url(redis_url, options)
-        if shards is not None and (isinstance(shards, bool) or not isinstance(shards, int) or not _possible(shards)):
+        if shards is not None and (not is_int(shards) or not _possible(shards)):
             raise InvalidConfigError(f"shards is {shards!r}; it must be an int from 1 to 1024", field="shards")
         self.prefix = prefix
         if lock_prefix is not None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from redsched.worker.runs import Run, current
+from redsched.context import current_run
+from redsched.worker.runs import Run
 from redsched.worker.threads import Call
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ class Looker:
         context = _context_of(frame)
         if context is None and task is not None and sys.version_info >= (3, 12):
             context = task.get_context()
-        run = None if context is None else context.get(current)
-        return run if run is not None and run.loop.worker is self._worker else None
+        run = None if context is None else context.get(current_run)
+        return run if isinstance(run, Run) and run.loop.worker is self._worker else None
 
     def _times(self) -> dict[int, float]:
         if not hasattr(time, "pthread_getcpuclockid"):

@@ -29,9 +29,9 @@ import msgpack
 
 from redsched import logs
 from redsched.codec import pack_result, unpack_payload
+from redsched.context import parent_run
 from redsched.errors import InvalidInputError
 from redsched.tasks import refuse_generator
-from redsched.worker.runs import told
 from redsched.worker.told import ToldRun, unpack_context
 from redsched.worker.tracebacks import formatted
 
@@ -66,7 +66,7 @@ def _answer(request: bytes) -> bytes:
     module, qualname, main_path, payload, limit, first, context = msgpack.unpackb(request, raw=False)
     try:
         if context:
-            told.set(ToldRun(unpack_context(context)))
+            parent_run.set(ToldRun(unpack_context(context)))
         for name in first:
             importlib.import_module(name)
         function = _find(module, qualname, main_path)

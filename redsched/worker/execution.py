@@ -8,6 +8,7 @@ from typing import Any
 
 from redsched.errors import TaskTimeoutError
 from redsched.store.wire import Resend
+from redsched.worker.circuits import guard
 from redsched.worker.runs import Run
 
 __all__ = ["call_within_policies", "is_on_loop", "slot_is_closed"]
@@ -25,7 +26,7 @@ async def call_within_policies(run: Run, *, resend: Resend) -> Any:
     if policy is None:
         return await _within_timeout(run)
     call = functools.partial(_within_timeout, run)
-    return await policy.guard(run.loop.worker.store, run.job.record.task, call, resend=resend)
+    return await guard(policy, run.loop.worker.store, run.job.record.task, call, resend=resend)
 
 
 async def _within_timeout(run: Run) -> Any:

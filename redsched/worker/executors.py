@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from redsched import forks
+from redsched.checks import int_between
 from redsched.codec import unpack_payload, unpack_result
 from redsched.errors import InvalidConfigError, TaskFailedError
 from redsched.executors import CustomTaskExecutor, check_executors
@@ -127,8 +128,7 @@ class Executors:
 
     def __init__(self, threads: int = 20, processes: int = 2, executors: Mapping[str, Any] | None = None) -> None:
         for name, value in (("threads", threads), ("processes", processes)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidConfigError(f"{name} is {value!r}; it must be an int of 1 or more", field=name)
+            int_between(value, name, 1, error=InvalidConfigError)
         self._sizes = {"threadpool": threads, "processpool": processes}
         self._threads = _Threads(threads)
         self._by_name: dict[str, _Threads | _Processes | _Custom] = {

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redsched.agreement import check_agreement
-from redsched.circuit import failed_trial_delay
 from redsched.codec import Record
 from redsched.errors import (
     CircuitOpenError,
@@ -34,6 +33,7 @@ from redsched.schedules import MAX_MS
 from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.store.wire import Resend, WrongTypeError
 from redsched.worker import run_log
+from redsched.worker.circuits import failed_trial_delay
 from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
 from redsched.worker.executors import Skipped
 from redsched.worker.outcomes import Outcomes

@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from redsched.model import Reason
-from redsched.worker.run_fields import fields_of
 from redsched.worker.tracebacks import log_error
 
 if TYPE_CHECKING:
@@ -24,24 +23,24 @@ def tried_again(run: Run, error: BaseException, text: str, reason: Reason, delay
     message = "job %r (%s) failed in attempt %d: %s; again in %.1f s"
     values = (run.job.record.name, run.job.id, run.attempt, text, delay)
     if log.isEnabledFor(logging.DEBUG):
-        log_error(error, message, *values, level=logging.INFO, extra=fields_of(run, reason))
+        log_error(error, message, *values, level=logging.INFO, extra=run.log_fields(reason))
     else:
-        log.info(message, *values, extra=fields_of(run, reason))
+        log.info(message, *values, extra=run.log_fields(reason))
 
 
 def dead(run: Run, error: BaseException, text: str, reason: Reason) -> None:
     """The last attempt failed."""
-    log_error(error, "job %r (%s) failed: %s", run.job.record.name, run.job.id, text, extra=fields_of(run, reason))
+    log_error(error, "job %r (%s) failed: %s", run.job.record.name, run.job.id, text, extra=run.log_fields(reason))
 
 
 def broken(run: Run, error: BaseException) -> None:
     """redsched itself failed at a run."""
-    log_error(error, "run %s could not be ended as it should", run.id, extra=fields_of(run, Reason.TASK_FAILED))
+    log_error(error, "run %s could not be ended as it should", run.id, extra=run.log_fields(Reason.TASK_FAILED))
 
 
 def lease_ended(run: Run) -> None:
     """Redis does not count this worker as the holder any more."""
-    about = fields_of(run, Reason.LEASE_EXPIRED)
+    about = run.log_fields(Reason.LEASE_EXPIRED)
     log.warning("the lease on run %s ended; its task is cancelled", run.id, extra=about)
 
 
@@ -54,10 +53,10 @@ def refused(worker: str, count: int) -> None:
 def not_kept(run: Run, problem: Exception) -> None:
     """What a task returned cannot be stored. Said once for each task."""
     task, text = run.job.record.task, "what the task %s returned is not kept: %s"
-    run.loop.worker.say_once(f"not kept:{task}", text, task, problem, extra=fields_of(run))
+    run.loop.worker.say_once(f"not kept:{task}", text, task, problem, extra=run.log_fields())
 
 
 def put_off(run: Run, reason: Reason, why: str) -> None:
     """A run is postponed. Said once for each task and reason."""
     key = f"{reason}:{run.job.record.task}"
-    run.loop.worker.say_once(key, "%s; its runs are put off (%s)", why, reason, extra=fields_of(run, reason))
+    run.loop.worker.say_once(key, "%s; its runs are put off (%s)", why, reason, extra=run.log_fields(reason))

@@ -7,26 +7,83 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from redsched import context
 from redsched.codec import Record
 from redsched.errors import SchedulerStateError
-from redsched.ids import run_id_of
+from redsched.ids import job_of, run_id_of
 from redsched.job import Job
-from redsched.model import RunContext
+from redsched.model import Reason, RunContext
 from redsched.options import JobOptions
-from redsched.store.clock import from_ms
+from redsched.store.clock import StoreClock, from_ms
 from redsched.tasks import Task
 from redsched.zones import zone
 
 if TYPE_CHECKING:
-    from redsched.worker.loop import ShardLoop
+    from redsched.store.store import Store
+    from redsched.worker.stall_report import StallReport
 
 __all__ = ["CurrentRun", "Run", "current_run"]
+
+
+_STOPPED = {"lost": Reason.LEASE_EXPIRED, "cancelled": Reason.CANCELLED, "shutdown": Reason.SHUTDOWN}
+"""What `Run.stop_reason` is among the reasons."""
+
+
+class Caller(Protocol):
+    """The executors, as runs see them: `worker.executors.Executors`."""
+
+    def call(self, run: Run) -> Awaitable[Any]:
+        """Call the task, wherever it is to run."""
+        ...
+
+
+class Holder(Protocol):
+    """The worker that holds a run, as far as its runs need it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def store(self) -> Store: ...
+    @property
+    def executors(self) -> Caller: ...
+
+    def say_once(
+        self, key: str, message: str, *values: object, every: float = 300.0, extra: dict[str, Any] | None = None
+    ) -> None:
+        """Log a warning, unless the same was said within the last minutes."""
+        ...
+
+
+class HoldingLoop(Protocol):
+    """The loop of the shard that a run came from: `worker.loop.ShardLoop`, as far as its runs need it."""
+
+    @property
+    def worker(self) -> Holder: ...
+    @property
+    def clock(self) -> StoreClock: ...
+    @property
+    def stalls(self) -> StallReport: ...
+
+    async def execute(self, run: Run) -> None:
+        """Execute it, in a slot."""
+        ...
+
+    async def report(self, run: Run, value: Any) -> None:
+        """Store its progress."""
+        ...
+
+    def drop(self, run: Run) -> None:
+        """Forget a run that was stopped before it began."""
+        ...
+
+    def give_back(self, run: Run) -> None:
+        """Let another worker start it."""
+        ...
 
 
 _UNREAD = Job("?", Record("?", "?", b"", {}), JobOptions(), None)
@@ -40,10 +97,10 @@ class Run:
         "row", "started", "stop_reason", "task", "timeout", "waiter",
     )  # fmt: skip
 
-    def __init__(self, run_id: str, fence: int, loop: ShardLoop, claimed: float, row: Sequence[Any] = ()) -> None:
+    def __init__(self, run_id: str, fence: int, loop: HoldingLoop, claimed: float, row: Sequence[Any] = ()) -> None:
         self.id: str = run_id
         self.fence: int = fence
-        self.loop: ShardLoop = loop
+        self.loop: HoldingLoop = loop
         """Of the worker that holds it."""
         self.claimed: float = claimed
         """time.monotonic() when the claim was here."""
@@ -79,6 +136,31 @@ class Run:
     def is_read(self) -> bool:
         """Whether what the claim brought was read: the job, the attempt and the fire are known."""
         return self.job is not _UNREAD
+
+    @property
+    def worker_id(self) -> str:
+        """The id of the worker that holds the run."""
+        return self.loop.worker.id
+
+    def log_fields(self, reason: Reason | str | None = None) -> dict[str, Any]:
+        """What a line of the log says of it, for `extra=`: job, run, task, attempt, worker and reason. What is not
+        known (it was not read yet) is left out.
+
+        Lines that are written within a run (the task's own too) get them when they are formatted, from the context: a
+        run that logs nothing pays nothing.
+
+        Args:
+            reason: why something was done to it; by default why its worker cancelled it, if it did.
+        """
+        fields: dict[str, Any] = {"job": job_of(self.id), "run": self.id}
+        if self.is_read:
+            fields.update(run=self.public_id, task=self.job.record.task, attempt=self.attempt)
+        fields["worker"] = self.loop.worker.id
+        if reason is None and self.stop_reason is not None:
+            reason = _STOPPED.get(self.stop_reason, self.stop_reason)
+        if reason is not None:
+            fields["reason"] = str(reason)
+        return fields
 
     def stop(self, reason: str) -> None:
         """Cancel the task, and say why; a second reason does not replace the first."""
@@ -175,11 +257,6 @@ class CurrentRun:
         await self._run.loop.report(self._run, value)
 
 
-current: ContextVar[Run] = ContextVar("redsched_current_run")
-told: ContextVar[CurrentRun] = ContextVar("redsched_told_run")
-"""In a child process: what its worker told of the run."""
-
-
 def current_run() -> CurrentRun:
     """The run that this code is in.
 
@@ -197,8 +274,10 @@ def current_run() -> CurrentRun:
     >>> asyncio.run(main())
     1
     """
-    run = current.get(None)
-    own = told.get(None) if run is None else CurrentRun(run)
-    if own is None:
+    run = context.current_run.get(None)
+    if run is not None:
+        return CurrentRun(cast("Run", run))
+    of_parent = context.parent_run.get(None)
+    if of_parent is None:
         raise SchedulerStateError("current_run() must be called within a task that redsched runs")
-    return own
+    return cast("CurrentRun", of_parent)

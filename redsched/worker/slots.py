@@ -17,7 +17,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from redsched.worker.runs import current
+from redsched.context import current_run
 
 if TYPE_CHECKING:
     from redsched.worker.runs import Run
@@ -85,12 +85,12 @@ class Slots:
                 run = self.waiting.popleft()
                 self._call()
                 run.waiter = slot
-                token = current.set(run)
+                token = current_run.set(run)
                 try:
                     await run.loop.execute(run)
                 finally:
                     run.waiter = None
-                    current.reset(token)
+                    current_run.reset(token)
                 if slot.cancelling() or not _is(context):
                     return
                 if self.waiting and time.monotonic() > ends:

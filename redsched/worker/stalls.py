@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from redsched.model import Reason
 from redsched.worker.blockers import Blocker, Looker
 from redsched.worker.keeper import Keeper
-from redsched.worker.run_fields import fields_of
 
 if TYPE_CHECKING:
     from redsched.worker.worker import Worker
@@ -187,7 +186,7 @@ class StallWatch:
         """What a line of the log says of who blocked the loop, if that is a run."""
         if blocker is None or blocker.run is None:
             return {"worker": self._worker.id, "reason": Reason.STALLED.value}
-        return fields_of(blocker.run, Reason.STALLED)
+        return blocker.run.log_fields(Reason.STALLED)
 
     def _warn(self, silent: float) -> None:
         what = "something that is not known" if self._blocker is None else self._blocker.words

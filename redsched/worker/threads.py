@@ -23,7 +23,6 @@ import anyio.to_thread
 
 from redsched import forks
 from redsched.model import Reason
-from redsched.worker.run_fields import fields_of
 
 if TYPE_CHECKING:
     from redsched.worker.runs import Run
@@ -197,7 +196,7 @@ class Threads:
                 "task %r: the function of run %s goes on in its thread though its run is over (%s). %d threads are "
                 'taken so, of %d at most (%s); with executor="processpool" a timeout ends its process',
                 call.task, call.run_id, why, len(left), 2 * self.size, by_task,
-                extra=fields_of(call.run, Reason.TIMEOUT if why == Reason.TIMEOUT.value else None),
+                extra=call.run.log_fields(Reason.TIMEOUT if why == Reason.TIMEOUT.value else None),
             )  # fmt: skip
 
     def ended(self, call: Call) -> None:
@@ -209,7 +208,7 @@ class Threads:
             seconds = time.monotonic() - call.abandoned
             log.warning(
                 "task %r: the function of run %s has ended, %.1f s after its run; plain functions run again",
-                call.task, call.run_id, seconds, extra=fields_of(call.run),
+                call.task, call.run_id, seconds, extra=call.run.log_fields(),
             )  # fmt: skip
 
     def ended_elsewhere(self, call: Call) -> None:

@@ -51,6 +51,22 @@ class ToldRun(CurrentRun):
         return self._context
 
     @property
+    def worker_id(self) -> str:
+        """The id of the worker that holds the run."""
+        return self._context.worker
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return the fields of a log line about the run."""
+        context = self._context
+        return {
+            "job": context.job_id,
+            "run": context.run_id,
+            "task": context.task,
+            "attempt": context.attempt,
+            "worker": context.worker,
+        }
+
+    @property
     def job_id(self) -> str:
         return self._context.job_id
 

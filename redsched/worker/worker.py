@@ -20,11 +20,11 @@ from typing import Any
 import anyio
 import msgpack
 
+from redsched.checks import check_queue, int_between
 from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
 from redsched.handlers import Handlers
 from redsched.learning import unwatch, watch
 from redsched.loops import Owner
-from redsched.options import check_queue
 from redsched.store.store import Store
 from redsched.tasks import TaskRegistry
 from redsched.worker.executors import Executors
@@ -61,10 +61,7 @@ class Worker:
         tally: Tally | None = None,
         stall_limit_ms: int = STALL_LIMIT_MS,
     ) -> None:
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise InvalidConfigError(
-                f"concurrency is {concurrency!r}; it must be an int of 1 or more", field="concurrency"
-            )
+        int_between(concurrency, "concurrency", 1, error=InvalidConfigError)
         self.id = worker_id
         self.registry = registry
         self.queues: list[str] = [*dict.fromkeys(check_queue(queue) for queue in queues), f"local:{worker_id}"]

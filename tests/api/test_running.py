@@ -289,8 +289,10 @@ async def test_a_run_whose_worker_died_starts_again_only_if_it_may(redsched_url:
         handle = await first.schedule_immediate_task("job", work, delivery=delivery)
         await until(lambda: len(started) == 1)
         assert first._serving is not None
-        first._serving.cancel()  # it settles nothing more: its lease runs out
-        await asyncio.wait((first._serving,))
+        serving = first._serving.task
+        assert serving is not None
+        serving.cancel()  # it settles nothing more: its lease runs out
+        await asyncio.wait((serving,))
         async with second:
             result = await handle.result(timeout=5)
     if delivery == "at_least_once":

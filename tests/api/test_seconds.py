@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redsched import BackgroundTaskScheduler, CronSchedule, InvalidInputError, JobSpec, declare, schedule_task
+from redsched import BackgroundTaskScheduler, CronSchedule, InvalidInputError, JobSpec, declarations, schedule_task
 from redsched.testing import Kit
 
 
@@ -25,12 +25,12 @@ async def reschedule(scheduler: BackgroundTaskScheduler, options: dict[str, Any]
 
 
 async def declared(scheduler: BackgroundTaskScheduler, options: dict[str, Any]) -> Any:
-    before = len(declare.declared)
+    before = len(declarations.declared)
     try:
         schedule_task(cron=QUARTZ, job_id="a", **options)(task)
-        return await scheduler.schedule_many(declare.declared[before:])
+        return await scheduler.schedule_many(declarations.declared[before:])
     finally:
-        del declare.declared[before:]
+        del declarations.declared[before:]
 
 
 CALLS: dict[str, Call] = {

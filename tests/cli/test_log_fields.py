@@ -258,13 +258,14 @@ async def test_a_child_process_logs_as_its_worker_does_with_the_fields(
 
 
 async def test_without_a_log_nothing_is_looked_up(redsched_kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    from redsched.worker import run_fields, run_log
+    from redsched import logs
+    from redsched.worker.runs import Run
 
     def forbidden(*_: object) -> dict[str, Any]:
         raise AssertionError("looked up though nothing is logged")
 
-    monkeypatch.setattr(run_fields, "current_fields", forbidden)
-    monkeypatch.setattr(run_log, "fields_of", forbidden)
+    monkeypatch.setattr(logs, "run_fields", forbidden)
+    monkeypatch.setattr(Run, "log_fields", forbidden)
 
     async def bake() -> int:
         return current_run().attempt

@@ -264,7 +264,7 @@ async def test_a_setting_takes_effect(name: str) -> None:
     value, where = SETTINGS[name]
     assert value != getattr(SchedulerConfig(), name)
     scheduler = BackgroundTaskScheduler.from_config(SchedulerConfig(**{name: value}))
-    assert eval(where, {"scheduler": scheduler, "store": await scheduler._open()}) == value
+    assert eval(where, {"scheduler": scheduler, "store": await scheduler.client.open()}) == value
 
 
 def test_every_setting_is_tested() -> None:

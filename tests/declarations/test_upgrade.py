@@ -47,7 +47,7 @@ async def test_the_digest_that_an_older_redsched_compares_is_what_it_was(
     scheduler = BackgroundTaskScheduler(redsched_url, "digest", declared_tasks=False)
     scheduler.register(task, name=options["name"])
     spec = JobSpec(task=task, **options, job_id=options["name"])
-    assert draft_of(scheduler, await scheduler.store(), spec)[0].digest() == digest
+    assert draft_of(scheduler.client, await scheduler.store(), spec)[0].digest() == digest
     await scheduler.shutdown()
 
 

@@ -19,6 +19,7 @@ from redsched import (
     current_scheduler,
 )
 from redsched.testing import Kit, fresh_prefix, kit
+from redsched.worker.circuits import guard
 
 POLICY = CircuitBreakerPolicy(failure_threshold=3, recovery_timeout=60, success_threshold=2, name="payments")
 is_down = True
@@ -57,7 +58,7 @@ def recover() -> None:
 async def call(kit: Kit, policy: CircuitBreakerPolicy = POLICY) -> str:
     """One call through the circuit: what came of it, in a word."""
     try:
-        await policy.guard(await kit.scheduler.store(), "payments", charge)
+        await guard(policy, await kit.scheduler.store(), "payments", charge)
     except CircuitOpenError as error:
         return f"open for {error.retry_after:g} s"
     except ConnectionError:
@@ -130,7 +131,7 @@ async def test_exceptions_that_say_nothing_of_the_circuit_do_not_count(redsched_
     store = await redsched_kit.scheduler.store()
     for _ in range(3):
         with pytest.raises(KeyError):
-            await policy.guard(store, "payments", wrong_argument)
+            await guard(policy, store, "payments", wrong_argument)
     assert await call(redsched_kit, policy) == "failed"
     assert (await call(redsched_kit, policy)).startswith("open")
 
@@ -261,7 +262,7 @@ async def test_a_retry_around_it_does_not_wait_for_an_open_circuit(redsched_kit:
 
     @RetryPolicy(max_attempts=10, initial_delay=0).apply
     async def insist() -> str:
-        return await POLICY.guard(store, "payments", charge)
+        return await guard(POLICY, store, "payments", charge)
 
     with pytest.raises(CircuitOpenError):
         await insist()
@@ -299,7 +300,7 @@ async def test_a_worker_that_is_cancelled_in_a_call_leaves_the_circuit_as_it_was
         began.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(POLICY.guard(store, "payments", hang))
+    task = asyncio.create_task(guard(POLICY, store, "payments", hang))
     await began.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -305,8 +305,8 @@ def test_a_child_counts_from_zero_and_a_lock_that_a_thread_held_is_free(schedule
 def test_the_embedded_server_stays_the_parents_and_the_child_holds_it_too(tmp_path: Path) -> None:
     scheduler = BackgroundTaskScheduler(f"embedded://{tmp_path / 'data'}", "x", declared_tasks=False)
     asyncio.run(schedule(scheduler, 1))
-    assert scheduler._embedded is not None
-    pid = scheduler._embedded.pid
+    assert scheduler.client.embedded is not None
+    pid = scheduler.client.embedded.pid
 
     async def use_and_leave() -> int:
         await schedule(scheduler, 1)
@@ -315,7 +315,7 @@ def test_the_embedded_server_stays_the_parents_and_the_child_holds_it_too(tmp_pa
 
     assert in_children(lambda: asyncio.run(use_and_leave()), 2)[-1] >= 2
     in_children(lambda: None, 1)  # one that does not use it
-    assert scheduler._embedded.pid == pid
+    assert scheduler.client.embedded.pid == pid
     assert len(asyncio.run(scheduler.get_jobs())) == 3
 
     # A child that holds it keeps it when the parent goes; one that does not hold it holds nothing of the parent's.
@@ -327,7 +327,10 @@ def test_the_embedded_server_stays_the_parents_and_the_child_holds_it_too(tmp_pa
         asyncio.run(schedule(scheduler, 1))
         os.write(ready, b"x")
         os.read(go, 1)
-        return [len(asyncio.run(scheduler.get_jobs())), scheduler._embedded.pid if scheduler._embedded else 0]
+        return [
+            len(asyncio.run(scheduler.get_jobs())),
+            scheduler.client.embedded.pid if scheduler.client.embedded else 0,
+        ]
 
     idle = fork(lambda: (os.close(go_sink), os.read(go, 1), None)[-1])
     wait = fork(stays)

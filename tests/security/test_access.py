@@ -123,7 +123,7 @@ async def test_each_user_can_do_its_work(make: Make, admin: redis.Redis) -> None
     await use_all(producer)
     seen: list[str] = []
     observer.add_listener(lambda event: seen.append(event.kind))
-    await observer._ensure_feed()
+    await observer._listeners.ensure()
     await producer.schedule_interval("often", note, seconds=3600, job_id="often", tags=["v"])
     await asyncio.sleep(1.0)  # leases are renewed, heartbeats told
     await look(observer)

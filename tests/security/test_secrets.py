@@ -254,7 +254,7 @@ async def test_no_error_log_or_repr_shows_a_password(url: str, caplog: pytest.Lo
     worker.cancel()
     await asyncio.wait({worker})
     shown = [str(caught.value), repr(caught.value), repr(scheduler), caplog.text, repr(scheduler.worker)]
-    store = scheduler._store
+    store = scheduler.client.opened
     assert store is not None
     shown += [repr(store), repr(store.link), store.link.where]
     for text in shown:

@@ -11,6 +11,7 @@ import pytest
 from redsched import BackgroundTaskScheduler, CircuitBreakerPolicy
 from redsched.store.transitions import Shard
 from redsched.testing import Kit, fresh_prefix
+from redsched.worker.circuits import guard
 
 ran: list[str] = []
 
@@ -104,7 +105,7 @@ async def test_a_circuit_is_open_for_no_longer_than_its_policy_says(redsched_kit
         assert (state, 0 <= wait_ms <= 2000) in [("closed", True), ("half_open", True), ("open", True)]
         assert state != "open" or wait_ms > 0, "a wait of nothing would be asked for again and again"
     await redsched_kit.advance(seconds=70)
-    assert await policy.guard(await redsched_kit.scheduler.store(), "payments", ok) == "ok"
+    assert await guard(policy, await redsched_kit.scheduler.store(), "payments", ok) == "ok"
 
 
 async def ok() -> str:

@@ -26,7 +26,7 @@ from redsched import (
     ReactiveTaskProcessor,
     Reason,
     RetryPolicy,
-    declare,
+    declarations,
 )
 from redsched.testing import Kit, fresh_prefix, kit
 from tests.servers import LocalServer
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _declares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a snippet declares is for its own test."""
-    monkeypatch.setattr(declare, "declared", [])
+    monkeypatch.setattr(declarations, "declared", [])
 
 
 def test_every_snippet_has_its_test() -> None:

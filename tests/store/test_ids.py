@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redsched import ids
+from redsched.checks import check_id
 from redsched.ids import new_id
-from redsched.options import check_id
 
 
 def at(monkeypatch: pytest.MonkeyPatch, now_ms: int) -> str:
