@@ -1,4 +1,4 @@
-"""`BackgroundTask`: a task as a class, for those who prefer it to a function."""
+"""`BackgroundTask`: a task as a class instead of a function."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ defined: dict[str, type[BackgroundTask]] = {}
 
 
 class ServiceProvider(Protocol):
-    """Where the instances of classes come from (a dependency injection container)."""
+    """Provides instances of classes (a dependency injection container)."""
 
     def get_service(self, type_: type[Any]) -> Any:
         """The instance of this class, or None."""
@@ -40,10 +40,10 @@ class ServiceProvider(Protocol):
 
 @runtime_checkable
 class ServiceContainer(ServiceProvider, Protocol):
-    """A provider that knows its classes by name, and has an instance for each run."""
+    """A provider that finds classes by name, and provides an instance for each run."""
 
     def find_class(self, path: str) -> type[Any] | None:
-        """The class of that path (`module.Class`) whose public methods may run as tasks, or None."""
+        """The class with that path (`module.Class`), if its public methods may run as tasks; else None."""
         ...
 
     def contains(self, kind: type[Any]) -> bool:
@@ -51,15 +51,15 @@ class ServiceContainer(ServiceProvider, Protocol):
         ...
 
     def method(self, kind: type[Any], function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of a class, to be called without the instance: each call gets its own.
+        """Wrap a function of a class so that it is called without an instance: each call gets a new one.
 
-        The class is one that it contains, or a `BackgroundTask`.
+        The class is one that the container contains, or a `BackgroundTask`.
         """
         ...
 
 
 def module_name(module: str) -> str:
-    """A module's importable name; for `__main__` the name under which another process would import it."""
+    """A module's importable name; for `__main__`, the name under which another process would import it."""
     if module != "__main__":
         return module
     main = sys.modules["__main__"]
@@ -71,11 +71,11 @@ def module_name(module: str) -> str:
 
 
 class BackgroundTask(ABC):
-    """A task with dependencies: they come in by the constructor, the arguments of a run by `execute`.
+    """A task with dependencies: the constructor receives them, `execute` receives the arguments of a run.
 
-    Schedule the class (or an instance). The worker takes the instance that was bound or passed, or that the
-    scheduler's `service_provider` has; else it makes one for each run, with what the provider has for the
-    annotations of the constructor. Defining a class of a module makes it known, as `@schedule_task` does.
+    Schedule the class (or an instance). The worker uses the instance that was bound or passed, or that the
+    scheduler's `service_provider` returns. Otherwise it creates one for each run, and resolves the annotations of the
+    constructor with the provider. Defining a class in a module registers it, as `@schedule_task` does.
 
     >>> import redsched
     >>> class SendReminder(redsched.BackgroundTask):
@@ -88,7 +88,7 @@ class BackgroundTask(ABC):
     """
 
     task_name: ClassVar[str | None] = None
-    """The task's name, in place of `module.Class`."""
+    """The task's name; None = `module.Class`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -98,29 +98,29 @@ class BackgroundTask(ABC):
 
     @abstractmethod
     def execute(self, *args: Any, **kwargs: Any) -> Any:
-        """Do the work: a coroutine function, or a plain one (which runs in a thread)."""
+        """Do the work: a coroutine function, or a plain function (which runs in a thread)."""
 
-    if not TYPE_CHECKING:  # a type checker must look at `execute`, which says what is returned
+    if not TYPE_CHECKING:  # a type checker must look at `execute`, which declares the return type
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """`execute`: so that an instance can be scheduled as a function can."""
+            """Call `execute`, so that an instance can be scheduled like a function."""
             return self.execute(*args, **kwargs)
 
 
 def task_name_of(kind: type[BackgroundTask]) -> str:
-    """The name by which workers know it."""
+    """The task name of the class."""
     return kind.__dict__.get("task_name") or f"{module_name(kind.__module__)}.{kind.__qualname__}"
 
 
 def dependencies(kind: type[Any], provider: ServiceProvider | None) -> Mapping[str, Any] | None:
-    """What to call the class with: for each parameter what the provider has of its annotation.
+    """The constructor's arguments: for each parameter, the provider's instance of its annotation.
 
-    None if a parameter without a default cannot be had.
+    None if a parameter without a default cannot be resolved.
     """
     found: dict[str, Any] = {}
     try:
         hints = typing.get_type_hints(kind.__init__)
-    except Exception:  # an annotation that names what is only imported for type checkers
+    except Exception:  # an annotation may name something that is imported only for type checkers
         hints = {}
     for name, parameter in signature_of(kind).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -135,7 +135,7 @@ def dependencies(kind: type[Any], provider: ServiceProvider | None) -> Mapping[s
 
 
 def public_method(kind: type[Any], attribute: str) -> Callable[..., Any] | None:
-    """A public method of a class, as a function; None if the class has none of that name."""
+    """A public method of a class, as a function; None if the class has no such method."""
     function = None if attribute.startswith("_") else inspect.getattr_static(kind, attribute, None)
     return function if inspect.isfunction(function) else None
 
@@ -148,7 +148,7 @@ def public_methods(kind: type[Any]) -> Iterator[str]:
 
 
 def class_of(function: Callable[..., Any]) -> type[Any] | None:
-    """The class of which a function is a method, as `Oven` for `Oven.bake`; None for any other function."""
+    """The class whose method a function is, such as `Oven` for `Oven.bake`; None for any other function."""
     owner, _, attribute = getattr(function, "__qualname__", "").rpartition(".")
     found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for part in owner.split("."):

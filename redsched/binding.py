@@ -1,7 +1,7 @@
-"""Whether a task can be called with the arguments of a job: asked when the job is made, not when it runs.
+"""Checks whether a task can be called with the arguments of a job: when the job is created, not when it runs.
 
 For a plain function the answer comes from its code object, in less than a microsecond and without a cache that would
-hold closures. `inspect` is asked for everything else, and for the text of a refusal.
+keep closures alive. `inspect` is used for everything else, and for the error message.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def check_task(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> No
     """Refuse arguments with which a task cannot be called.
 
     Raises:
-        InvalidInputError: one is missing, unknown or too many.
+        InvalidInputError: an argument is missing, unknown or surplus.
     """
     if not kwargs and task.arity and task.arity[0][0] <= len(args) <= task.arity[0][1]:
         return
     is_method, function = task.owner is not None, task.function
     path = getattr(function, "__qualname__", "")
     if not is_method and "." in path.rpartition("<locals>.")[2]:
-        # Of a class, and decorated while the class was being made: it gets an instance, unless it is static.
+        # A method that was decorated while its class was being created: it gets an instance, unless it is static.
         is_method = class_of(function) is not None
         if not is_method and isinstance(function, FunctionType) and "self" in function.__code__.co_varnames[:1]:
-            return  # of a class that cannot be found by its name: how it is called is not known
+            return  # its class cannot be found by name, so it is not known how it is called
     check_call(task.name, function, args, kwargs, is_method=is_method)
     if not task.arity:
         task.arity.append(_arity(function, is_method=is_method))
@@ -48,15 +48,15 @@ def check_task(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> No
 def check_call(
     name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, is_method: bool = False
 ) -> None:
-    """Refuse arguments that the function does not take.
+    """Refuse arguments that the function does not accept.
 
     Args:
-        name: of the task, for the message.
-        is_method: the function gets its instance before the arguments.
+        name: the task's name, for the message.
+        is_method: whether the function gets its instance before the arguments.
 
     Raises:
-        InvalidInputError: an argument is missing, unknown or too many. A function whose signature cannot be known (some
-            of those written in C) takes anything.
+        InvalidInputError: an argument is missing, unknown or surplus. A function without a known signature (some of
+            those written in C) accepts anything.
     """
     function = _called(function)
     if isinstance(function, MethodType):
@@ -83,7 +83,7 @@ def _bind(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str
 
 
 def _arity(function: Callable[..., Any], *, is_method: bool = False) -> tuple[int, int]:
-    """How many arguments a plain function takes if they are all positional: at least, at most. (1, 0) = ask."""
+    """The minimum and maximum number of arguments of a plain function, if all are positional. (1, 0) = ask inspect."""
     function = _called(function)
     if not isinstance(function, FunctionType) or "__signature__" in function.__dict__:
         return 1, 0
@@ -95,7 +95,7 @@ def _arity(function: Callable[..., Any], *, is_method: bool = False) -> tuple[in
 
 
 def _called(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function inside of our own decorators, which pass on what they get. Others may add arguments."""
+    """The function inside redsched's own decorators, which pass their arguments on. Other decorators may add some."""
     while isinstance(function, FunctionType) and hasattr(function, "__wrapped__"):
         if not str(function.__globals__.get("__name__")).startswith("redsched."):
             break
@@ -119,7 +119,7 @@ def _fits(function: FunctionType, skipped: int, count: int, kwargs: Mapping[str,
     if not flags & _VARKEYWORDS and not all(key in by_name or key in only_named for key in kwargs):
         return False
     if any(key in names[skipped : skipped + count] for key in kwargs):
-        return False  # given twice, or by a name that is only positional: inspect says which
+        return False  # passed twice, or a positional-only name: inspect says which
     required = names[skipped + count : skipped + least] if count < least else ()
     defaults = function.__kwdefaults__ or {}
     return all(key in kwargs and key in by_name for key in required) and all(
@@ -137,7 +137,7 @@ def _refused(
     hint = f"; did you mean {near[0]}?" if near else ""
     field = "kwargs" if unknown or "multiple values" in problem else "args"
     return InvalidInputError(
-        f"the task {name} takes {shown}, and its job cannot be called: {problem}{hint}. Pass its arguments as args=[…] "
+        f"the task {name} takes {shown}, but cannot be called with the job's arguments: {problem}{hint}. Pass args=[…] "
         f"and kwargs={{…}}.",
         field=field,
     )

@@ -1,4 +1,4 @@
-"""Circuit breakers: calls to something that fails again and again are held back until it has had time to recover.
+"""Circuit breakers: stop calls to something that keeps failing until it has had time to recover.
 
 The policy is data. How a call passes its circuit, whose state is in Redis, is in `worker/circuits.py`.
 """
@@ -23,14 +23,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreakerPolicy:
-    """Hold calls back after repeated failures, until what they call has recovered.
+    """Stop calls after repeated failures, until the called service has recovered.
 
     Closed: calls go through; `failure_threshold` failures in a row open the circuit. Open: no call goes through for
     `recovery_timeout` seconds. Half open: trial calls go through; `success_threshold` of them in a row close the
     circuit, one failure opens it again. (The specification, "Circuit Breaker Integration".)
 
     As an option of a job (`circuit_breaker=`), an open circuit postpones the run, without using an attempt. Around a
-    coroutine function (`apply`), it raises `CircuitOpenError`; a run in which that is raised is postponed likewise.
+    coroutine function (`apply`), it raises `CircuitOpenError`; a run that raises this error is postponed as well.
     So is a run that fails with the error of a trial call, unless its delivery is `at_most_once`.
 
     >>> policy = CircuitBreakerPolicy(failure_threshold=5, recovery_timeout=60, success_threshold=3, name="payments")
@@ -44,15 +44,15 @@ class CircuitBreakerPolicy:
     failure_threshold: int = 5
     """Failures in a row that open the circuit."""
     recovery_timeout: float = 60.0
-    """Seconds that it stays open before calls are tried again."""
+    """Seconds that it stays open before trial calls are made."""
     success_threshold: int = 1
-    """Trial calls that must succeed to close it. No more than so many are under way at once."""
+    """Trial calls that must succeed to close it; also the maximum number of concurrent trial calls."""
     name: str | None = None
-    """The circuit's name: policies of one name share one circuit. None = the name of the function, or of the task."""
+    """The circuit's name: policies with the same name share a circuit. None = the name of the function or the task."""
     failure_on: tuple[type[BaseException], ...] = (Exception,)
-    """Which exceptions count as failures; subclasses too. Others say nothing of the circuit."""
+    """The exceptions that count as failures, including subclasses. Others do not affect the circuit."""
     names: tuple[str, ...] = field(default=(), repr=False)
-    """`failure_on` by name, as it is stored; set by redsched."""
+    """The class names of `failure_on`, as stored; set by redsched."""
 
     def __post_init__(self) -> None:
         for attribute in ("failure_threshold", "success_threshold"):
@@ -71,7 +71,7 @@ class CircuitBreakerPolicy:
     def from_instance(
         attribute: str,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
-        """A decorator for methods that applies the policy which the instance has in that attribute.
+        """A decorator for methods that applies the policy in that attribute of the instance.
 
         >>> class Payments:
         ...     def __init__(self) -> None:
@@ -84,8 +84,8 @@ class CircuitBreakerPolicy:
     def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         """Wrap a coroutine function: while the circuit is open, it is not called.
 
-        The circuit is in the Redis of the scheduler whose task this is, or of the only one that is started in this
-        process. What the wrapper raises: `CircuitOpenError`; `SchedulerStateError` if there is no such scheduler.
+        The circuit is in the Redis of the scheduler that runs the current task, or else of the only scheduler that is
+        started in this process. The wrapper raises `CircuitOpenError`, and `SchedulerStateError` without a scheduler.
         """
         name = self.name or short_name(function)
 
@@ -102,7 +102,7 @@ class CircuitBreakerPolicy:
 
     @classmethod
     def from_wire(cls, data: Sequence[Any]) -> CircuitBreakerPolicy:
-        """The policy that `to_wire` gave."""
+        """The policy from the data of `to_wire`."""
         failures, seconds, successes, name, *names = data
         return _policy(failures, seconds, successes, name, tuple(names))
 

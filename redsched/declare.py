@@ -1,4 +1,4 @@
-"""`@schedule_task`: a function becomes a task, and with a schedule also a job, with or without a scheduler at hand."""
+"""`@schedule_task`: makes a function a task, and with a schedule also a job. No scheduler is needed yet."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _NAMES = DeclareOptions.__optional_keys__ | {"cron", "interval", "run_at", "sche
 
 
 class TaskFunction(Protocol[P, R]):
-    """A function that `@schedule_task` decorated: itself, with `job` beside it."""
+    """A function that `@schedule_task` decorated: unchanged, with an additional method `job`."""
 
     __name__: str
     __qualname__: str
     __module__: str
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function, here and now."""
+        """Call the function directly."""
         ...
 
     @overload
     def job(self: TaskFunction[Q, Awaitable[T]], *args: Q.args, **kwargs: Q.kwargs) -> JobSpec[T]:
-        """A job of it with these arguments, for `scheduler.submit` and `schedule_many`; the type checker knows them."""
+        """A job with these arguments, for `scheduler.submit` and `schedule_many`; type checkers check the arguments."""
         ...
 
     @overload
@@ -60,7 +60,7 @@ class TaskFunction(Protocol[P, R]):
 
 
 class Decorator(Protocol):
-    """What `@schedule_task(…)` gives: keeps a function's signature, and a class as it is."""
+    """What `@schedule_task(…)` returns: it keeps a function's signature, and returns a class unchanged."""
 
     @overload
     def __call__(self, function: type[B], /) -> type[B]: ...  # pyright: ignore[reportOverlappingOverload]
@@ -97,29 +97,29 @@ def schedule_task(
 ) -> Any:
     """Register a function as a task; with a schedule, also as a job that is stored when a scheduler starts.
 
-    The job's id is the task's name (or `job_id`), so that any number of processes that import the function have
-    one job. When a scheduler starts, a job that was declared alike stays as it is, with its next run time: what
-    became due while nothing ran is caught up by the job's own rules. Of a changed declaration the parts that changed
-    are written: the next run time, the runs that are left and a pause stay if the schedule did not change. See
+    The job's id is the task's name (or `job_id`), so that there is one job, however many processes import the function.
+    When a scheduler starts, a job whose declaration is unchanged keeps its next run time: fires that became due in the
+    meantime are caught up by the job's own rules. If the declaration changed, only the changed parts are written: the
+    next run time, the runs that are left and a pause stay if the schedule did not change. See
     docs/guide/processes.md for deploys.
 
     Args:
-        cron, interval, run_at, schedule: when it runs; none = it is a task only. Also `start`, `end`, `jitter`,
+        cron, interval, run_at, schedule: when it runs; none = it is only a task. Also `start`, `end`, `jitter`,
             `dst_gap`, `dst_fold` and `seconds`, as in `JobSpec`.
-        name: the task's name; `module.function` if not given.
-        aliases: earlier names of the task, and ids of its job. A job that is stored under one of them goes on under the
-            present name.
-        scheduler: the scheduler that stores it; every scheduler of the process if not given.
-        options: of its jobs (`ScheduleOptions`), also where it is scheduled by a call.
+        name: the task's name; default: `module.function`.
+        aliases: earlier names of the task, and ids of its job. A job that is stored under one of them continues under
+            the new name.
+        scheduler: the scheduler that stores it; default: every scheduler of the process.
+        options: default options of its jobs (`ScheduleOptions`), also when it is scheduled by a call.
 
     Raises:
-        InvalidInputError: a wrong option or schedule, at import.
+        InvalidInputError: an option or the schedule is wrong; raised at import.
 
     >>> import redsched
     >>> @redsched.schedule_task(cron="0 8 * * *", timezone="Europe/Berlin")
     ... async def daily_inventory_check() -> None: ...
 
-    A task without a schedule is scheduled by calls; `job` takes its arguments, which the type checker knows:
+    A task without a schedule is scheduled by calls; `job` takes its arguments, which type checkers check:
 
     >>> @redsched.schedule_task(max_attempts=3)
     ... async def remind(order_id: str) -> None: ...
@@ -158,7 +158,7 @@ def schedule_task(
             check_task(task, *check_arguments(options.get("args", ()), options.get("kwargs", {})))
             (declarations.declared if scheduler is None else scheduler.declared).append(spec)
         elif when:
-            raise InvalidInputError(f"{', '.join(sorted(when))} needs a schedule: cron= or interval=", field="cron")
+            raise InvalidInputError(f"{', '.join(sorted(when))} requires a schedule: cron= or interval=", field="cron")
         if inspect.isfunction(function):
             function.job = functools.partial(_job, function, task.name)  # pyright: ignore[reportFunctionMemberAccess]
         return function

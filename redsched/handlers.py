@@ -1,4 +1,4 @@
-"""`TaskFailureHandler`: called with how runs end, in the process that ran them."""
+"""`TaskFailureHandler`: called when runs end, in the process that ran them."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ log = logging.getLogger("redsched.handlers")
 TIMEOUT_S = 30.0
 """A handler that takes longer is cancelled."""
 MAX_CALLS = 1000
-"""Calls under way; more are left out, with a warning: a handler that hangs must not fill the memory."""
+"""Maximum number of pending calls. Further calls are skipped with a warning: hanging handlers must not fill memory."""
 
 
 class TaskFailureHandler:
-    """Told how each run of this process' worker ended: `scheduler.add_failure_handler(handler)`.
+    """Called when a run of this process's worker ends: `scheduler.add_failure_handler(handler)`.
 
-    Override one or both methods. They are called beside the run, after its outcome is settled upon: what they raise
-    is logged, and one that takes longer than 30 seconds is cancelled. A run that ends without its worker (its leases
-    expired, it was missed) is not told: see `BackgroundTaskScheduler.add_listener` for that.
+    Override one or both methods. They are called outside of the run, after its outcome is decided. Their exceptions
+    are logged, and a call that takes longer than 30 seconds is cancelled. They are not called for a run that ends
+    without its worker (its lease expired, it was missed): use `BackgroundTaskScheduler.add_listener` for these.
 
-    `context` has job_id, task (its path), queue, tags, fire_time (aware), attempt, retry_count (attempts before this
-    one), execution_time (seconds), will_retry, args, kwargs, and each argument of the task by its name, so that
-    `order_id` is there when the task was given it (the specification, "Comprehensive Error Monitoring").
+    `context` has job_id, task (its path), queue, tags, fire_time (aware), attempt, retry_count (previous attempts),
+    execution_time (seconds), will_retry, args, kwargs, and each argument by the name of the task's parameter, such as
+    `order_id` (the specification, "Comprehensive Error Monitoring").
 
     >>> class Alert(TaskFailureHandler):
     ...     async def handle_task_failure(self, task_name, exception, context):
@@ -51,7 +51,7 @@ class TaskFailureHandler:
 
 
 class Handlers:
-    """The handlers of a scheduler, and the calls of them that are under way."""
+    """The handlers of a scheduler, and their pending calls."""
 
     def __init__(self) -> None:
         self._handlers: list[TaskFailureHandler] = []
@@ -60,7 +60,7 @@ class Handlers:
         forks.register(self)
 
     def after_fork(self) -> None:
-        """The calls under way are the parent's."""
+        """The pending calls belong to the parent."""
         forks.keep_for_ever(self._calls)
         self._calls = set()
 
@@ -68,10 +68,10 @@ class Handlers:
         return bool(self._handlers)
 
     def add(self, handler: TaskFailureHandler) -> None:
-        """Tell it from now on.
+        """Call this handler from now on.
 
         Raises:
-            InvalidInputError: it is no TaskFailureHandler.
+            InvalidInputError: it is not a TaskFailureHandler.
         """
         if not isinstance(handler, TaskFailureHandler):
             raise InvalidInputError(
@@ -80,7 +80,7 @@ class Handlers:
         self._handlers.append(handler)
 
     def remove(self, handler: TaskFailureHandler) -> None:
-        """Tell it no more."""
+        """Stop calling this handler."""
         self._handlers = [known for known in self._handlers if known is not handler]
 
     def failed(self, run: Run, error: BaseException, execution_time: float, *, will_retry: bool) -> None:
@@ -94,7 +94,7 @@ class Handlers:
     def _tell(self, method: str, run: Run, value: Any, execution_time: float, *, will_retry: bool) -> None:
         if len(self._calls) >= MAX_CALLS:
             if not self._full:
-                log.warning("%d calls of task handlers hang: further ones are left out", MAX_CALLS)
+                log.warning("%d calls of task handlers are pending: further calls are skipped", MAX_CALLS)
             self._full = True
             return
         self._full = False
@@ -119,7 +119,7 @@ class Handlers:
             log_error(error, "the handler %r raised for %r", method, name, to=log, extra=run_fields())
 
     async def drain(self, seconds: float) -> None:
-        """Let calls under way finish; those that do not within so many seconds are cancelled."""
+        """Let pending calls finish. Those that do not within that many seconds are cancelled."""
         if self._calls:
             _, late = await asyncio.wait(self._calls, timeout=seconds)
             for call in late:
@@ -148,7 +148,7 @@ def _context(run: Run, execution_time: float, *, will_retry: bool) -> dict[str, 
 def _arguments(run: Run) -> tuple[list[Any], Mapping[str, Any]]:
     try:
         return unpack_payload(run.job.record.payload)
-    except ValueError:  # which is why it failed
+    except ValueError:  # they cannot be decoded, which is why the run failed
         return [], {}
 
 
@@ -161,6 +161,6 @@ def _named(run: Run, args: list[Any], kwargs: Mapping[str, Any]) -> Mapping[str,
         return kwargs
     named = dict(bound.arguments)
     for parameter in bound.signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:  # what `**options` takes has names already
+        if parameter.kind is parameter.VAR_KEYWORD:  # the arguments in `**options` already have names
             named |= named.pop(parameter.name, {})
     return named

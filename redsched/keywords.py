@@ -1,7 +1,7 @@
-"""What may be passed by keyword: once for type checkers, and for the check at run time.
+"""The keyword options of each call, defined once for type checkers and for the check at run time.
 
-Python hands any name to `**options`. Each place that takes some names them here, so that a name with a slip in it is
-refused where it was written, by type checkers as well.
+Python accepts any name in `**options`. The names of each call are listed here, so that a misspelt name is refused where
+it was written, also by type checkers.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = [
 
 
 class JobSettings(TypedDict, total=False):
-    """How the runs of a job behave. `job_defaults` takes these, and everything that takes options of a job."""
+    """How the runs of a job behave. Accepted by `job_defaults`, and wherever job options are accepted."""
 
     coalesce: bool
     max_instances: int
     misfire_grace_time: float | timedelta | None
-    """Seconds; None = run however late."""
+    """Seconds; None = run, however late."""
     timeout: float | timedelta | None
     """Seconds that one attempt may take; None = no limit."""
     max_attempts: int
@@ -49,7 +49,7 @@ class JobSettings(TypedDict, total=False):
     """at_least_once (default) or at_most_once."""
     executor: str
     result_ttl: float | timedelta
-    """Seconds that what the task returned is kept; 0 = not at all."""
+    """Seconds for which the outcome and the return value are kept; 0 = not at all."""
     max_recoveries: int
     """How often a run is started again after its worker died."""
     max_runs: int | None
@@ -57,7 +57,7 @@ class JobSettings(TypedDict, total=False):
 
 
 class ScheduleOptions(JobSettings, total=False):
-    """What every `schedule_…` method takes besides its own arguments."""
+    """The options that every `schedule_…` method accepts besides its own arguments."""
 
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
@@ -66,16 +66,16 @@ class ScheduleOptions(JobSettings, total=False):
     """The job's identity; generated if not given."""
     queue: str
     replace_existing: bool | str
-    """True: replace the job of that id; "keep": leave it as it is; False (default): refuse."""
+    """If the id exists: True: replace the job; "update": also keep its cursor; "keep": keep the job; False: refuse."""
     timezone: str | tzinfo | None
     next_run_time: datetime | None
     """An explicit first run, whatever the schedule says; None = added paused."""
     durability: str | None
-    """replicated or fsynced: return when a replica, or the disk, has the job; None (default): when Redis has it."""
+    """replicated or fsynced: return when a replica has the job, or the disk; None (default): when Redis has it."""
 
 
 class WhenOptions(TypedDict, total=False):
-    """What refines a cron expression or an interval."""
+    """The options that refine a cron expression or an interval."""
 
     start: datetime | str | None
     end: datetime | str | None
@@ -83,29 +83,29 @@ class WhenOptions(TypedDict, total=False):
     dst_gap: str
     dst_fold: str
     seconds: SecondsOrder | None
-    """Where the second is, in a cron expression of six fields."""
+    """The position of the second in a cron expression of six fields."""
 
 
 class CronOptions(ScheduleOptions, WhenOptions, total=False):
-    """What `schedule_cron` takes besides its positional arguments."""
+    """The options of `schedule_cron`."""
 
 
 class DeclareOptions(ScheduleOptions, WhenOptions, total=False):
-    """What `@schedule_task` takes besides the schedule."""
+    """The options of `@schedule_task` besides the schedule."""
 
     aliases: Sequence[str]
     """Earlier names of the task, and ids of its job: a rename keeps the job."""
 
 
 class DelayOptions(ScheduleOptions, total=False):
-    """What `schedule_delayed_task` takes besides its positional arguments."""
+    """The options of `schedule_delayed_task`."""
 
     delay_minutes: float | None
     delay_seconds: float | None
 
 
 class IntervalOptions(ScheduleOptions, total=False):
-    """What `schedule_interval` takes besides its positional arguments."""
+    """The options of `schedule_interval`."""
 
     weeks: float
     days: float
@@ -118,7 +118,7 @@ class IntervalOptions(ScheduleOptions, total=False):
 
 
 class SpecOptions(ScheduleOptions, WhenOptions, total=False):
-    """What `JobSpec` takes besides its task."""
+    """The options of `JobSpec` besides its task."""
 
     name: str
     run_at: datetime | str | None
@@ -129,7 +129,7 @@ class SpecOptions(ScheduleOptions, WhenOptions, total=False):
 
 
 class JobChanges(JobSettings, total=False):
-    """What `modify_job` takes."""
+    """The changes that `modify_job` accepts."""
 
     name: str
     task: Callable[..., Any]
@@ -142,14 +142,14 @@ class JobChanges(JobSettings, total=False):
 
 
 def check_names(where: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a keyword that is not among the known ones.
+    """Refuse unknown keywords.
 
     Raises:
-        InvalidInputError: one is not; the message has the name that was probably meant.
+        InvalidInputError: a keyword is unknown; the message suggests the name that was probably meant.
     """
     known = frozenset(known)
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"did you mean {near[0]}=?" if near else f"it takes {', '.join(sorted(known))}."
-            raise InvalidInputError(f"{where} does not take {name}=; {hint}", field=name)
+            hint = f"did you mean {near[0]}=?" if near else f"it accepts {', '.join(sorted(known))}."
+            raise InvalidInputError(f"{where} does not accept {name}=; {hint}", field=name)

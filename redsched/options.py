@@ -1,6 +1,6 @@
-"""The options of a job: what may be said of it, with its default, its unit and its check.
+"""The options of a job, each with its default, its unit and its check.
 
-An option is taken from the call, else from the task's decorator, else from the scheduler's `job_defaults`,
+The value of an option comes from the call, else from the task's decorator, else from the scheduler's `job_defaults`,
 else from here.
 """
 
@@ -32,15 +32,15 @@ DURABILITIES = ("replicated", "fsynced")
 
 
 def check_executor(value: str, known: Iterable[str]) -> None:
-    """A job's executor is one that the scheduler knows of.
+    """Check that the scheduler knows a job's executor.
 
     Raises:
-        InvalidInputError: it is not.
+        InvalidInputError: it does not.
     """
     if value not in known:
         raise InvalidInputError(
-            f"executor is {value!r}; this scheduler knows of {', '.join(sorted(known))}. One that only other processes "
-            f"have is named by executors={{{value!r}: None}}",
+            f"executor is {value!r}; this scheduler knows {', '.join(sorted(known))}. If only other processes have it, "
+            f"pass executors={{{value!r}: None}}",
             field="executor",
         )
 
@@ -49,10 +49,10 @@ def check_settings(
     *, queues: Any, task_packages: Any, service_provider: Any, job_defaults: Any, redis_options: Any,
     shutdown_grace: Any, retry_for: Any, **counts: Any,
 ) -> None:  # fmt: skip
-    """The scheduler's settings that nothing else checks.
+    """Check the scheduler's settings that are checked nowhere else.
 
     Raises:
-        InvalidInputError: one is wrong; the message names it.
+        InvalidInputError: a setting is wrong; the message names it.
     """
     check_names_list(queues, "queues", empty=False, error=InvalidConfigError)
     check_names_list(task_packages, "task_packages", error=InvalidConfigError)
@@ -70,12 +70,12 @@ def check_settings(
 
 
 SIGNED_RUNS = "runs"
-"""In the options of a sealed record: how many runs there may be at most. Without a seal only the job's hash tells."""
+"""In the options of a sealed record: the maximum number of runs. Without a seal it is only in the job's hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What may be said of a job, apart from its task, arguments and schedule."""
+    """The options of a job, apart from its task, arguments and schedule."""
 
     coalesce: bool = True
     max_instances: int = 1
@@ -90,7 +90,7 @@ class JobOptions:
     max_runs: int | None = None
 
     def with_values(self, values: Mapping[str, Any], where: str = "") -> JobOptions:
-        """These options, changed by what a user gave (in seconds and by APScheduler's names).
+        """A copy with a user's values (in seconds, and with APScheduler's names).
 
         Raises:
             InvalidInputError: an unknown name, or a wrong value.
@@ -143,12 +143,12 @@ class JobOptions:
                     changes[name] = None if value is None else int_between(value, f"{where}{name}", 1, MAX_COUNT)
                 case _:
                     near = difflib.get_close_matches(name, _KNOWN.split(", "), n=1)
-                    hint = f"did you mean {near[0]}?" if near else f"known are {_KNOWN}"
+                    hint = f"did you mean {near[0]}?" if near else f"the options are {_KNOWN}"
                     raise InvalidInputError(f"{where}{name} is not an option of a job; {hint}", field=name)
         return replace(self, **changes)
 
     def to_wire(self) -> dict[str, Any]:
-        """What differs from the defaults, for the record."""
+        """The values that differ from the defaults, for the record."""
         if self is DEFAULT_OPTIONS:
             return {}
         wire: dict[str, Any] = {}
@@ -175,7 +175,7 @@ class JobOptions:
         return cls(**values)
 
     def hash_fields(self) -> list[str | int]:
-        """What the scripts need to know, as fields of the job's hash: only what differs from the defaults."""
+        """The options that the scripts need, as fields of the job's hash: only those that differ from the defaults."""
         flat: list[str | int] = []
         if self.max_instances != 1:
             flat += ["max_instances", self.max_instances]

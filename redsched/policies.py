@@ -1,6 +1,6 @@
-"""Retry policies: how often a run is tried, and how long it waits in between.
+"""Retry policies: how often a run is attempted, and how long it waits in between.
 
-The next attempt of a job's run is in Redis, so a crash between two attempts loses nothing. `apply` uses the
+The next attempt of a job's run is stored in Redis, so a crash between two attempts loses nothing. `apply` uses the
 same policy around any coroutine function, in this process only.
 """
 
@@ -44,19 +44,19 @@ def class_names(kinds: Any, field: str) -> tuple[str, ...]:
 def is_one_of(error: BaseException, names: Sequence[str]) -> bool:
     """Whether an exception is of one of the classes that `class_names` named, or of a subclass."""
     if "builtins.Exception" in names and isinstance(error, Exception):
-        return True  # the usual case; a class may stand beside it that is none of its subclasses
+        return True  # the usual case; `names` may also contain classes that are not its subclasses
     return any(_class_name(kind) in names for kind in type(error).__mro__)
 
 
 def short_name(function: Callable[..., Any]) -> str:
-    """What a function is called where its policy has no name of its own."""
+    """The name of a function, for a policy without a name."""
     return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 def from_instance(
     attribute: str,
 ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
-    """A decorator for methods that applies the policy which the instance has in that attribute.
+    """A decorator for methods that applies the policy in that attribute of the instance.
 
     A decorator in a class body cannot see what `__init__` will set, so it takes the attribute's name:
 
@@ -80,7 +80,7 @@ def from_instance(
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Try a run again when it raises.
+    """Retry a run that raises.
 
     >>> policy = RetryPolicy(max_attempts=4, backoff_factor=2.0, initial_delay=1.0, jitter=0)
     >>> [policy.delay(attempt) for attempt in (1, 2, 3)]
@@ -91,19 +91,19 @@ class RetryPolicy:
     """
 
     max_attempts: int = 3
-    """How often the run is started at most, the first time included."""
+    """Maximum number of attempts, including the first."""
     backoff_factor: float = 2.0
-    """Each wait is this many times the one before. 1.0 = always the same."""
+    """Each wait is this many times the previous one. 1.0 = constant."""
     max_delay: float = 300.0
-    """Seconds; no wait is longer."""
+    """Maximum wait in seconds."""
     initial_delay: float = 1.0
     """Seconds before the second attempt."""
     jitter: float = 0.1
-    """Each wait is lengthened by a random part of itself up to this share, so that failures do not return in step."""
+    """Each wait is extended by a random share up to this one, so that failed runs are not retried in lockstep."""
     retry_on: tuple[type[BaseException], ...] = (Exception,)
-    """Which exceptions are worth another attempt; subclasses too."""
+    """The exceptions that are retried, including subclasses."""
     names: tuple[str, ...] = field(default=(), repr=False)
-    """`retry_on` by name, as it is stored; set by redsched."""
+    """The class names of `retry_on`, as stored; set by redsched."""
 
     def __post_init__(self) -> None:
         int_between(self.max_attempts, "max_attempts", 1, MAX_COUNT)
@@ -116,7 +116,7 @@ class RetryPolicy:
     def from_instance(
         attribute: str,
     ) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
-        """A decorator for methods that applies the policy which the instance has in that attribute.
+        """A decorator for methods that applies the policy in that attribute of the instance.
 
         >>> class Payments:
         ...     def __init__(self) -> None:
@@ -128,18 +128,18 @@ class RetryPolicy:
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after this attempt (1 = the first) has failed."""
-        # The exponent is bounded, since a float overflows before any delay limit is of use.
+        # The exponent is bounded: otherwise the float would overflow before the maximum is applied.
         wait = min(self.max_delay, self.initial_delay * self.backoff_factor ** min(attempt - 1, 500))
         if not self.jitter:
             return wait
         return min(self.max_delay, wait * (1 + random.random() * self.jitter))  # it only spreads load  # nosec B311
 
     def retries(self, error: BaseException) -> bool:
-        """Whether this exception is worth another attempt."""
+        """Whether this exception is retried."""
         return is_one_of(error, self.names)
 
     def apply(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-        """Wrap a coroutine function: it is tried again in this process, as often as the policy allows."""
+        """Wrap a coroutine function: it is retried in this process, as often as the policy allows."""
 
         @functools.wraps(function)
         async def tried(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -148,7 +148,7 @@ class RetryPolicy:
                 try:
                     return await function(*args, **kwargs)
                 except CircuitOpenError:
-                    raise  # it says itself when to try again
+                    raise  # it has its own retry_after
                 except Exception as error:
                     if attempt >= self.max_attempts or not self.retries(error):
                         raise
@@ -163,7 +163,7 @@ class RetryPolicy:
 
     @classmethod
     def from_wire(cls, data: Sequence[Any]) -> RetryPolicy:
-        """The policy that `to_wire` gave."""
+        """The policy from the data of `to_wire`."""
         attempts, factor, longest, first, jitter, *names = data
         return _policy(attempts, factor, longest, first, jitter, tuple(names))
 

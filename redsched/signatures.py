@@ -1,4 +1,4 @@
-"""What a callable's parameters are, on each Python alike."""
+"""The parameters of a callable, the same on every Python version."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["signature_of"]
 def signature_of(function: Callable[..., Any], *, follow_wrapped: bool = True) -> inspect.Signature:
     """The parameters of a callable.
 
-    Python 3.14 evaluates annotations when they are asked for, and then only: one that names what is imported for type
-    checkers alone would raise NameError here. Such a name stays a name, as it does where annotations are strings.
+    Python 3.14 evaluates annotations lazily: one that names something imported only for type checkers would raise
+    NameError here. Such a name stays a name, as it does where annotations are strings.
 
     Args:
-        follow_wrapped: of a decorated function, those of the function inside, where the decorator names it.
+        follow_wrapped: for a decorated function, use the parameters of the function inside, if the decorator names it.
 
     Raises:
         TypeError: it is not callable.
-        ValueError: it has no signature (some of C's).
+        ValueError: it has no signature (some functions written in C).
     """
     if sys.version_info >= (3, 14):
         import annotationlib

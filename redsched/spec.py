@@ -1,6 +1,6 @@
 """`JobSpec`: a job as a user describes it, checked before anything is stored.
 
-Every `schedule_…` method of the scheduler makes one; `schedule_many` takes a list of them.
+Every `schedule_…` method of the scheduler creates one; `schedule_many` takes a list of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _JOB_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An interval whose start is not yet known: it is anchored when the job is stored."""
+    """An interval whose start may not be known yet: it is anchored when the job is stored."""
 
     every_ms: int
     start_ms: int | None = None
@@ -47,14 +47,14 @@ class Interval:
     jitter_ms: int = 0
 
     def anchored(self, now_ms: int) -> IntervalSchedule:
-        """With the start that it has if it is stored now: one interval from now (as APScheduler)."""
+        """The schedule of a job stored now: without a start, it begins one interval from now (as in APScheduler)."""
         start = now_ms + self.every_ms if self.start_ms is None else self.start_ms
         return IntervalSchedule(self.every_ms, start, self.end_ms, self.timezone, self.jitter_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec(Generic[R]):
-    """A job to be: its name, its task, when it runs, and its options.
+    """The description of a job: its name, its task, when it runs, and its options.
 
     >>> import redsched
     >>> spec = redsched.JobSpec("report", print, cron="0 8 * * *", timezone="Europe/Berlin", args=["good morning"])
@@ -63,19 +63,19 @@ class JobSpec(Generic[R]):
         name: a label; many jobs may share one.
         task: the function.
         run_at: when a one-shot job runs (a naive datetime is read in the job's zone).
-        delay: or after how long (seconds or a timedelta); neither of these and no schedule means now.
+        delay: the delay of a one-shot job (seconds or a timedelta). Without run_at, delay and schedule it runs now.
         cron: 5 fields, 6 with the second, or a nickname such as `@daily`.
         interval: seconds or a timedelta between two fires.
         schedule: a schedule object, or several: a fire of any of them is a fire of the job.
-        start, end: no fire before, no fire after (inclusive).
-        jitter: seconds by which each fire may be late at random; an interval does not drift by it.
+        start, end: the first and the last possible fire (inclusive).
+        jitter: maximum random delay of each fire, in seconds; the grid of an interval does not drift.
         dst_gap, dst_fold: for cron jobs at a fixed time: see docs/guide/schedules.md.
-        seconds: where the second is among six fields of `cron`: "last" or "first". None = last, and an expression that
-            was probably written with the second first is refused.
+        seconds: the position of the second in six fields of `cron`: "last" or "first". None = last, and an expression
+            that was probably written with the second first is refused.
         options: see `ScheduleOptions`.
 
     Raises:
-        InvalidInputError: an option that does not exist. Its values are checked when the job is scheduled.
+        InvalidInputError: an option does not exist. Values are checked when the job is scheduled.
     """
 
     name: str
@@ -134,7 +134,7 @@ class JobSpec(Generic[R]):
             object.__setattr__(self, attribute, value)
 
     def with_options(self, **changes: Unpack[SpecOptions]) -> JobSpec[R]:
-        """The same job with other options, another time, or another name.
+        """A copy with other options, another time or another name.
 
         >>> import redsched
         >>> redsched.JobSpec("report", print).with_options(delay=60, tags=["daily"]).delay
@@ -157,9 +157,9 @@ class JobSpec(Generic[R]):
         """Check everything that can be checked without Redis' time.
 
         Raises:
-            InvalidInputError: something is wrong; the message names the argument. Nothing was stored.
+            InvalidInputError: an argument is wrong; the message names it. Nothing was stored.
         """
-        # Most jobs are given only arguments: what is not given is not looked at, since bulk adding is bound by this.
+        # Most jobs have only arguments. Missing options are not even looked at: bulk adding is bound by this method.
         given = {**task.defaults, **self.options} if task.defaults else self.options
         if "timezone" in given:
             zone = parse_timezone(given["timezone"], zone)
@@ -204,17 +204,17 @@ class JobSpec(Generic[R]):
         elif isinstance(when, Schedule):
             definition.schedule = when
         if options.max_runs is not None and not isinstance(when, Schedule | Interval):
-            raise InvalidInputError("max_runs is for periodic jobs; this one runs once", field="max_runs")
+            raise InvalidInputError("max_runs is only for periodic jobs; this job runs once", field="max_runs")
         if paused and isinstance(when, int):
             raise InvalidInputError(
-                "a one-shot job that is added paused needs its time: pass run_at as well", field="next_run_time"
+                "a one-shot job that is added paused needs a time: pass run_at as well", field="next_run_time"
             )
         return Draft(definition, when if isinstance(when, Interval) else None)
 
 
 @dataclass(slots=True)
 class Draft:
-    """A checked definition; an interval without a start still waits for its anchor."""
+    """A checked definition. An interval without a start is anchored when the row is made."""
 
     definition: Definition
     interval: Interval | None
@@ -224,14 +224,14 @@ class Draft:
         return self.interval is not None or self.definition.needs_now
 
     def digest(self) -> str:
-        """What makes two declarations the same to a redsched that does not know their parts."""
+        """The digest by which a redsched that does not know parts recognizes an unchanged declaration."""
         definition = self.definition
         if self.interval is not None:
             definition.unbased = self.interval.anchored(0)
         return definition.digest()
 
     def row(self, now_ms: int) -> list[Any]:
-        """The row to store, for this instant."""
+        """The row to store at this instant."""
         definition = self.definition
         if self.interval is not None:
             definition.schedule = self.interval.anchored(now_ms)
@@ -244,7 +244,7 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str,
     """A task's arguments: a list and a dict.
 
     Raises:
-        InvalidInputError: they are something else.
+        InvalidInputError: they are not.
     """
     if isinstance(args, str | bytes) or not isinstance(args, Sequence):
         raise InvalidInputError(f"args is {args!r}; pass a list, for example args=[{args!r}]", field="args")
@@ -254,10 +254,10 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Sequence[Any], Mapping[str,
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Check the options of a task or a job apart from any job: types and ranges, but not whether an executor exists.
+    """Check options without a job: types and ranges, but not whether an executor exists.
 
     Raises:
-        InvalidInputError: one does not exist, or has a wrong value.
+        InvalidInputError: an option does not exist, or has a wrong value.
     """
     given = dict(options)
     JobOptions().with_values({word: given.pop(word) for word in options if word not in _JOB_WORDS})
@@ -303,10 +303,10 @@ def schedule_of(
     start: Any = None, end: Any = None, jitter: Any = None, dst_gap: Any = "shift", dst_fold: Any = "first",
     seconds: Any = None, zone: str,
 ) -> Schedule | Interval | int:  # fmt: skip
-    """What exactly one of the ways to say when gives: a schedule, or a delay in ms (0 = now).
+    """The schedule, or the delay in ms (0 = now), from exactly one of the ways to say when a job runs.
 
     Raises:
-        InvalidInputError: several are given, one is wrong, or start, end or jitter go with none of them.
+        InvalidInputError: several are given, one is wrong, or start, end or jitter do not apply.
     """
     ways = {"run_at": run_at, "delay": delay, "cron": cron, "interval": interval, "schedule": schedule}
     given = [name for name, value in ways.items() if value is not None]
@@ -318,9 +318,11 @@ def schedule_of(
     if start_ms is not None and end_ms is not None and end_ms < start_ms:
         raise InvalidScheduleError(f"end ({end}) is before start ({start})", field="end")
     if (start_ms is not None or end_ms is not None or jitter_ms) and given not in (["cron"], ["interval"]):
-        raise InvalidInputError("start, end and jitter go with cron= or interval=", field="start")
+        raise InvalidInputError("start, end and jitter require cron= or interval=", field="start")
     if seconds is not None and cron is None:
-        raise InvalidInputError("seconds= says where the second is in a cron expression; pass cron=", field="seconds")
+        raise InvalidInputError(
+            "seconds= is the position of the second in a cron expression; pass cron=", field="seconds"
+        )
     if cron is not None:
         try:
             return CronSchedule(

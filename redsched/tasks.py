@@ -1,6 +1,6 @@
-"""Tasks: which functions a worker may run, and by what names.
+"""Tasks: the functions that a worker may run, and their names.
 
-Only what an application registered can be run (promise 9): a name from Redis is looked up, and never imported.
+Only functions that the application registered can run (promise 9): a name from Redis is looked up, never imported.
 A function is registered by `@schedule_task`, by `scheduler.register`, or by being scheduled in this process;
 `scheduler.bind` registers the public methods of an instance.
 """
@@ -38,20 +38,20 @@ __all__ = ["Task", "TaskRegistry", "default_registry"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A function known by a name."""
+    """A function with a name."""
 
     name: str
     function: Callable[..., Any]
     is_async: bool
     is_local: bool = False
-    """It exists in this process only (a closure, a lambda, a method of an instance that is not bound)."""
+    """Whether it exists only in this process (a closure, a lambda, a method of an instance that is not bound)."""
     owner: type[Any] | None = None
-    """For a method: the class whose bound instance it is called on."""
+    """For a method: its class. It is called on the bound instance of that class."""
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Options of its jobs, where a call gives none."""
+    """Default options of its jobs."""
 
     arity: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]], repr=False, compare=False)
-    """How many arguments it takes, once `check_task` asked: bulk adding is bound by such questions."""
+    """The number of arguments that it takes, cached by `check_task` for fast bulk adding."""
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,10 +61,10 @@ def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_generator(result: Any) -> Any:
-    """What a task returned, unless it is a generator: then nothing of the task's code has run.
+    """Return a task's result, but refuse a generator: then none of the task's code has run.
 
     Raises:
-        TypeError: it is one.
+        TypeError: it is a generator.
     """
     if result is not None and (inspect.isgenerator(result) or inspect.isasyncgen(result)):
         raise TypeError("the task returned a generator, so its code did not run: consume it, and return a list")
@@ -77,31 +77,31 @@ def _refuse_generator_function(function: Callable[..., Any]) -> None:
         if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
             name = getattr(bare, "__qualname__", repr(bare))
             raise InvalidInputError(
-                f"{name} has a yield: called as a task, nothing of it would run. Return a list, or make a task that "
-                "iterates over it.",
+                f"{name} is a generator function: called as a task, none of its code would run. Return a list, or "
+                "write a task that iterates over it.",
                 field="task",
             )
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine; sees through partials and callable objects."""
+    """Whether calling it returns a coroutine; sees through partials and callable objects."""
     function = _unwrap(function)
-    called = type(function).__call__  # of a callable object
+    called = type(function).__call__  # for a callable object
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 class TaskRegistry:
-    """Tasks by name, instances by class. A registry may stand on another, which is asked second."""
+    """Tasks by name, instances by class. A registry may have a parent, which is asked second."""
 
     def __init__(self, parent: TaskRegistry | None = None) -> None:
         self._tasks: dict[str, Task] = {}
         self._names: dict[Callable[..., Any], str] = {}
         self._instances: dict[type[Any], Any] = {}
         self._open: set[type[Any]] = set()
-        """Classes whose public methods are tasks: those that were bound, not those that only lend an instance."""
+        """Classes whose public methods are tasks: the bound ones, not those with only one registered method."""
         self._parent = parent
         self._in_class: set[str] = set()
-        """Functions that were decorated while their class was being made: whose methods they are is not known yet."""
+        """Functions that were decorated while their class was being created: their class is not known yet."""
         self._locals = 0
         self._aliases: dict[str, tuple[str, ...]] = {}
         self._uses: dict[str, int] = {}
@@ -113,8 +113,8 @@ class TaskRegistry:
         forks.register(self)
 
     def after_fork(self) -> None:
-        """Forget the functions that exist in the parent only: they get names of the child's. The lock may be held by a
-        thread of the parent.
+        """Forget functions that exist only in the parent: in the child they get new names. A thread of the parent may
+        hold the lock.
         """
         self._lock = threading.RLock()
         self._uses = {}
@@ -130,16 +130,16 @@ class TaskRegistry:
         defaults: Mapping[str, Any] | None = None,
         owner_id: str | None = None,
     ) -> Task:
-        """Make a function known by a name: the given one, or `module.qualname`.
+        """Register a function under the given name, or under `module.qualname`.
 
         Args:
-            owner_id: id of the process for functions that exist only in it; without it such a function is refused.
+            owner_id: id of the process, for functions that exist only in it; without it such a function is refused.
 
         Raises:
-            InvalidInputError: not callable; a name that another function has; or a closure or lambda without a
-                process of its own.
+            InvalidInputError: it is not callable; another function has that name; or it is a closure or lambda, and
+                no owner_id is given.
         """
-        with self._lock:  # jobs may be scheduled in several threads at once
+        with self._lock:  # several threads may schedule jobs at once
             return self._register(function, name, defaults or {}, owner_id)
 
     def _register(self, function: AnyTask, name: str | None, defaults: Mapping[str, Any], owner_id: str | None) -> Task:
@@ -157,7 +157,7 @@ class TaskRegistry:
         present = self._tasks.get(task.name)
         if present is not None and present.function is not task.function and not _reloaded(present, task):
             raise InvalidInputError(
-                f"two functions are called {task.name!r}: {present.function!r} and {function!r}. Give one a name.",
+                f"two functions are named {task.name!r}: {present.function!r} and {function!r}. Pass name= for one.",
                 field="task",
             )
         self._tasks[task.name] = task
@@ -172,10 +172,10 @@ class TaskRegistry:
         return task
 
     def alias(self, task: Task, names: Sequence[str]) -> None:
-        """Let jobs of earlier names of a task be run by it.
+        """Let a task also run the jobs of its earlier names.
 
         Raises:
-            InvalidInputError: one is the name of another task.
+            InvalidInputError: an alias is the name of another task.
         """
         for name in names:
             other = self._tasks.get(name)
@@ -189,7 +189,7 @@ class TaskRegistry:
         return self._aliases.get(name) or (self._parent.aliases_of(name) if self._parent else ())
 
     def release(self, task: Task) -> None:
-        """A one-shot job of a local task is over: a closure that no other job uses is let go, with what it holds."""
+        """A one-shot job of a local task is over: release a closure that no other job uses, and what it references."""
         with self._lock:
             left = self._uses.get(task.name, 0) - 1
             self._uses[task.name] = left
@@ -205,10 +205,10 @@ class TaskRegistry:
         learned()
 
     def load(self) -> None:
-        """Import the modules of `packages`, once. It takes as long as they take: call it in a thread.
+        """Import the modules of `packages`, once. Imports may be slow: call it in a thread.
 
         Raises:
-            InvalidConfigError: a name is that of no module.
+            InvalidConfigError: a module does not exist.
         """
         if self._loaded != self.packages:
             import_task_modules(self.packages)
@@ -220,7 +220,7 @@ class TaskRegistry:
         return self._loaded == self.packages
 
     def find(self, name: str) -> Task | None:
-        """The task of that name, or None if this process may not run it."""
+        """The task with that name, or None if this process may not run it."""
         task = self._look_up(name)
         if task is not None and task.owner is not None and not task.is_local:
             function = self._method(task.owner, task.function)
@@ -228,7 +228,7 @@ class TaskRegistry:
         return task
 
     def _look_up(self, name: str) -> Task | None:
-        """The task of that name, of a method not yet bound: the instance may be known here, and not to the parent."""
+        """The task with that name. The instance of a method may be known here, and not in the parent."""
         task = self._tasks.get(name)
         if task is not None and task.name in self._in_class:
             task = self._with_owner(task)
@@ -237,7 +237,7 @@ class TaskRegistry:
         return task or self._bound(name) or self._defined(name)
 
     def _with_owner(self, task: Task) -> Task:
-        """The task with the class of which it is a method, now that the class is there. A static one has none."""
+        """The task with the class whose method it is, now that the class exists. A static method has none."""
         kind = class_of(task.function)
         if kind is None:
             return task
@@ -248,14 +248,14 @@ class TaskRegistry:
         return owned
 
     def known(self, name: str) -> Task | None:
-        """The task of that name, if this process knows it already: nothing is imported, and no instance is made."""
+        """The task with that name, if this process already knows it: nothing is imported, no instance is created."""
         task = self._tasks.get(name)
         if task is None and self._parent is not None:
             task = self._parent.known(name)
         return task
 
     def names(self) -> list[str]:
-        """The names of all tasks that `find` finds, but for those that only a container has."""
+        """The names of all tasks that `find` finds, except those that only a container has."""
         inherited = self._parent.names() if self._parent else []
         bound = (path for kind in self._open for path in public_methods(kind))
         return sorted({*inherited, *self._tasks, *defined, *bound})
@@ -282,7 +282,7 @@ class TaskRegistry:
             kind: type[Any] = type(instance)
             contained = self._container(kind) is not None
             if not contained and self._instance(kind) is None and "<locals>" not in kind.__qualname__:
-                self._instances[kind] = instance  # this method is registered, and no other one
+                self._instances[kind] = instance  # only this method is registered
             if (contained or self._instance(kind) is instance) and "<locals>" not in kind.__qualname__:
                 path = f"{module_name(kind.__module__)}.{kind.__qualname__}.{function.__name__}"
                 return Task(name or path, plain, is_async, False, kind, defaults)
@@ -300,16 +300,16 @@ class TaskRegistry:
             return Task(name or path, function, is_async, False, None if local else class_of(function), defaults)
         if owner_id is None:
             raise InvalidInputError(
-                f"{path} exists in this process only (a lambda, a closure, or a method of an instance that is not "
-                "bound), so no worker elsewhere could run it. Give it a name with register(function, name=…), or use "
-                "a function of a module.",
+                f"{path} exists only in this process (it is a lambda, a closure, or a method of an instance that is "
+                "not bound), so no other worker could run it. Name it with register(function, name=…), or use a "
+                "function of a module.",
                 field="task",
             )
         self._locals += 1
         return Task(f"local:{owner_id}:{path}#{self._locals}", function, is_async, True, None, defaults)
 
     def _describe_class(self, given: Any, name: str | None, defaults: Mapping[str, Any], owner_id: str | None) -> Task:
-        """A class-based task, given as the class or as an instance."""
+        """A class-based task, passed as the class or as an instance."""
         kind: type[BackgroundTask] = given if isinstance(given, type) else type(given)
         if inspect.isabstract(kind):
             raise InvalidInputError(f"{kind.__qualname__} has no execute method: it cannot be a task", field="task")
@@ -319,16 +319,16 @@ class TaskRegistry:
         if own and self._instance(kind) is None:
             self._instances[kind] = given
         if "<locals>" in name or (own and self._instance(kind) is not given):
-            # Of this process only: an instance beside the bound one, or of a class that no other process can find.
+            # Only in this process: an instance other than the bound one, or a class that no other process can find.
             needs = dependencies(kind, self._the_provider()) if given is kind else {}
             if needs is None:
-                raise InvalidInputError(f"{name}: pass an instance, its constructor needs arguments", field="task")
+                raise InvalidInputError(f"{name}: pass an instance; its constructor needs arguments", field="task")
             instance = kind(**needs) if given is kind else given
             return self._describe(instance.execute, None, defaults, owner_id)
         return Task(name, kind.execute, is_async, False, kind, defaults)
 
     def _method(self, kind: type[Any], function: Callable[..., Any]) -> Callable[..., Any] | None:
-        """A function of a class as a method of the instance to use; None if there is none."""
+        """A function of a class, bound to the instance to use; None if there is no instance."""
         if (container := self._container(kind)) is not None:
             return container.method(kind, function)
         instance = self._instance(kind)
@@ -342,7 +342,7 @@ class TaskRegistry:
         return None if needs is None else lambda *args, **kwargs: function(kind(**needs), *args, **kwargs)
 
     def _container(self, kind: type[Any]) -> ServiceContainer | None:
-        """The container that has instances of this class for each run, unless one instance was bound."""
+        """The container that provides an instance of this class for each run, unless one instance was bound."""
         container = self.provider if isinstance(self.provider, ServiceContainer) else None
         return container if container and kind not in self._instances and container.contains(kind) else None
 
@@ -362,7 +362,7 @@ class TaskRegistry:
         return instance
 
     def _bound(self, name: str) -> Task | None:
-        """The public method of that path, of a class that was bound or is in the container."""
+        """The public method with that path, of a class that was bound or is in the container."""
         owner, _, attribute = name.rpartition(".")
         if attribute.startswith("_"):
             return None
@@ -383,10 +383,10 @@ def _is_background_task(given: Any) -> bool:
 
 
 def _reloaded(old: Task, new: Task) -> bool:
-    """Whether two functions of one name are the same definition, imported twice (a reload, or as __main__)."""
+    """Whether two functions with one name are the same definition, imported twice (by a reload, or as __main__)."""
     a, b = getattr(old.function, "__code__", None), getattr(new.function, "__code__", None)
     return a is not None and b is not None and (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
 
 
 default_registry: TaskRegistry = TaskRegistry()
-"""What `@schedule_task` registers in; every scheduler of the process stands on it."""
+"""The registry of `@schedule_task`; the parent of the registries of all schedulers in the process."""

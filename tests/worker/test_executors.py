@@ -170,7 +170,7 @@ async def test_an_executor_that_only_others_have_can_be_named(redsched_url: str)
 
 
 async def test_an_executor_that_nobody_knows_of_is_refused(redsched_kit: Kit) -> None:
-    with pytest.raises(InvalidInputError, match="executor is 'gpu'; this scheduler knows of default, processpool"):
+    with pytest.raises(InvalidInputError, match="executor is 'gpu'; this scheduler knows default, processpool"):
         await redsched_kit.scheduler.schedule_immediate_task("bake", bake, executor="gpu")
     handle = await redsched_kit.scheduler.schedule_delayed_task("bake", bake, 60)
     with pytest.raises(InvalidInputError, match="executor is 'gpu'"):
