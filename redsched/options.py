@@ -20,7 +20,7 @@ from redsched.checks import (
     seconds_to_ms,
 )
 from redsched.circuit import CircuitBreakerPolicy
-from redsched.errors import InvalidConfigError, InvalidInputError
+from redsched.errors import EncodingError, InvalidConfigError, InvalidInputError
 from redsched.model import Delivery
 from redsched.policies import RetryPolicy
 
@@ -160,18 +160,25 @@ class JobOptions:
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> JobOptions:
-        """The options of a record."""
+        """The options of a record.
+
+        Raises:
+            EncodingError: one of them is not what `to_wire` writes: another program stored it.
+        """
         if not wire:
             return DEFAULT_OPTIONS
         values = {option.name: wire[option.name] for option in fields(cls) if option.name in wire}
         if not values:
             return DEFAULT_OPTIONS
-        if "retry" in values:
-            values["retry"] = RetryPolicy.from_wire(values["retry"])
-        if "circuit_breaker" in values:
-            values["circuit_breaker"] = CircuitBreakerPolicy.from_wire(values["circuit_breaker"])
-        if "delivery" in values:
-            values["delivery"] = Delivery(values["delivery"])
+        try:
+            if "retry" in values:
+                values["retry"] = RetryPolicy.from_wire(values["retry"])
+            if "circuit_breaker" in values:
+                values["circuit_breaker"] = CircuitBreakerPolicy.from_wire(values["circuit_breaker"])
+            if "delivery" in values:
+                values["delivery"] = Delivery(values["delivery"])
+        except Exception as error:  # whatever is stored there
+            raise EncodingError(f"the stored options cannot be read: {type(error).__name__}: {error}") from error
         return cls(**values)
 
     def hash_fields(self) -> list[str | int]:

@@ -209,6 +209,8 @@ class Attack(RuleBasedStateMachine):
         self.planted: list[tuple[bytes, Callable[[], bool], str]] = []
         """Of the writes of this step that doctor must name: the key, whether it is still so, and what is told."""
         self.early: str | None = None
+        self.has_travelled = False
+        """Somebody stored a true offset: then time is another, and what was far away may be due."""
         self.load = float("inf")
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -231,6 +233,7 @@ class Attack(RuleBasedStateMachine):
             self.do(self._schedule(f"load-{number}"))
         self.until(lambda: all(self.report()["ran"].get(f"load-{number}") for number in range(LOAD_JOBS)))
         self.load = (self.commands() - before) / (time.monotonic() - at)
+        self.do(self._schedule("late", 86_400))
         self.come_early()
         self.holds("nothing")
 
@@ -279,6 +282,8 @@ class Attack(RuleBasedStateMachine):
         assert told["serving"], f"after {written}: its worker ended"
         assert not told["ended"], f"after {written}: {told['ended']} ended"
         assert not told["crimes"], f"after {written}: {told['crimes']} ran"
+        assert not told["twice"], f"after {written}: several runs have the tokens {told['twice']}"
+        assert self.has_travelled or "late" not in told["ran"], f"after {written}: tomorrow's job ran"
         for what in ("heard", "collected")[: 1 + (self.jobs % 4 == 0)]:  # metrics are collected once a second
             more = self.until(lambda what=what: self._goes_on(what, before))
             assert more, f"after {written}: no more is {what}"
@@ -370,6 +375,13 @@ class Attack(RuleBasedStateMachine):
                     assert "somebody writes here" in writers["message"]
         self.planted.clear()
 
+    def every_command(self, written: str) -> None:
+        """The same of all commands, in both forms."""
+        for command in COMMANDS:
+            for form in ((), ("--json",)):
+                code, _ = self.run(written, *command, *form)
+                assert code in (ExitCode.OK, ExitCode.NOTHING), f"after {written}: {command} exits with {code}"
+
     async def _traces(self) -> list[str]:
         return await traces(await self.client.store())
 
@@ -419,6 +431,8 @@ class Attack(RuleBasedStateMachine):
             with contextlib.suppress(redis.ResponseError):
                 self.redis.execute_command(command, self.tag.encode() + key, *parts)
         self.holds(what)
+        if what.startswith("9"):
+            self.every_command(what)
 
     def note(self, *command: Any) -> None:
         """Remember what of a write doctor must name, as long as it is there."""
@@ -426,6 +440,7 @@ class Attack(RuleBasedStateMachine):
         key = key if isinstance(key, bytes) else key.encode()
         kind = key[len(self.tag) :].partition(b":")[0].decode()
         want = KINDS[kind].type.lower() if kind in KINDS else "any"
+        self.has_travelled |= kind == "clock" and verb == "HSET" and rest[-2] == "offset_ms"
 
         def stored() -> str:
             return self.redis.type(key).decode()
@@ -559,6 +574,7 @@ def test_whoever_writes_to_redis_stops_nobody_and_runs_nothing(key: str, monkeyp
 
 FLOOD = flood(20_000)
 RECORD_FLOOD = msgpack.packb([1, "honest", None, b"\x92\x91" + FLOOD + b"\x80", None])
+ODD_ROW = msgpack.packb([[[], 1, [], {}, [], {}, [], {}, [], {}, []]])
 MILLION = b"\x92\xdd\x00\x0f\x42\x40" + b"\x80" * 1_000_001
 """Arguments: a list of that many empty maps."""
 STOLEN = ["record", b"r", "owner", "{worker}", "attempt", "1", "fire_ms", "1"]
@@ -609,6 +625,17 @@ HOLES: dict[str, list[tuple[Any, ...]]] = {
     "7: a clock that is far ahead": [("HSET", "clock", "now_us", "4102444800000000")],
     "7: a clock that is infinite": [("HSET", "clock", "now_us", "inf")],
     "7: a token beyond which none can be counted": [("HSET", "clock", "fence", 2**53)],
+    "9: an event with a number that is a text": [
+        ("XADD", "events", "*", "at", 1, "by", "w", "moved", msgpack.packb([["dead", "a", None, "x", 1, 1, 1, None]])),
+        ("XADD", "events", "*", "at", 1, "by", "w", "stalled", msgpack.packb(["a", "b", "x", None])),
+    ],
+    "9: an event with the last id that there is": [
+        ("XADD", "events", "18446744073709551615-18446744073709551615", "at", 1, "by", "w"),
+    ],
+    "9: an event of types that have no order": [
+        ("XADD", "events", "*", "at", 1, "by", "w", "settled", ODD_ROW),
+        ("XADD", "events", "*", "at", 1, "by", "w", "claimed", msgpack.packb([1, None, {}])),
+    ],
     "9: an entry that is no event": [("XADD", "events", "*", "a", "b")],
     "9: an event of other types": [("XADD", "events", "*", "at", "x", "by", "w", "moved", b"\x91\x98" + b"\xc0" * 8)],
     "9: a worker's heartbeat": [("ZADD", "workers", "+inf", "w")],

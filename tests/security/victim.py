@@ -23,11 +23,14 @@ TICK_S = 0.02
 
 ran: Counter[str] = Counter()
 crimes: list[str] = []
+tokens: Counter[int] = Counter()
+"""How many runs had each fencing token."""
 heard: Counter[str] = Counter()
 
 
 async def honest(name: str) -> str:
     ran[name] += 1
+    tokens[redsched.current_run().fencing_token] += 1
     return name
 
 
@@ -124,7 +127,7 @@ async def main() -> None:
             "running": scheduler.running, "serving": worker is not None and worker.serving, "longest": loop.longest,
             "ended": [name for name, task in tasks.items() if task.done()], "ran": ran,
             "crimes": crimes + named.crimes,
-            "heard": heard, "collected": collected,
+            "heard": heard, "twice": [token for token, count in tokens.items() if count > 1], "collected": collected,
         }  # fmt: skip
         print(json.dumps(answer), flush=True)
         loop.longest = 0.0
