@@ -22,6 +22,7 @@ from redsched.store.scripts import load, script_names
 
 FOLDER = Path(__file__).parent
 PAGES = (FOLDER / "architecture.md", FOLDER / "glossary.md", FOLDER / "guide" / "configuration.md")
+OPEN_MODULES = ("errors", "integrations", "schedules", "testing")
 STUB = FOLDER.parent / "redsched" / "__init__.pyi"
 
 
@@ -102,6 +103,8 @@ def generated(page: str) -> str:
 def stub() -> str:
     """The public names for type checkers, which cannot follow the imports at first use in `redsched/__init__.py`."""
     lines = ["# Made by docs/generate.py from the table in __init__.py.", ""]
+    # `import redsched` is enough for these.
+    lines += [f"from redsched import {module} as {module}" for module in OPEN_MODULES]
     for module, names in sorted(redsched._NAMES.items()):
         line = f"from {module} import {', '.join(sorted(names))}"
         lines += [line] if len(line) <= 120 else [f"from {module} import (", *(f"    {name}," for name in names), ")"]

@@ -1,5 +1,9 @@
 # Made by docs/generate.py from the table in __init__.py.
 
+from redsched import errors as errors
+from redsched import integrations as integrations
+from redsched import schedules as schedules
+from redsched import testing as testing
 from redsched.background import BackgroundTask
 from redsched.circuit import CircuitBreakerPolicy
 from redsched.config import RedisJobStoreConfig, SchedulerConfig

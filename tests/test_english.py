@@ -22,7 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FILE = Path(__file__).with_name("words_to_avoid.json")
 AVOID = {
-    "is no X": r"\b(?:is|are|was|were) no (?!longer\b|more\b|later\b|earlier\b|other\b|one\b)[a-z]",
+    "is no X": r"(?<!there )\b(?:is|are|was|were) no (?!longer\b|more\b|later\b|earlier\b|other\b|one\b)[a-z]",
     "anew": r"\banew\b",
     "of its own": r"\bof (?:its|their|our|his) own\b",
     "nobody, somebody": r"\b(?:no|some)body\b",
@@ -107,6 +107,7 @@ def test_no_room_has_more_of_the_words_to_avoid_than_before() -> None:
     [
         ("it is no executor", "is no X"),
         ("it is no longer there", None),
+        ("there is no job with this id", None),
         ("read anew", "anew"),
         ("a process of its own", "of its own"),
         ("Nobody waits", "nobody, somebody"),

@@ -119,3 +119,8 @@ async def changes(scheduler: redsched.BackgroundTaskScheduler) -> None:
 def annotated(handle: redsched.JobHandle, spec: redsched.JobSpec) -> redsched.JobHandle[int]:
     """Without a bracket it is of any result, as before there were brackets."""
     return handle
+
+
+def modules_are_attributes(error: redsched.errors.StoreError) -> redsched.StoreError:
+    assert_type(redsched.schedules.CronSchedule("0 8 * * *"), redsched.CronSchedule)
+    return error

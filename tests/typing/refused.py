@@ -72,3 +72,6 @@ async def use(scheduler: redsched.BackgroundTaskScheduler, oven: Oven) -> None:
     redsched.JobSpec("a", remind, crom="@daily")  # refused
     redsched.JobSpec("a", remind, max_attempts="3")  # refused
     redsched.BackgroundTask()  # refused
+
+
+print(redsched.nonsense)  # refused
