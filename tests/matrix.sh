@@ -40,7 +40,10 @@ tests_of() {
             echo tests/store/test_codec.py tests/security/test_limits.py tests/security/test_sealing.py tests/upgrades \
                 tests/promises/test_9_no_foreign_code.py
             ;;
-        anyio) echo tests/api/test_life.py tests/api/test_running.py tests/worker tests/test_pytest_plugin.py ;;
+        anyio)
+            echo tests/api/test_life.py tests/api/test_running.py tests/worker/test_slots.py tests/worker/test_threads.py \
+                tests/worker/test_tracebacks.py tests/test_pytest_plugin.py
+            ;;
         croniter) echo tests/schedules tests/plan ;;
     esac
 }

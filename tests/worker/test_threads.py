@@ -122,10 +122,10 @@ async def test_a_function_for_a_child_process_begins_its_timeout_when_it_has_one
     async with made:
         made.register(nap)
         naps = [
-            await made.schedule_immediate_task("nap", nap, executor="processpool", timeout=5.0, args=[2.0])
-            for _ in range(3)
+            await made.schedule_immediate_task("nap", nap, executor="processpool", timeout=5.0, args=[1.0])
+            for _ in range(6)
         ]
-        assert [(await handle.result(timeout=40)).outcome for handle in naps] == ["done"] * 3
+        assert [(await handle.result(timeout=40)).outcome for handle in naps] == ["done"] * 6
 
 
 def nap(seconds: float) -> None:
