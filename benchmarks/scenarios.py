@@ -32,7 +32,7 @@ async def bare_script(url: str, jobs: int, batch: int) -> Figures:
             reply = await shard.poll("bare", worker.packed_queues, request, resend=Resend(1.0))
             done += len(reply.claims)
             settled = [
-                (row[0], row[1], "done", row[3], row[2], 0, 0, "noop", False, 0, False, False, 0)
+                (row[0].decode(), row[1], "done", row[3], row[2], 0, 0, "noop", False, 0, False, False, 0)
                 for row in reply.claims
             ]
             tokens = [part for row in settled for part in (row[0], row[1])]

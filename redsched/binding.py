@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_call", "check_task"]
 
+MAX_SHAPES = 100
+"""So many are remembered of a task."""
+_NO_KEYWORDS: frozenset[str] = frozenset()
 _VARARGS, _VARKEYWORDS = inspect.CO_VARARGS, inspect.CO_VARKEYWORDS
 
 
@@ -31,7 +33,8 @@ def check_task(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> No
     Raises:
         InvalidInputError: an argument is missing, unknown or surplus.
     """
-    if not kwargs and task.arity and task.arity[0][0] <= len(args) <= task.arity[0][1]:
+    shape = (len(args), frozenset(kwargs) if kwargs else _NO_KEYWORDS)
+    if shape in task.shapes:
         return
     is_method, function = task.owner is not None, task.function
     path = getattr(function, "__qualname__", "")
@@ -41,8 +44,8 @@ def check_task(task: Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> No
         if not is_method and isinstance(function, FunctionType) and "self" in function.__code__.co_varnames[:1]:
             return  # its class cannot be found by name, so it is not known how it is called
     check_call(task.name, function, args, kwargs, is_method=is_method)
-    if not task.arity:
-        task.arity.append(_arity(function, is_method=is_method))
+    if len(task.shapes) < MAX_SHAPES:
+        task.shapes.add(shape)
 
 
 def check_call(
@@ -80,18 +83,6 @@ def _bind(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str
         # inspect of Python 3.13.0 takes f(a=1) for a call of `def f(a, /, **rest)`.
         if each.kind is each.POSITIONAL_ONLY and each.default is each.empty and each.name not in bound:
             raise TypeError(f"missing a required argument: {each.name!r}")
-
-
-def _arity(function: Callable[..., Any], *, is_method: bool = False) -> tuple[int, int]:
-    """The minimum and maximum number of arguments of a plain function, if all are positional. (1, 0) = ask inspect."""
-    function = _called(function)
-    if not isinstance(function, FunctionType) or "__signature__" in function.__dict__:
-        return 1, 0
-    code = function.__code__
-    if code.co_kwonlyargcount or code.co_argcount < is_method:
-        return 1, 0
-    most = code.co_argcount - is_method
-    return most - len(function.__defaults__ or ()), sys.maxsize if code.co_flags & _VARARGS else most
 
 
 def _called(function: Callable[..., Any]) -> Callable[..., Any]:

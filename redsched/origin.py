@@ -14,7 +14,7 @@ import hashlib
 from collections import Counter
 
 from redsched.context import current_event
-from redsched.ids import new_id
+from redsched.ids import next_id
 
 __all__ = ["Origin", "job_id"]
 
@@ -53,6 +53,6 @@ class Origin:
 
 
 def job_id(task: str, name: str) -> str:
-    """The id of a job that was given none."""
+    """The id of a job that was given none. To be called after `forks.notice()`, see `next_id`."""
     origin = current_event.get()
-    return new_id() if origin is None else origin.next_job_id(task, name)
+    return next_id() if origin is None else origin.next_job_id(task, name)

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from redsched import pruning
+from redsched import forks, pruning
 from redsched.background import module_name
 from redsched.bygone import has_ended, has_failed
 from redsched.client.core import TRIES, Client, instant_of
@@ -77,6 +77,7 @@ class Reconciler:
             self.owners.setdefault(one.application, Owner(one.application)).declared.append(one)
 
     def _declaration(self, spec: JobSpec[Any]) -> Declaration:
+        forks.notice()
         draft, task, local_owner = draft_of(self.client, self.store, spec)
         draft.definition.mode = "declare"
         module = module_name(getattr(task.function, "__module__", None) or "__main__")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from redsched import forks
 from redsched.checks import check_name
 from redsched.client.core import BATCH, TRIES, Client, instant_of
 from redsched.counting import accounts
@@ -46,6 +47,7 @@ def draft_of(client: Client, store: Store, spec: JobSpec) -> tuple[Draft, Task, 
 
 def _drafts(client: Client, store: Store, specs: Sequence[JobSpec]) -> tuple[list[Draft], str]:
     """What is to be stored, all of it checked; and the process that alone can run it, if there is such a job."""
+    forks.notice()
     made = [draft_of(client, store, spec) for spec in specs]
     owner = next((local for _, _, local in made if local), "")
     return [draft for draft, _, _ in made], owner
@@ -136,6 +138,8 @@ async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], dr
 
 async def _store(store: Store, shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
     others = [draft for draft in drafts if draft.definition.mode != "update"]
+    if len(others) == len(drafts):
+        return await _store_batch(store, shard, drafts, owner, promise)
     done = iter(await _store_batch(store, shard, others, owner, promise) if others else [])
     return [
         await _store_update(store, shard, draft, owner, promise) if draft.definition.mode == "update" else next(done)

@@ -126,12 +126,21 @@ class JobSpec(Generic[R]):
     ) -> None:  # fmt: skip
         if options and not options.keys() <= _OPTION_NAMES:
             check_names("JobSpec", options, _OPTION_NAMES | {*JobSpec.__slots__} - {"name", "task", "options"})
-        for attribute, value in (
-            ("name", name), ("task", task), ("run_at", run_at), ("delay", delay), ("cron", cron),
-            ("interval", interval), ("schedule", schedule), ("start", start), ("end", end), ("jitter", jitter),
-            ("dst_gap", dst_gap), ("dst_fold", dst_fold), ("seconds", seconds), ("options", options),
-        ):  # fmt: skip
-            object.__setattr__(self, attribute, value)
+        put = object.__setattr__  # one after the other: a loop takes twice as long, and bulk adding is bound by this
+        put(self, "name", name)
+        put(self, "task", task)
+        put(self, "run_at", run_at)
+        put(self, "delay", delay)
+        put(self, "cron", cron)
+        put(self, "interval", interval)
+        put(self, "schedule", schedule)
+        put(self, "start", start)
+        put(self, "end", end)
+        put(self, "jitter", jitter)
+        put(self, "dst_gap", dst_gap)
+        put(self, "dst_fold", dst_fold)
+        put(self, "seconds", seconds)
+        put(self, "options", options)
 
     def with_options(self, **changes: Unpack[SpecOptions]) -> JobSpec[R]:
         """A copy with other options, another time or another name.
@@ -163,8 +172,9 @@ class JobSpec(Generic[R]):
         given = {**task.defaults, **self.options} if task.defaults else self.options
         if "timezone" in given:
             zone = parse_timezone(given["timezone"], zone)
-        changes = {word: value for word, value in given.items() if word not in _JOB_WORDS}
-        options = defaults.with_values(changes) if changes else defaults
+        options = defaults
+        if not given.keys() <= _JOB_WORDS:
+            options = defaults.with_values({word: value for word, value in given.items() if word not in _JOB_WORDS})
         check_executor(options.executor, executors)
         name = check_name(self.name)
         args, kwargs = check_arguments(given.get("args", ()), given.get("kwargs", {}))

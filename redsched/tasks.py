@@ -50,8 +50,10 @@ class Task:
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Default options of its jobs."""
 
-    arity: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]], repr=False, compare=False)
-    """The number of arguments that it takes, cached by `check_task` for fast bulk adding."""
+    shapes: set[tuple[int, frozenset[str]]] = field(
+        default_factory=set[tuple[int, frozenset[str]]], repr=False, compare=False
+    )
+    """What numbers of arguments, with which keywords, `check_task` found that it takes: it asks once for each."""
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,6 +141,8 @@ class TaskRegistry:
             InvalidInputError: it is not callable; another function has that name; or it is a closure or lambda, and
                 no owner_id is given.
         """
+        if name is None and (known := self._known(function)) and not known.is_local:
+            return known
         with self._lock:  # several threads may schedule jobs at once
             return self._register(function, name, defaults or {}, owner_id)
 
@@ -221,7 +225,9 @@ class TaskRegistry:
 
     def find(self, name: str) -> Task | None:
         """The task with that name, or None if this process may not run it."""
-        task = self._look_up(name)
+        task = self._tasks.get(name)
+        if task is None or (self._in_class and task.name in self._in_class):
+            task = self._look_up(name)
         if task is not None and task.owner is not None and not task.is_local:
             function = self._method(task.owner, task.function)
             return function and Task(task.name, function, task.is_async, False, None, task.defaults)
@@ -264,7 +270,7 @@ class TaskRegistry:
         """The tasks registered here."""
         return self._tasks.values()
 
-    def _known(self, function: Callable[..., Any]) -> Task | None:
+    def _known(self, function: Any) -> Task | None:
         try:
             name = self._names.get(function)
         except TypeError:  # an unhashable callable

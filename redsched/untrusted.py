@@ -112,7 +112,7 @@ def check_shape(value: Any, data: bytes, what: str, field: str, *, plain: int = 
     Raises:
         EncodingError: it nests too deep, holds too many lists and maps, or a map has a key that may not be one.
     """
-    if _may_begin_containers(data) <= plain:
+    if len(data.translate(None, _NOT_CONTAINERS)) <= plain:  # most have no more, and this is for each job
         return
     depth = count = 0
     level = [value] if isinstance(value, _CONTAINERS) else []

@@ -51,7 +51,9 @@ class _Threads:
             result = await task.function(*args, **kwargs)
         else:
             result = await self.in_thread(run, task.function, *args, **kwargs)
-        if result is not None and hasattr(result, "__await__"):
+        if result is None:
+            return None
+        if hasattr(result, "__await__"):
             result = await result  # of a coroutine function behind a plain decorator, or of a function that calls one
         return refuse_generator(result)
 
@@ -135,19 +137,24 @@ class Executors:
             "default": self._threads, "threadpool": self._threads, "processpool": _Processes(processes),
         }  # fmt: skip
         self._elsewhere: set[str] = set()
+        self._names: frozenset[str] | None = None
+        """What `names` gives, until there is one more."""
         for name, value in check_executors({} if executors is None else executors).items():
             self.add(name, value)
 
     @property
     def names(self) -> frozenset[str]:
         """What a job may name: those that are here, and those that others are said to have."""
-        return frozenset(self._by_name) | self._elsewhere
+        if self._names is None:
+            self._names = frozenset(self._by_name) | self._elsewhere
+        return self._names
 
     def add(self, name: str, value: Any) -> None:
         """One more, or another in the place of one. What it is was checked.
 
         A thread pool under the name `default` is that of all jobs that name none.
         """
+        self._names = None
         if value is None:
             self._elsewhere.add(name)
         elif isinstance(value, CustomTaskExecutor):

@@ -22,6 +22,7 @@ from redsched import (
     schedule_task,
 )
 from redsched.binding import check_call
+from redsched.signatures import signature_of
 from redsched.testing import Kit
 
 
@@ -247,3 +248,30 @@ def test_what_is_refused_is_what_python_refuses(given_parameters, count, names, 
     except InvalidInputError:
         found = False
     assert found is expected, source
+
+
+class _Counter:
+    def __call__(self, a: int, b: int = 0) -> None: ...
+
+
+@pytest.mark.parametrize("function", [print, _Counter()], ids=["builtin", "callable"])
+async def test_a_signature_is_read_once_for_each_shape_of_a_call(
+    redsched_kit: Kit, monkeypatch: pytest.MonkeyPatch, function: Any
+) -> None:
+    read: list[Any] = []
+
+    def counted(*args: Any, **kwargs: Any) -> inspect.Signature:
+        read.append(args)
+        return signature_of(*args, **kwargs)
+
+    monkeypatch.setattr("redsched.binding.signature_of", counted)
+    scheduler = redsched_kit.scheduler
+    scheduler.register(function, name="task")
+    await scheduler.schedule_many(JobSpec("job", function, args=[number]) for number in range(100))
+    assert len(read) == 1
+    await scheduler.schedule_many(JobSpec("job", function, args=[number, 1]) for number in range(100))
+    assert len(read) == 2
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match="cannot be called"):
+            await scheduler.schedule_immediate_task("job", function, args=[1], kwargs={"unknown": 1})
+    assert len(read) == 4, "what is refused is asked each time"
