@@ -19,6 +19,7 @@ _NAMES = {
         "SchedulerConfig",
     ),
     "redsched.declare": ("schedule_task",),
+    "redsched.clock_repair": ("ClockRepair",),
     "redsched.doctor": ("Finding",),
     "redsched.errors": (
         "CircuitOpenError",

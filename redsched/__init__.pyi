@@ -6,6 +6,7 @@ from redsched import schedules as schedules
 from redsched import testing as testing
 from redsched.background import BackgroundTask
 from redsched.circuit import CircuitBreakerPolicy
+from redsched.clock_repair import ClockRepair
 from redsched.config import RedisJobStoreConfig, SchedulerConfig
 from redsched.declare import schedule_task
 from redsched.doctor import Finding
@@ -71,6 +72,7 @@ __all__ = [
     "BackgroundTaskScheduler",
     "CircuitBreakerPolicy",
     "CircuitOpenError",
+    "ClockRepair",
     "ConflictingIdError",
     "CronSchedule",
     "CustomTaskExecutor",

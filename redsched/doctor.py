@@ -186,7 +186,7 @@ async def _clock(patient: _Patient) -> Finding:
             "clock",
             "warning",
             f"the testing kit moved time {moved_ms / 1000:,.0f} s ahead",
-            "use a prefix of its own for tests",
+            "redsched doctor --repair clock; use a separate prefix for tests",
         )
     behind = (seen_us / 1e6 - server) if seen_us else 0.0
     if behind > CLOCK_WARN_S:
@@ -194,7 +194,7 @@ async def _clock(patient: _Patient) -> Finding:
             "clock",
             "error",
             f"Redis' clock stepped back by {behind:,.1f} s: nothing is due until then",
-            "repair the clock of Redis' machine (NTP)",
+            "correct the clock of Redis' machine (NTP); if it is right: redsched doctor --repair clock",
         )
     if abs(apart) > CLOCK_WARN_S:
         return Finding(

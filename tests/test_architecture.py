@@ -61,6 +61,7 @@ USES_PRIVATE = {
 READS_WALL_TIME = {
     "ids": "only so that ids sort by eye",
     "doctor": "tells how far this machine's clock is from Redis'; nothing is decided by it",
+    "clock_repair": "refuses where this machine's clock is not Redis'; nothing else is decided by it",
     "cli.upcoming": "previews an expression without asking a Redis; nothing is decided by it",
 }
 
@@ -78,7 +79,7 @@ LONGER = {
     "jobs": (450, "what the door delegates to"),
 }
 LONGER |= {
-    "store.transitions": (330, "one method for each script, in one place"),
+    "store.transitions": (335, "one method for each script, in one place"),
     "model": (355, "the words, each with what it means"),
     "reconcile": (340, "one declaration from its start to what became of it"),
 }

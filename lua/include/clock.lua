@@ -1,6 +1,7 @@
 -- clock: the scheduler's instant: Redis' TIME plus the travel offset, never going back.
 -- Needs   clock, prefix
 -- Gives   call, now_us, now_ms, whole(), next_fence(), close_clock(); events_bytes: see trim
+--         server_us: TIME alone
 --         first_fence, last_fence: the next token at the start of the script, and the one before
 -- Why     A failover to a replica whose clock is behind must not make a fire due twice, so the highest instant
 --         that any script has seen is kept and is the floor of the next one. Tokens start from the microseconds
@@ -27,14 +28,14 @@ local function whole(text, least, most)
   return number >= (least or 0) and number <= (most or 9007199254740991) and number or nil
 end
 
-local now_us, last_fence, events_bytes
+local server_us, now_us, last_fence, events_bytes
 do
   local AHEAD_US = 86400000000
   local LONGEST_OFFSET_MS = 6300000000000 -- two centuries: now_us stays below 2^53
   local time = call('TIME')
   local saved = call('HMGET', clock, 'now_us', 'offset_ms', 'fence', 'events_bytes')
-  now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
-  now_us = math.max(1, now_us + (whole(saved[2], -LONGEST_OFFSET_MS, LONGEST_OFFSET_MS) or 0) * 1000)
+  server_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  now_us = math.max(1, server_us + (whole(saved[2], -LONGEST_OFFSET_MS, LONGEST_OFFSET_MS) or 0) * 1000)
   local latest_us = now_us + AHEAD_US
   now_us = math.max(now_us, whole(saved[1], 0, latest_us) or 0)
   last_fence = whole(saved[3], 0, latest_us) or 0

@@ -19,6 +19,7 @@ from redsched.store import queries
 from redsched.store.clock import from_ms
 
 if TYPE_CHECKING:  # what few processes need is imported where it is used
+    from redsched.clock_repair import ClockRepair
     from redsched.doctor import Finding
 
 __all__ = ["JobMethods"]
@@ -175,6 +176,20 @@ class JobMethods:
         from redsched.doctor import examine
 
         return await examine(store)
+
+    async def repair_clock(self, *, dry_run: bool = False) -> ClockRepair:
+        """Set the stored clock back to Redis' time: `redsched doctor --repair clock` as a call. See docs/security.md.
+
+        Args:
+            dry_run: only say what is wrong.
+
+        Raises:
+            SchedulerStateError: the clock of Redis' machine is more than a minute from this machine's.
+            StoreError: Redis did not do it.
+        """
+        from redsched.clock_repair import repair_clock
+
+        return await repair_clock(await self.client.store(), dry_run=dry_run)
 
     async def reseal_jobs(self) -> int:
         """Seal all jobs with the first key that are not yet: after a rotation of keys, or when a fleet begins to use

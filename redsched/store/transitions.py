@@ -258,6 +258,12 @@ class Shard(Calls):
         reply = await self._call("travel", ahead_ms=ahead_ms, until_ms=until_ms)
         return reply[1] // 1000
 
+    async def repair(self, queues: Sequence[str]) -> tuple[int, int]:
+        """Set the clock of this shard back to Redis' TIME. Returns how far ahead it was, ms, and how many instants that
+        were computed from it were moved."""
+        reply = await self._call("repair", queues=pack(list(queues)))
+        return reply[2], reply[3]
+
     async def circuit(
         self, name: str, verb: str, token: str, threshold: int, recovery_ms: int, successes: int, *,
         resend: Resend | None = None,
