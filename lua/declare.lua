@@ -17,7 +17,24 @@
 -- A generation is a distinct set of declarations. They are numbered in the order in which they were first seen.
 --- @include clock
 local KEPT = 100
+local HIGHEST = 900000000000000
 local gone_at = now_ms - tonumber(gone_ms)
+local ahead_ms = now_ms + 86400000 -- no sign of life is of the future
+
+-- A stored generation's digest and ids; nothing if another program wrote something else.
+local function kept_generation(packed)
+  local fine, kept = pcall(cmsgpack.unpack, packed or '')
+  local ids = {}
+  if not fine or type(kept) ~= 'table' or type(kept[1]) ~= 'string' or type(kept[2]) ~= 'table' then
+    return nil, ids
+  end
+  for _, id in ipairs(kept[2]) do
+    if type(id) == 'string' then
+      ids[#ids + 1] = id
+    end
+  end
+  return kept[1], ids
+end
 
 -- Number of each generation that was seen lately -> {when, whether a process of it is running}, without this process.
 local function seen_lately(owner)
@@ -26,7 +43,10 @@ local function seen_lately(owner)
   for i = 1, #members, 2 do
     local number, who = string.match(members[i], '^(%d+):?(.*)$')
     local at = tonumber(members[i + 1])
-    if at <= gone_at then
+    if number and not whole(number, 1, HIGHEST) then
+      number = nil
+    end
+    if at <= gone_at or at > ahead_ms or at ~= at then
       if how ~= 'look' then
         call('ZREM', key, members[i])
       end
@@ -40,16 +60,20 @@ end
 
 local function number_of(owner, digest, ids)
   local key = prefix .. 'generations:' .. owner
-  local number = call('HGET', key, digest)
+  local saved = call('HMGET', key, digest, 'last')
+  local number = whole(saved[1], 1, HIGHEST) and saved[1]
   if number or not ids then
     return number or '0'
+  end
+  if saved[2] and not whole(saved[2], 0, HIGHEST - 1) then
+    call('HSET', key, 'last', now_ms) -- higher than any that redsched gave
   end
   number = string.format('%.0f', call('HINCRBY', key, 'last', 1))
   call('HSET', key, digest, number, 'ids ' .. number, cmsgpack.pack({ digest, ids }))
   local oldest = 'ids ' .. string.format('%.0f', tonumber(number) - KEPT)
   local old = call('HGET', key, oldest)
   if old then
-    call('HDEL', key, oldest, cmsgpack.unpack(old)[1])
+    call('HDEL', key, oldest, (kept_generation(old)) or oldest)
   end
   return number
 end
@@ -72,7 +96,8 @@ for i, row in ipairs(cmsgpack.unpack(owners)) do
   for other, one in pairs(seen_lately(owner)) do
     if other ~= number then
       local kept = how ~= 'alive' and call('HGET', prefix .. 'generations:' .. owner, 'ids ' .. other)
-      others[#others + 1] = { tonumber(other), one[1], one[2], kept and cmsgpack.unpack(kept)[2] or {} }
+      local _, ids = kept_generation(kept)
+      others[#others + 1] = { tonumber(other), one[1], one[2], ids }
     end
   end
   replies[i] = { owner, tonumber(number), others }

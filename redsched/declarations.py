@@ -139,6 +139,11 @@ class Entry:
             job = {key.decode(): value for key, value in made.get("job", {}).items()}
             state, to = (made.get(name, b"").decode() for name in ("state", "to"))
             most, gone_ms = made.get("max_runs"), made.get("gone_ms", 0)
+            numbers = (made["generation"], gone_ms, most or 0)
+            if not all(type(number) is int and 0 <= number < 2**53 for number in numbers):
+                return None
+            if not isinstance(made["digest"], bytes) or not isinstance(made["schedule"], bytes):
+                return None
             return cls(made["generation"], made["digest"], made["schedule"], most, state, to, job, gone_ms)
         except Exception:
             return None

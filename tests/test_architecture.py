@@ -92,6 +92,7 @@ LONGER_LUA = {
     "include/claim": (190, "one function for each kind of due entry"),
     "include/replay": (105, "reads back exactly the rows that claim makes, each by itself"),
     "include/settle": (175, "one branch for each verb"),
+    "declare": (85, "generations: numbered, seen, kept, and each checked"),
     "modify": (120, "one branch for each `when`"),
     "schedule": (175, "one branch for each mode"),
     "include/reap": (76, "workers that are gone, and dead runs beyond their bounds"),

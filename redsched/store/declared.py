@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from redsched.store.store import Store
+from redsched.store.transitions import Shard
+from redsched.store.wire import WrongTypeError
 
 __all__ = ["forget_declared", "note_declared", "read_declared"]
+
+
+async def _command(shard: Shard, name: str, application: str, *values: Any) -> Any:
+    """A command on the hash of an application. What is of another type there is put aside first."""
+    command = (name, shard.keys.declared(application), *values)
+    try:
+        return await shard.link.command(*command)
+    except WrongTypeError:
+        if not await shard.quarantine({"application": application}):
+            raise
+        return await shard.link.command(*command)
 
 
 async def read_declared(store: Store, application: str, ids: Sequence[str] | None = None) -> dict[str, bytes]:
@@ -14,11 +28,11 @@ async def read_declared(store: Store, application: str, ids: Sequence[str] | Non
     found: dict[str, bytes] = {}
     if ids is not None:
         for shard, members in store.by_shard(ids):
-            values = await shard.link.command("HMGET", shard.keys.declared(application), *members)
+            values = await _command(shard, "HMGET", application, *members)
             found |= {job_id: value for job_id, value in zip(members, values, strict=True) if value is not None}
         return found
     for shard in store.shards:
-        flat = await shard.link.command("HGETALL", shard.keys.declared(application))
+        flat = await _command(shard, "HGETALL", application)
         found |= {flat[i].decode(errors="replace"): flat[i + 1] for i in range(0, len(flat), 2)}
     return found
 
@@ -26,10 +40,10 @@ async def read_declared(store: Store, application: str, ids: Sequence[str] | Non
 async def note_declared(store: Store, application: str, job_id: str, entry: bytes) -> None:
     """Keep this of a declaration."""
     shard = store.shard(job_id)
-    await shard.link.command("HSET", shard.keys.declared(application), job_id, entry)
+    await _command(shard, "HSET", application, job_id, entry)
 
 
 async def forget_declared(store: Store, application: str, job_id: str) -> None:
     """Keep nothing of a declaration."""
     shard = store.shard(job_id)
-    await shard.link.command("HDEL", shard.keys.declared(application), job_id)
+    await _command(shard, "HDEL", application, job_id)

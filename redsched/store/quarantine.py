@@ -35,6 +35,12 @@ def suspects(keys: Keys, args: Mapping[str, str | int | bytes]) -> list[str]:
     rows = [row for row in _rows(args.get("jobs")) if isinstance(row, list) and len(row) > 7]
     of_shard["due"] += [row[2] for row in rows if isinstance(row[2], str)]
     of_shard["tag"] = [tag for row in rows for tag in row[7] or ()]
+    applications = [str(args.get("application", "")), *(row[0] for row in _rows(args.get("owners")) if row)]
+    applications += [row[9][0] for row in rows if len(row) > 9 and row[9]]
+    if any(applications):
+        flat["applications"] = KINDS["applications"].type.lower()
+        for kind in ("declared", "declarers", "generations"):
+            of_shard[kind] = [name for name in applications if isinstance(name, str)]
     for kind, owners in of_shard.items():
         flat.update((f"{kind}:{owner}", KINDS[kind].type.lower()) for owner in owners if owner)
     for job_id in dict.fromkeys(_ids(args)):
