@@ -17,7 +17,6 @@ import platform
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,6 +30,7 @@ from redsched.embedded_files import LOG, FolderError, check_contents, make_folde
 from redsched.embedded_locks import close_lock, open_lock, try_lock
 from redsched.embedded_process import ping, recorded_pid
 from redsched.errors import InvalidConfigError, StoreUnavailableError
+from redsched.interpreter import python_program
 from redsched.store.urls import parse_url, split_url
 
 __all__ = ["EmbeddedServer", "resolve", "start"]
@@ -246,7 +246,7 @@ def _start_keeper(folder: Path, command: Sequence[str]) -> None:
     keeper = Path(__file__).with_name("embedded_keeper.py")
     with os.fdopen(open_file(folder, LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as output:
         subprocess.run(
-            [sys.executable, "-I", "-S", str(keeper), str(folder), str(socket_path(folder)), *command],
+            [python_program(), "-I", "-S", str(keeper), str(folder), str(socket_path(folder)), *command],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
         )  # fmt: skip
 

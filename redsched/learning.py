@@ -5,12 +5,13 @@ What such a worker could not run may be parked in Redis: it looks again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+
+from redsched import forks
 
 __all__ = ["learned", "lessons", "unwatch", "watch"]
 
-_watchers: dict[Callable[[], None], int] = {}
+_watchers: set[Callable[[], None]] = set()
 _lessons = 0
 
 
@@ -18,9 +19,9 @@ def learned() -> None:
     """There is one more task, bound instance or executor in this process."""
     global _lessons
     _lessons += 1
-    for watcher, pid in list(_watchers.items()):
-        if pid == os.getpid():  # those of a parent have their event loop there
-            watcher()
+    forks.notice()
+    for watcher in list(_watchers):
+        watcher()
 
 
 def lessons() -> int:
@@ -30,9 +31,13 @@ def lessons() -> int:
 
 def watch(watcher: Callable[[], None]) -> None:
     """Call it at each `learned` of this process, in whichever thread that happens."""
-    _watchers[watcher] = os.getpid()
+    forks.notice()
+    _watchers.add(watcher)
 
 
 def unwatch(watcher: Callable[[], None]) -> None:
     """Do not call it any more."""
-    _watchers.pop(watcher, None)
+    _watchers.discard(watcher)
+
+
+forks.on_fork(_watchers.clear)  # those of the parent have their event loop there

@@ -1,6 +1,6 @@
 """huey with RedisHuey, which pops with BRPOP, one consumer process (huey.readthedocs.io, "Consuming Tasks": `-w`, `-k`,
-`-n` for no periodic tasks, `-C` for no health check); results=False, since no result is read. Greenlets (`-k greenlet`)
-were no faster than threads. Its scheduler looks once a second, which is the least that it takes (`-s`). It adds one
+`-n` for no periodic tasks, `-C` for no health check); results=False, since no result is read. Its workers are
+threads, which are its default. Its scheduler looks once a second, which is the least that it takes (`-s`). It adds one
 task in a round trip: there is no other way.
 """
 

@@ -21,6 +21,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from redsched import forks
+from redsched.interpreter import python_program
 from redsched.worker import keeper_child
 from redsched.worker.keeper_child import BEAT, IGNORED, LATE, RUN, Silence
 from redsched.worker.vouching import Voucher
@@ -136,15 +138,16 @@ class Keeper:
     def _start(self) -> None:
         try:
             line = json.dumps(self._settings).encode() + b"\n"
-            if not sys.executable or sys.platform == "win32":
-                raise OSError("there is no Python to start it with")
+            if sys.platform == "win32":
+                raise OSError("it needs a POSIX system")
+            python = python_program()
             reading, writing = os.pipe()
             # The child inherits the mask of this thread: no signal can end it before it has said which it ignores.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
             try:
                 process = subprocess.Popen(
                     # -I and -S: nothing is imported that was not asked for. A session apart: Ctrl-C is the worker's.
-                    [sys.executable, "-I", "-S", *_program(), str(os.getpid())],
+                    [python, "-I", "-S", *_program(), str(os.getpid())],
                     stdin=reading, stdout=subprocess.PIPE, start_new_session=True,
                 )  # fmt: skip
             except BaseException:
@@ -217,5 +220,4 @@ def _forget_all() -> None:
 
 
 _open = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+forks.on_fork(_forget_all)

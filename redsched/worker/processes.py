@@ -27,6 +27,7 @@ import msgpack
 from redsched import forks, logs
 from redsched.codec import MAX_PAYLOAD_BYTES
 from redsched.errors import EncodingError, InvalidInputError, SchedulerStateError, TaskFailedError
+from redsched.interpreter import python_program
 
 __all__ = ["ProcessPool", "Target", "target_of"]
 
@@ -117,7 +118,7 @@ class _Child:
             source = on_error.enter_context(os.fdopen(ours_in, "rb", 0))
             process = await asyncio.create_subprocess_exec(
                 # -P: nothing is imported from the folder in which the worker happens to be, unless it does so itself
-                sys.executable, "-P", "-m", "redsched.worker.child", str(to_child), str(from_child),
+                python_program(), "-P", "-m", "redsched.worker.child", str(to_child), str(from_child),
                 os.environ.get("PYTHONPATH", ""), logs.for_children(),
                 pass_fds=(to_child, from_child), stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,10 +47,10 @@ def pids_shown(environment: Mapping[str, str]) -> set[int]:
     return {worker["pid"] for worker in asyncio.run(scheduler_of(environment).get_workers()).values()}
 
 
-def gunicorn(port: int, *options: str) -> list[str]:
+def gunicorn(port: int, *options: str, flags: Sequence[str] = ()) -> list[str]:
     return python(
-        "-m", "gunicorn", "tests.processes.service:app", "-w", str(WORKERS), "-k", "uvicorn_worker.UvicornWorker",
-        "--bind", f"127.0.0.1:{port}", "--graceful-timeout", "20", *options,
+        *flags, "-m", "gunicorn", "tests.processes.service:app", "-w", str(WORKERS),
+        "-k", "uvicorn_worker.UvicornWorker", "--bind", f"127.0.0.1:{port}", "--graceful-timeout", "20", *options,
     )  # fmt: skip
 
 
@@ -72,6 +72,17 @@ def test_under_gunicorn_each_accepted_order_runs_once_and_all_workers_are_shown(
         wait_until(lambda: len(pids_shown(environment)) == WORKERS, 30, "all workers are shown")
         shown = asyncio.run(scheduler_of(environment).get_workers())
         assert {answer["scheduler"] for answer in answers} <= set(shown)
+
+
+def test_under_gunicorn_a_fork_raises_no_warning(environment: dict[str, str]) -> None:
+    """Python 3.12 and newer warn of a fork in a process with threads: a scheduler that was used has none left."""
+    environment["SERVICE_CONNECTED"] = "yes"
+    port = free_port()
+    with service(gunicorn(port, "--preload", flags=["-W", "error"]), environment, port) as url:
+        post_many(url, ORDERS)
+        expect_each_order_once(environment, ORDERS)
+        log = Path(environment["SERVICE_LEDGER"]).with_suffix(".log").read_text()
+        assert "Warning" not in log
 
 
 def test_under_gunicorn_the_workers_share_the_embedded_server(environment: dict[str, str], tmp_path: Path) -> None:
@@ -120,6 +131,28 @@ def test_under_uwsgi_each_accepted_order_is_stored_and_runs_once(
         stored = asyncio.run(scheduler_of(environment).get_jobs())
         assert {answer["id"] for answer in answers} <= {job.id for job in stored}
         asyncio.run(_work(environment))
+
+
+@pytest.mark.parametrize("when", ["--master", "--lazy-apps"], ids=["fork-after-import", "lazy-apps"])
+def test_under_uwsgi_a_worker_finds_the_python_to_start_its_keeper_with(environment: dict[str, str], when: str) -> None:
+    program = shutil.which("uwsgi", path=str(Path(sys.executable).parent)) or shutil.which("uwsgi")
+    if program is None:
+        pytest.skip("there is no uwsgi program: pip install pyuwsgi")
+    environment["SERVICE_PROGRAM"] = program
+    port = free_port()
+    command = [
+        program, "--http-socket", f"127.0.0.1:{port}", "--module", "tests.processes.working:application", "--master",
+        "--enable-threads", "--threads", "2", "--processes", "2", "--home", sys.prefix, "--pythonpath", ".",
+        "--die-on-term", "--need-app", "--worker-reload-mercy", "1", when,
+    ]  # fmt: skip
+    with service(command, environment, port) as url:
+        pids = {answer["pid"] for answer in post_many(url, 12)}
+        expect_each_order_once(environment, 12)
+        wait_until(lambda: all(len(keepers_of(pid)) == 1 for pid in pids), 20, "each that works has a keeper")
+        log = Path(environment["SERVICE_LEDGER"]).with_suffix(".log").read_text()
+        assert "no keeper process can be started" not in log
+        keepers = [keepers_of(pid)[0] for pid in pids]
+    wait_until(lambda: not any(is_there(pid) for pid in keepers), 10, "the keepers ended with their workers")
 
 
 async def _work(environment: Mapping[str, str]) -> None:
