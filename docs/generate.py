@@ -1,8 +1,9 @@
 """Writes what is made from the code: `python docs/generate.py`, with `--check` only compares.
 
 The key table comes from `redsched/store/keys.py`, the table of transitions from the headers of `lua/`, the glossary
-from `redsched/model.py`, the options of a connection from `redsched/store/connection_options.py`. What type checkers
-read, `redsched/__init__.pyi`, comes from the table of names in `redsched/__init__.py`.
+from `redsched/model.py`, the options of a connection from `redsched/store/connection_options.py`, the settings from
+`redsched/settings.py`. What type checkers read, `redsched/__init__.pyi`, comes from the table of names in
+`redsched/__init__.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import re
 import sys
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import redsched
 from redsched import model
 from redsched.model import Delivery, Outcome, Reason, State
+from redsched.settings import Setting, fields
 from redsched.store.connection_options import OPTIONS, SET_HERE
 from redsched.store.keys import KEY_TABLE
 from redsched.store.scripts import load, script_names
@@ -75,6 +78,28 @@ def _options() -> str:
     return "\n".join(["| option | only for | |", "|---|---|---|", *rows])
 
 
+def _settings(table: Literal["scheduler", "store"]) -> str:
+    kind = {"scheduler": "SchedulerConfig", "store": "RedisJobStoreConfig"}[table]
+    rows = [f"| `{key}` | {_default(one)} | {one.meaning} |" for key, one in fields(table).items()]
+    return "\n".join([f"| field of `{kind}` | default | |", "|---|---|---|", *rows])
+
+
+def _default(setting: Setting) -> str:
+    match setting.default:
+        case _ if setting.shown:
+            return setting.shown
+        case None | ():
+            return "none"
+        case bool(value):
+            return str(value).lower()
+        case str(value):
+            return f"`{value}`"
+        case (value,):
+            return f"`{value}`"
+        case value:
+            return f"{value:,g}" if value < 1e5 else f"{value:,.0f}"
+
+
 def _set_here() -> str:
     names: dict[str, list[str]] = {}
     for name, why in SET_HERE.items():
@@ -92,6 +117,8 @@ def generated(page: str) -> str:
         "classes": _classes,
         "options": _options,
         "set here": _set_here,
+        "settings of the store": lambda: _settings("store"),
+        "settings": lambda: _settings("scheduler"),
     }
     for name, make in tables.items():
         table = make()

@@ -20,6 +20,7 @@ from redsched.config_values import EnvText, fields_of, table_of
 from redsched.errors import InvalidConfigError
 from redsched.redaction import shown_name, shown_value, without_credentials
 from redsched.sealing import PayloadSecurity
+from redsched.settings import SETTINGS, default_of, fields
 from redsched.store.urls import kind_of, split_url, without_password
 
 __all__ = ["RedisJobStoreConfig", "SchedulerConfig"]
@@ -47,33 +48,32 @@ class RedisJobStoreConfig:
     False
     """
 
-    host: str = "localhost"
+    host: str = default_of("host")
     """A URL (see docs/guide/configuration.md), or the name of a host."""
-    port: int | None = None
+    port: int | None = default_of("port")
     """6379, if neither this nor the URL says otherwise."""
-    db: int | None = None
+    db: int | None = default_of("db")
     """The number of the database."""
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    job_store_prefix: str = "redsched"
+    job_store_prefix: str = default_of("job_store_prefix")
     """What all keys start with."""
-    connection_pool_size: int = 50
+    connection_pool_size: int = default_of("connection_pool_size")
     """Connections of one process at most. A worker holds three for each shard."""
-    health_check_interval: float = 0.0
+    health_check_interval: float = default_of("health_check_interval")
     """Seconds: a connection that was not used for so long is tried before it is used. 0 = not."""
     job_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Options of jobs that give none; they go before the `job_defaults` of the scheduler."""
-    distributed_lock_timeout: float = 30.0
+    distributed_lock_timeout: float = default_of("lease")
     """Seconds: the lease of a run."""
-    lock_prefix: str | None = None
+    lock_prefix: str | None = default_of("lock_prefix")
     """Names the key of the leases. Every process of a `job_store_prefix` must have the same."""
     redis_options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     """Further options of the connections, such as ssl_ca_certs: those that a URL may name, and
     credential_provider and socket_keepalive_options."""
 
     def __repr__(self) -> str:
-        fields = [each.name for each in dataclasses.fields(self) if each.repr]
-        values = {name: getattr(self, name) for name in fields}
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.repr}
         host: Any = self.host
         if isinstance(host, str):
             values["host"] = without_password(host if "://" in host else f"redis://{host}")
@@ -131,27 +131,27 @@ class SchedulerConfig:
     """One store, under any name; none = Redis on this machine."""
     executors: Mapping[str, Any] = field(default_factory=dict[str, Any])
     job_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    timezone: str = "UTC"
-    queues: Sequence[str] = ("default",)
-    concurrency: int = 100
-    shards: int | None = None
-    max_catch_up: int = 1000
-    shutdown_grace: float = 30.0
-    stall_limit: float = 60.0
-    task_packages: Sequence[str] = ()
-    application: str | None = None
+    timezone: str = default_of("timezone")
+    queues: Sequence[str] = default_of("queues")
+    concurrency: int = default_of("concurrency")
+    shards: int | None = default_of("shards")
+    max_catch_up: int = default_of("max_catch_up")
+    shutdown_grace: float = default_of("shutdown_grace")
+    stall_limit: float = default_of("stall_limit")
+    task_packages: Sequence[str] = default_of("task_packages")
+    application: str | None = default_of("application")
     """Who owns the jobs that the code declares; none = the package of each function."""
-    declared_tasks: bool = True
-    dead_max: int = 10_000
-    dead_max_bytes: int = 67_108_864
-    dead_age: float = 7 * 86_400.0
-    events_max: int = 10_000
-    events_max_bytes: int = 67_108_864
-    outcomes_max_bytes: int = 134_217_728
-    max_payload_bytes: int = 262_144
-    retry_for: float = 10.0
-    durability_replicas: int = 1
-    durability_timeout: float = 5.0
+    declared_tasks: bool = default_of("declared_tasks")
+    dead_max: int = default_of("dead_max")
+    dead_max_bytes: int = default_of("dead_max_bytes")
+    dead_age: float = default_of("dead_age")
+    events_max: int = default_of("events_max")
+    events_max_bytes: int = default_of("events_max_bytes")
+    outcomes_max_bytes: int = default_of("outcomes_max_bytes")
+    max_payload_bytes: int = default_of("max_payload_bytes")
+    retry_for: float = default_of("retry_for")
+    durability_replicas: int = default_of("durability_replicas")
+    durability_timeout: float = default_of("durability_timeout")
     payload_security: PayloadSecurity | None = None
     """Keys with which jobs are signed or encrypted. In a file a table of its arguments, `keys` and `encrypt`; as
     variables `REDSCHED_PAYLOAD_SECURITY__KEYS`, with commas between the keys, and `…__ENCRYPT`."""
@@ -179,18 +179,14 @@ class SchedulerConfig:
     def settings(self) -> dict[str, Any]:
         """The arguments of `BackgroundTaskScheduler`."""
         store = self.store
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "job_stores"}
-        return {
-            **own,
-            "redis_url": store.url,
-            "job_store_prefix": store.job_store_prefix,
-            "job_defaults": {**self.job_defaults, **store.job_defaults},
-            "lease": store.distributed_lock_timeout,
-            "lock_prefix": store.lock_prefix,
-            "connection_pool_size": store.connection_pool_size,
-            "health_check_interval": store.health_check_interval,
-            "redis_options": store.redis_options,
+        values = {
+            setting.name: getattr(store if setting.table == "store" else self, setting.key)
+            for setting in SETTINGS
+            if setting.is_argument and setting.table
         }
+        values["redis_url"] = store.url
+        values["job_defaults"] = {**self.job_defaults, **store.job_defaults}
+        return values
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> SchedulerConfig:
@@ -223,12 +219,13 @@ class SchedulerConfig:
         environ = os.environ if environ is None else environ
         data: dict[str, Any] = {}
         store: dict[str, Any] = {}
-        stores_own = {f.name for f in dataclasses.fields(RedisJobStoreConfig)} - {"job_defaults"}
+        short = {setting.short: setting.key for setting in SETTINGS if setting.short}
+        stores_own = fields("store").keys() - {"job_defaults"}
         for variable, text in environ.items():
             if not variable.startswith("REDSCHED_") or variable in _OTHER_VARIABLES:
                 continue
             path = variable.removeprefix("REDSCHED_").lower().split("__")
-            path[0] = {"url": "host", "prefix": "job_store_prefix"}.get(path[0], path[0])
+            path[0] = short.get(path[0], path[0])
             table = store if path[0] in stores_own else data
             for name in path[:-1]:
                 table = table.setdefault(name, {})
@@ -245,11 +242,11 @@ class SchedulerConfig:
 
 
 def _scheduler(data: Mapping[str, Any], where: str) -> SchedulerConfig:
-    values = fields_of(SchedulerConfig, data, where)
+    values = fields_of(fields("scheduler"), data, where)
     stores: Any = values.get("job_stores", {})
     values["job_stores"] = {
         name: RedisJobStoreConfig(
-            **fields_of(RedisJobStoreConfig, table_of(store, name, where), f"{where}: job_stores.{shown_name(name)}")
+            **fields_of(fields("store"), table_of(store, name, where), f"{where}: job_stores.{shown_name(name)}")
         )
         for name, store in stores.items()
     }

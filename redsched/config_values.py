@@ -1,8 +1,8 @@
-"""The fields of a configuration, read from tables and from the texts of environment variables, by their types. Pure."""
+"""The fields of a configuration, read from tables and from the texts of environment variables, by the kinds of their
+settings. Pure."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from redsched.errors import InvalidConfigError
 from redsched.redaction import HIDDEN, shown_name, shown_value
 from redsched.sealing import PayloadSecurity
+from redsched.settings import Kind, Setting
 
 __all__ = ["EnvText", "fields_of", "table_of"]
 
@@ -44,9 +45,8 @@ def table_of(value: Any, name: str, where: str) -> Mapping[str, Any]:
     return value
 
 
-def fields_of(kind: type[Any], data: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The fields of a class from a table, by their types."""
-    known = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+def fields_of(known: Mapping[str, Setting], data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a class from a table, by their kinds."""
     values: dict[str, Any] = {}
     for name, value in data.items():
         place = f"{where} ({value.variable})" if isinstance(value, EnvText) else where
@@ -83,33 +83,38 @@ def _security(value: Any, where: str) -> PayloadSecurity:
         raise InvalidConfigError(f"{where}: payload_security: {error}", field="payload_security") from None
 
 
-def _value(value: Any, wanted: str, name: str, where: str) -> Any:
-    """A value as a field's type wants it. From the environment everything is text."""
-    if name == "payload_security":
+_TYPES: dict[Kind, type | tuple[type, ...]] = {
+    "text": str, "int": int, "number": (int, float), "bool": bool, "list": (list, tuple), "table": Mapping,
+    "options": Mapping, "stores": Mapping,
+}  # fmt: skip
+_WORDS: dict[Kind, str] = {
+    "text": "text", "int": "an int", "number": "a number", "bool": "true or false", "list": "a list",
+    "table": "a table", "options": "a table", "stores": "a table",
+}  # fmt: skip
+
+
+def _value(value: Any, setting: Setting, name: str, where: str) -> Any:
+    """A value as its setting wants it. From the environment everything is text."""
+    kind = setting.kind
+    if kind == "security":
         return _security(value, where)
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "str": str, "int": int, "float": (int, float), "bool": bool, "Mapping": Mapping, "Sequence": (list, tuple),
-    }  # fmt: skip
-    kind = wanted.partition("[")[0].partition(" |")[0]
+    is_table = kind in ("table", "options", "stores")
     if isinstance(value, EnvText):
-        if kind == "str":
+        if kind == "text":
             return str(value)
-        value = [part.strip() for part in value.split(",") if part.strip()] if kind == "Sequence" else value.plain()
-    if isinstance(value, Mapping) and kind == "Mapping":
-        inside = {key: _plain(table) if isinstance(table, Mapping) else table for key, table in value.items()}
-        if name == "redis_options":
-            return {
-                key: str(part) if isinstance(part, EnvText) else part for key, part in value.items()
-            }  # "007" is text
-        return value if name == "job_stores" else _plain(inside)
-    if value is None and wanted.endswith("| None"):
+        value = [part.strip() for part in value.split(",") if part.strip()] if kind == "list" else value.plain()
+    if isinstance(value, Mapping) and is_table:
+        if kind == "stores":
+            return value
+        if kind == "options":  # "007" is text
+            return {key: str(part) if isinstance(part, EnvText) else part for key, part in value.items()}
+        return _plain({key: _plain(part) if isinstance(part, Mapping) else part for key, part in value.items()})
+    if value is None and setting.default is None and not is_table:
         return None
-    if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
-        words = {"Mapping": "a table", "Sequence": "a list", "str": "text", "bool": "true or false", "int": "an int"}
-        word = words.get(kind, "a number")
-        whole = name == "password" or (kind == "Mapping" and isinstance(value, str))
-        shown = HIDDEN if whole else shown_value(value)
-        raise InvalidConfigError(f"{where}: {name} is {shown}; it must be {word}", field=name)
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+        is_hidden = setting.secret or (is_table and isinstance(value, str))
+        shown = HIDDEN if is_hidden else shown_value(value)
+        raise InvalidConfigError(f"{where}: {name} is {shown}; it must be {_WORDS[kind]}", field=name)
     return value
 
 

@@ -13,18 +13,16 @@ from typing import Any
 
 from redsched.checks import (
     MAX_COUNT,
-    check_mapping,
-    check_names_list,
     check_text,
     int_between,
     seconds_to_ms,
 )
 from redsched.circuit import CircuitBreakerPolicy
-from redsched.errors import EncodingError, InvalidConfigError, InvalidInputError
+from redsched.errors import EncodingError, InvalidInputError
 from redsched.model import Delivery
 from redsched.policies import RetryPolicy
 
-__all__ = ["JobOptions", "check_executor", "check_settings"]
+__all__ = ["JobOptions", "check_executor"]
 
 DEFAULT_MAX_RECOVERIES = 3
 DEFAULT_RESULT_TTL_MS = 300_000
@@ -42,30 +40,6 @@ def check_executor(value: str, known: Iterable[str]) -> None:
             f"executor is {value!r}; this scheduler knows {', '.join(sorted(known))}. If only other processes have it, "
             f"pass executors={{{value!r}: None}}",
             field="executor",
-        )
-
-
-def check_settings(
-    *, queues: Any, task_packages: Any, service_provider: Any, job_defaults: Any, redis_options: Any,
-    shutdown_grace: Any, retry_for: Any, **counts: Any,
-) -> None:  # fmt: skip
-    """Check the scheduler's settings that are checked nowhere else.
-
-    Raises:
-        InvalidInputError: a setting is wrong; the message names it.
-    """
-    check_names_list(queues, "queues", empty=False, error=InvalidConfigError)
-    check_names_list(task_packages, "task_packages", error=InvalidConfigError)
-    for name, value in counts.items():
-        int_between(value, name, 1, error=InvalidConfigError)
-    for name, value in (("shutdown_grace", shutdown_grace), ("retry_for", retry_for)):
-        seconds_to_ms(value, name)
-    for name, value in (("job_defaults", job_defaults), ("redis_options", redis_options)):
-        check_mapping(value, name, error=InvalidConfigError)
-    if service_provider is not None and not callable(getattr(service_provider, "get_service", None)):
-        raise InvalidConfigError(
-            f"service_provider is {service_provider!r}; it must have a method get_service(class)",
-            field="service_provider",
         )
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from redsched.schedules import DateSchedule, Schedule
+from redsched.settings import default_of
 
 __all__ = ["Plan", "Plannable", "Span", "first_fires", "is_misfire", "plan", "span"]
 
@@ -104,7 +105,7 @@ def first_fires(schedule: Schedule, now_ms: int, next_run_time: int | None = Non
     return first, None if first is None else schedule.next(first)
 
 
-def plan(job: Plannable, now_ms: int, *, running: int = 0, max_catch_up: int = 1000) -> Plan:
+def plan(job: Plannable, now_ms: int, *, running: int = 0, max_catch_up: int = default_of("max_catch_up")) -> Plan:
     """What becomes of the job's fires up to now, and when it is due next.
 
     Args:

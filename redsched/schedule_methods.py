@@ -25,6 +25,13 @@ class ScheduleMethods(ABC):
     async def _schedule(self, spec: JobSpec[T]) -> JobHandle[T]:
         """Store one job."""
 
+    async def submit(self, spec: JobSpec[T]) -> JobHandle[T]:
+        """Store one job, as `JobSpec` describes it; `task.job(…)` of a decorated task makes one with typed arguments.
+
+        Raises: as `schedule_immediate_task`.
+        """
+        return await self._schedule(spec)
+
     @overload
     async def schedule_immediate_task(
         self, name: str, task: AsyncTask[T], **options: Unpack[ScheduleOptions]

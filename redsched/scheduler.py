@@ -11,36 +11,30 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from redsched import context, declarations, forks, scheduling
 from redsched.background import ServiceProvider
-from redsched.checks import check_name, seconds_to_ms
 from redsched.client.core import Client
 from redsched.client.job_methods import JobMethods
 from redsched.client.listeners import Listeners
-from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
-from redsched.errors import InvalidConfigError, SchedulerStateError
+from redsched.codec import MAX_PAYLOAD_BYTES
+from redsched.errors import SchedulerStateError
 from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.feed import Listener
 from redsched.handle import JobHandle
 from redsched.handlers import Handlers, TaskFailureHandler
-from redsched.keywords import (
-    ScheduleOptions,
-    check_names,
-)
+from redsched.keywords import ScheduleOptions, check_names
 from redsched.loops import Owner
 from redsched.metrics import TaskMetrics
 from redsched.model import DeclaredJob
-from redsched.options import JobOptions, check_settings
 from redsched.reconcile import Reconciler
 from redsched.schedule_methods import ScheduleMethods
 from redsched.sealing import PayloadSecurity
+from redsched.settings import checked
 from redsched.spec import JobSpec, check_options
 from redsched.store import queries
 from redsched.store.store import Store
-from redsched.store.transitions import Limits
 from redsched.task_types import AnyTask, T
 from redsched.tasks import Task, TaskRegistry, default_registry
 from redsched.worker.executors import Executors
 from redsched.worker.tally import Tally
-from redsched.zones import parse_timezone
 
 if TYPE_CHECKING:  # what few processes need is imported where it is used
     from redsched.config import SchedulerConfig
@@ -147,100 +141,29 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         durability_replicas: int = 1,
         durability_timeout: float | timedelta = 5.0,
     ) -> None:
-        check_settings(
-            queues=queues, concurrency=concurrency, max_catch_up=max_catch_up, dead_max=dead_max, events_max=events_max,
-            dead_max_bytes=dead_max_bytes, events_max_bytes=events_max_bytes, max_payload_bytes=max_payload_bytes,
-            connection_pool_size=connection_pool_size, outcomes_max_bytes=outcomes_max_bytes,
-            durability_replicas=durability_replicas, shutdown_grace=shutdown_grace, retry_for=retry_for,
-            job_defaults=job_defaults, redis_options=redis_options, task_packages=task_packages,
-            service_provider=service_provider,
-        )  # fmt: skip
-        if payload_security is not None and not isinstance(payload_security, PayloadSecurity):
-            raise InvalidConfigError("payload_security must be a PayloadSecurity([key, …])", field="payload_security")
-        lease_ms = seconds_to_ms(lease, "lease", minimum_ms=200)
-        limits = Limits(
-            lease_ms=lease_ms,
-            nap_ms=min(10_000, max(100, lease_ms // 3)),
-            gone_ms=max(60_000, 2 * lease_ms),
-            dead_age_ms=seconds_to_ms(dead_age, "dead_age"),
-            dead_max=dead_max,
-            dead_max_bytes=dead_max_bytes,
-            events_max=events_max,
-            events_max_bytes=events_max_bytes,
-            outcomes_max_bytes=outcomes_max_bytes,
-            record_max=max_payload_bytes + RECORD_OVERHEAD_BYTES,
-        )
+        given = checked(locals())
         self._executors = Executors(threads, processes, executors)
-        registry = TaskRegistry(default_registry)
-        registry.provider = service_provider
-        registry.packages = tuple(task_packages)
-        self.client: Client = Client(
-            redis_url,
-            job_store_prefix,
-            timezone=parse_timezone(timezone, "UTC"),
-            options=JobOptions.from_wire({}).with_values(job_defaults or {}, "job_defaults: "),
-            registry=registry,
-            executors=self._executors.names,
-            max_payload_bytes=max_payload_bytes,
-            store_settings={
-                "shards": shards, "limits": limits, "options": redis_options, "retry_for": retry_for,
-                "max_connections": connection_pool_size, "lock_prefix": lock_prefix,
-                "health_check_interval": seconds_to_ms(health_check_interval, "health_check_interval") / 1000,
-                "security": payload_security, "durability_replicas": durability_replicas,
-                "durability_timeout_ms": seconds_to_ms(durability_timeout, "durability_timeout", minimum_ms=1),
-            },
-        )  # fmt: skip
+        self.registry: TaskRegistry = TaskRegistry(default_registry)
+        self.registry.provider = service_provider
+        self.registry.packages = tuple(task_packages)
+        self.client: Client = Client.of_settings(given, self.registry, self._executors.names)
         """What the functions that ask Redis take; no part of the public API."""
-        self.registry: TaskRegistry = registry
         self.declared: list[JobSpec] = []
-        self.shutdown_grace: float = shutdown_grace
-        self.application: str | None = None if application is None else check_name(application, "application")
+        self.shutdown_grace: float = given["shutdown_grace"]
+        self.application: str | None = given["application"]
         self._declared_tasks = declared_tasks
         self._handlers = Handlers()
         self._metrics = TaskMetrics()
         self._tally = Tally()
         self._worker_settings: dict[str, Any] = {
             "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
-            "handlers": self._handlers, "tally": self._tally,
-            "stall_limit_ms": seconds_to_ms(stall_limit, "stall_limit"),
+            "handlers": self._handlers, "tally": self._tally, "stall_limit_ms": round(given["stall_limit"] * 1000),
         }  # fmt: skip
         self._listeners = Listeners(self.client)
         self._owner = Owner()
         self._begin()
         context.schedulers[self.id] = self
         forks.register(self)
-
-    # What it was made with, and is still: the client has it.
-
-    @property
-    def id(self) -> str:
-        """This process' part of the fleet: the id of its worker, and of its own queue."""
-        return self.client.id
-
-    @property
-    def redis_url(self) -> str:
-        """Where the jobs are."""
-        return self.client.redis_url
-
-    @property
-    def prefix(self) -> str:
-        """What all keys start with."""
-        return self.client.prefix
-
-    @property
-    def timezone(self) -> str:
-        """Of jobs that name none."""
-        return self.client.timezone
-
-    @property
-    def options(self) -> JobOptions:
-        """Of jobs that give none."""
-        return self.client.options
-
-    @property
-    def max_payload_bytes(self) -> int:
-        """The largest arguments of a job."""
-        return self.client.max_payload_bytes
 
     def _begin(self) -> None:
         """Be one that is not started."""
@@ -425,9 +348,8 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
     async def wait_until_stopped(self) -> None:
         """Wait until this process' worker has ended, and raise what ended it. Returns at once if it has none."""
         self._owner.check("wait_until_stopped")
-        serving = self._serving  # shutdown forgets it
-        if serving is not None:
-            await serving.wait()
+        if self._serving is not None:
+            await self._serving.wait()
 
     def make_worker(self) -> Worker:
         """A worker of this scheduler that is not yet serving: for `run_once`, and for those who serve it themselves.
@@ -435,8 +357,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         Raises:
             SchedulerStateError: the store is not open yet (`await scheduler.store()` first).
         """
-        store = self.client.opened
-        if store is None:
+        if (store := self.client.opened) is None:
             raise SchedulerStateError("the store is not open yet: await scheduler.store() first")
         store.check_pool()
         from redsched.worker.worker import Worker
@@ -524,13 +445,6 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         self._metrics.increment("jobs_scheduled_total", sum(handle.status != "kept" for handle in handles))
         return handles
 
-    async def submit(self, spec: JobSpec[T]) -> JobHandle[T]:
-        """Store one job, as `JobSpec` describes it; `task.job(…)` of a decorated task makes one with typed arguments.
-
-        Raises: as `schedule_immediate_task`.
-        """
-        return await self._schedule(spec)
-
     async def _schedule(self, spec: JobSpec[T]) -> JobHandle[T]:
         handle = await scheduling.schedule(self.client, spec)
         self._metrics.increment("jobs_scheduled_total", handle.status != "kept")
@@ -576,10 +490,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         return await standard(self.client, self.metrics, self.worker)
 
     async def clear_all_jobs(self) -> int:
-        """Remove every job, run, result and event of this prefix. Returns how many jobs there were.
-
-        It may be called after `shutdown`.
-        """
+        """Remove every job, run, result and event of the prefix, also after `shutdown`. Returns the number of jobs."""
         store = await self.store()
         count = await queries.clear(store)
         if not self._started:

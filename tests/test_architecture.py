@@ -20,6 +20,7 @@ LUA = Path(str(lua_folder()))
 PURE = (
     "model", "errors", "untrusted", "extensions", "sealing", "codec", "options", "ids", "zones", "plan", "job", "times",
     "spec", "schedules", "printing", "redaction", "signatures", "checks", "context", "circuit",
+    "settings", "config_values",
 )  # fmt: skip
 """Modules and packages that compute, and do nothing else."""
 
@@ -73,7 +74,7 @@ LONGER = {
     "tasks": (405, "the registry, and each way by which it finds a function"),
     "errors": (400, "one class for each error, each with an example"),
     "spec": (380, "what may be said of a job, in one place: half of it is a list of names"),
-    "scheduler": (600, "the public door: half of it is docstrings"),
+    "scheduler": (500, "the public door: half of it is docstrings"),
     "worker.loop": (576, "one class, one turn: what it does is read from top to bottom"),
     "zones": (355, "zones by name, then by their clocks: one page on what a zone is"),
     "jobs": (450, "what the door delegates to"),

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redsched import forks
+from redsched.codec import RECORD_OVERHEAD_BYTES
 from redsched.ids import new_id
 from redsched.loops import PerLoop
 from redsched.options import JobOptions
+from redsched.store.limits import Limits
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 from redsched.store.urls import parse_url
@@ -33,6 +35,9 @@ BATCH = 1000
 """Jobs stored, or ended, by one call of a script: about 5 ms of Redis' time."""
 TRIES = 20
 """How often what depends on Redis' state is computed again because that changed meanwhile."""
+
+_LIMITS = ("dead_max", "dead_max_bytes", "events_max", "events_max_bytes", "outcomes_max_bytes")
+_OF_STORE = ("shards", "retry_for", "lock_prefix", "health_check_interval", "durability_replicas")
 
 
 async def instant_of(shard: Shard) -> int:
@@ -82,6 +87,40 @@ class Client:
         """The server that this client has started, if its URL asks for one."""
         self._store: Store | None = None
         self.connect_to(redis_url, prefix)
+
+    @classmethod
+    def of_settings(cls, given: Mapping[str, Any], registry: TaskRegistry, executors: frozenset[str]) -> Client:
+        """The client of a scheduler with these settings, which are checked (`settings.checked`).
+
+        Raises:
+            InvalidInputError: the URL, the prefix or the defaults of jobs are wrong.
+        """
+        lease_ms = round(given["lease"] * 1000)
+        limits = Limits(
+            lease_ms=lease_ms,
+            nap_ms=min(10_000, max(100, lease_ms // 3)),
+            gone_ms=max(60_000, 2 * lease_ms),
+            dead_age_ms=round(given["dead_age"] * 1000),
+            record_max=given["max_payload_bytes"] + RECORD_OVERHEAD_BYTES,
+            **{name: given[name] for name in _LIMITS},
+        )
+        return cls(
+            given["redis_url"],
+            given["job_store_prefix"],
+            timezone=given["timezone"],
+            options=JobOptions.from_wire({}).with_values(given["job_defaults"] or {}, "job_defaults: "),
+            registry=registry,
+            executors=executors,
+            max_payload_bytes=given["max_payload_bytes"],
+            store_settings={
+                "limits": limits,
+                "options": given["redis_options"],
+                "max_connections": given["connection_pool_size"],
+                "security": given["payload_security"],
+                "durability_timeout_ms": round(given["durability_timeout"] * 1000),
+                **{name: given[name] for name in _OF_STORE},
+            },
+        )
 
     def connect_to(self, redis_url: str, prefix: str) -> None:
         """Ask another Redis, or under another prefix, from now on. Nothing is connected yet.

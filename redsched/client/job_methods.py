@@ -14,6 +14,7 @@ from redsched.events import history
 from redsched.keywords import JobChanges, WhenOptions
 from redsched.listing import JobPage
 from redsched.model import Event, JobView, State, TaskExecutionResult
+from redsched.options import JobOptions
 from redsched.schedules import Schedule
 from redsched.store import queries
 from redsched.store.clock import from_ms
@@ -29,6 +30,36 @@ class JobMethods:
     """Each hands the client and its arguments to the function that does it."""
 
     client: Client
+
+    @property
+    def id(self) -> str:
+        """This process' part of the fleet: the id of its worker, and of its own queue."""
+        return self.client.id
+
+    @property
+    def redis_url(self) -> str:
+        """Where the jobs are."""
+        return self.client.redis_url
+
+    @property
+    def prefix(self) -> str:
+        """What all keys start with."""
+        return self.client.prefix
+
+    @property
+    def timezone(self) -> str:
+        """Of jobs that name none."""
+        return self.client.timezone
+
+    @property
+    def options(self) -> JobOptions:
+        """Of jobs that give none."""
+        return self.client.options
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest arguments of a job."""
+        return self.client.max_payload_bytes
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 

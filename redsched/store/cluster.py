@@ -15,6 +15,7 @@ from redis.crc import key_slot
 
 from redsched.errors import StoreAccessError, StoreError, StoreReadOnlyError, StoreUnavailableError
 from redsched.loops import LoopLock, PerLoop
+from redsched.settings import default_of
 from redsched.store.link import Link
 from redsched.store.urls import ServerUrl
 from redsched.store.wire import Wire
@@ -45,7 +46,7 @@ class Cluster:
     def __init__(self, url: ServerUrl, **settings: Any) -> None:
         self._url = url
         self.where: str = url.shown
-        self.max_connections: int = settings.get("max_connections", 50)
+        self.max_connections: int = settings.get("max_connections", default_of("connection_pool_size"))
         self._settings = settings
         self._seeds = url.hosts
         self._nodes: dict[Address, Link] = {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redsched.codec import MAX_PAYLOAD_BYTES, RECORD_OVERHEAD_BYTES
+from redsched.codec import RECORD_OVERHEAD_BYTES
+from redsched.settings import default_of
 
 __all__ = ["MIB", "Limits"]
 
@@ -15,15 +16,15 @@ MIB = 1024 * 1024
 class Limits:
     """What is kept, and for how long. Milliseconds."""
 
-    lease_ms: int = 30_000
+    lease_ms: int = round(default_of("lease") * 1000)
     nap_ms: int = 10_000
     """The longest sleep of an idle worker: also its heartbeat."""
     gone_ms: int = 60_000
-    dead_age_ms: int = 7 * 86_400_000
-    dead_max: int = 10_000
-    dead_max_bytes: int = 64 * MIB
-    events_max: int = 10_000
-    events_max_bytes: int = 64 * MIB
-    outcomes_max_bytes: int = 128 * MIB
-    record_max: int = MAX_PAYLOAD_BYTES + RECORD_OVERHEAD_BYTES
+    dead_age_ms: int = round(default_of("dead_age") * 1000)
+    dead_max: int = default_of("dead_max")
+    dead_max_bytes: int = default_of("dead_max_bytes")
+    events_max: int = default_of("events_max")
+    events_max_bytes: int = default_of("events_max_bytes")
+    outcomes_max_bytes: int = default_of("outcomes_max_bytes")
+    record_max: int = default_of("max_payload_bytes") + RECORD_OVERHEAD_BYTES
     """Bytes; a longer record is not read."""

@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 
 from redsched.errors import InvalidConfigError, RedschedError, StoreError, StoreReadOnlyError, StoreReplyError
 from redsched.loops import PerLoop
+from redsched.settings import default_of
 from redsched.signatures import signature_of
 from redsched.store.connections import Connections
 from redsched.store.failures import translate
@@ -96,8 +97,8 @@ class Link(Wire):
         url: str | ServerUrl,
         options: Mapping[str, Any] | None = None,
         *,
-        max_connections: int = 50,
-        health_check_interval: float = 0.0,
+        max_connections: int = default_of("connection_pool_size"),
+        health_check_interval: float = default_of("health_check_interval"),
         redirected: bool = False,
     ) -> None:
         """`redirected`: the caller is a cluster's, and wants to be told where a slot is instead (MOVED, ASK)."""

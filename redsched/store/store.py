@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from redsched.checks import check_queue, is_int
 from redsched.errors import InvalidConfigError, RecordVersionError, StoreError
 from redsched.sealing import PayloadSecurity, Sealer
+from redsched.settings import default_of
 from redsched.store.durability import Promise
 from redsched.store.keys import LAYOUT_VERSION, shard_of
 from redsched.store.link import Link
@@ -62,13 +63,13 @@ class Store:
         shards: int | None = None,
         limits: Limits | None = None,
         options: Mapping[str, Any] | None = None,
-        max_connections: int = 50,
-        health_check_interval: float = 0.0,
+        max_connections: int = default_of("connection_pool_size"),
+        health_check_interval: float = default_of("health_check_interval"),
         lock_prefix: str | None = None,
-        retry_for: float = 10.0,
+        retry_for: float = default_of("retry_for"),
         security: PayloadSecurity | None = None,
-        durability_replicas: int = 1,
-        durability_timeout_ms: int = 5000,
+        durability_replicas: int = default_of("durability_replicas"),
+        durability_timeout_ms: int = round(default_of("durability_timeout") * 1000),
     ) -> None:
         if isinstance(prefix, str) and "://" in prefix:
             raise InvalidConfigError("job_store_prefix is a URL; redis_url comes first", field="job_store_prefix")

@@ -16,6 +16,7 @@ from redsched.codec import unpack_payload, unpack_result
 from redsched.errors import InvalidConfigError, TaskFailedError
 from redsched.executors import CustomTaskExecutor, check_executors
 from redsched.learning import learned
+from redsched.settings import default_of
 from redsched.tasks import Task, refuse_generator
 from redsched.worker.runs import CurrentRun, Run
 from redsched.worker.threads import Threads
@@ -128,7 +129,12 @@ class Executors:
         executors: see `check_executors`.
     """
 
-    def __init__(self, threads: int = 20, processes: int = 2, executors: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        threads: int = default_of("threads"),
+        processes: int = default_of("processes"),
+        executors: Mapping[str, Any] | None = None,
+    ) -> None:
         for name, value in (("threads", threads), ("processes", processes)):
             int_between(value, name, 1, error=InvalidConfigError)
         self._sizes = {"threadpool": threads, "processpool": processes}

@@ -25,6 +25,7 @@ from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
 from redsched.handlers import Handlers
 from redsched.learning import unwatch, watch
 from redsched.loops import Owner
+from redsched.settings import default_of
 from redsched.store.store import Store
 from redsched.tasks import TaskRegistry
 from redsched.worker.executors import Executors
@@ -38,8 +39,6 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("redsched.worker")
 
-STALL_LIMIT_MS = 60_000
-"""How long an event loop may be blocked before others take over what its worker holds."""
 STUBBORN_S = 2.0
 """How long a cancelled task may take to end at a shutdown; then its lease is left to run out."""
 
@@ -53,13 +52,13 @@ class Worker:
         registry: TaskRegistry,
         *,
         worker_id: str,
-        queues: Sequence[str] = ("default",),
-        concurrency: int = 100,
+        queues: Sequence[str] = default_of("queues"),
+        concurrency: int = default_of("concurrency"),
         executors: Executors | None = None,
-        max_catch_up: int = 1000,
+        max_catch_up: int = default_of("max_catch_up"),
         handlers: Handlers | None = None,
         tally: Tally | None = None,
-        stall_limit_ms: int = STALL_LIMIT_MS,
+        stall_limit_ms: int = round(default_of("stall_limit") * 1000),
     ) -> None:
         int_between(concurrency, "concurrency", 1, error=InvalidConfigError)
         self.id = worker_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from redsched import (
     StoreAccessError,
     StoreUnavailableError,
     schedule_task,
+    settings,
 )
 from redsched.testing import fresh_prefix, kit
 from tests.servers import LocalServer
@@ -272,13 +274,30 @@ def test_every_setting_is_tested() -> None:
     assert fields == {*SETTINGS, "job_stores", "executors", "job_defaults", "payload_security"}
 
 
-def test_the_defaults_are_those_of_the_scheduler() -> None:
-    import inspect
-
+def test_the_constructor_has_the_settings_of_the_table_with_their_defaults() -> None:
     parameters = inspect.signature(BackgroundTaskScheduler).parameters
-    for name, value in SchedulerConfig().settings().items():
-        if name not in ("redis_url", "job_defaults", "executors", "redis_options"):
-            assert parameters[name].default == value, name
+    arguments = {setting.name: setting.default for setting in settings.SETTINGS if setting.is_argument}
+    assert {name: parameter.default for name, parameter in parameters.items()} == arguments
+
+
+@pytest.mark.parametrize(("kind", "table"), [(SchedulerConfig, "scheduler"), (RedisJobStoreConfig, "store")])
+def test_a_configuration_has_the_settings_of_the_table_with_their_defaults(kind: Any, table: Any) -> None:
+    found = {field.name: field for field in dataclasses.fields(kind)}
+    assert found.keys() == settings.fields(table).keys()
+    for name, setting in settings.fields(table).items():
+        default = {} if found[name].default is dataclasses.MISSING else found[name].default
+        assert default == ({} if setting.default is None and default == {} else setting.default), name
+        assert "repr=False" in str(found[name]) or not setting.secret, name
+
+
+def test_a_configuration_gives_the_constructor_its_defaults() -> None:
+    """Each setting that a configuration can have, and none that the constructor does not know."""
+    arguments = {setting.name for setting in settings.SETTINGS if setting.is_argument}
+    given = SchedulerConfig().settings()
+    assert arguments - given.keys() == {"threads", "processes", "service_provider"}
+    assert given.pop("redis_url") == "redis://localhost"
+    for name, value in given.items():
+        assert value == settings.default_of(name) or (value == {} and settings.default_of(name) is None), name
 
 
 # -- from a file, from the environment ------------------------------------------------------------------------------
