@@ -16,7 +16,7 @@ from redsched.worker.runs import Run
 from redsched.worker.threads import Call
 
 if TYPE_CHECKING:
-    from redsched.worker.worker import Worker
+    from redsched.worker.state import WorkerState
 
 __all__ = ["Blocker", "Looker"]
 
@@ -50,7 +50,7 @@ class Blocker:
 class Looker:
     """Looks at one worker's event loop. Made in the thread of the loop."""
 
-    def __init__(self, worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, worker: WorkerState, loop: asyncio.AbstractEventLoop) -> None:
         self._worker = worker
         self._loop = loop
         self._thread = threading.get_ident()

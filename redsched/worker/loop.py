@@ -55,7 +55,7 @@ from redsched.worker.troubles import (
 
 if TYPE_CHECKING:
     from redsched.store.clock import StoreClock
-    from redsched.worker.worker import Worker
+    from redsched.worker.state import WorkerState
 
 __all__ = ["ShardLoop"]
 
@@ -75,7 +75,7 @@ _OVER = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED
 class ShardLoop:
     """What one worker does on one shard."""
 
-    def __init__(self, worker: Worker, shard: Shard) -> None:
+    def __init__(self, worker: WorkerState, shard: Shard) -> None:
         self.worker = worker
         self.shard = shard
         self.clock: StoreClock = shard.clock

@@ -16,7 +16,7 @@ from redsched.learning import lessons
 from redsched.worker.tracebacks import log_error
 
 if TYPE_CHECKING:
-    from redsched.worker.worker import Worker
+    from redsched.worker.state import WorkerState
 
 __all__ = ["Places"]
 
@@ -29,7 +29,7 @@ log = logging.getLogger("redsched.worker")
 class Places:
     """Which places there are, and which of them this worker serves."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerState) -> None:
         self._worker = worker
         self._served: dict[str, bool] = {}
         self._lessons = lessons()
@@ -95,7 +95,7 @@ class Places:
         return queue in self._worker.queues and _has(self._worker, need)
 
 
-def _has(worker: Worker, need: str) -> bool:
+def _has(worker: WorkerState, need: str) -> bool:
     """Whether this worker has what a run needs."""
     kind, _, name = need.partition(":")
     match kind:
@@ -112,12 +112,12 @@ def _has(worker: Worker, need: str) -> bool:
             return False
 
 
-def newest_record(_worker: Worker) -> int:
+def newest_record(_worker: WorkerState) -> int:
     """The newest version of a record that a worker can read."""
     return SEALED_VERSION
 
 
-def _knows(worker: Worker, task: str) -> bool:
+def _knows(worker: WorkerState, task: str) -> bool:
     try:
         return worker.registry.find(task) is not None
     except (Exception, SystemExit) as error:  # to find it may import a module of the application's

@@ -23,12 +23,12 @@ from redsched.worker.troubles import (
 )
 
 if TYPE_CHECKING:
-    from redsched.worker.worker import Worker
+    from redsched.worker.state import WorkerState
 
 __all__ = ["plan_row"]
 
 
-def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None] | None:
+def plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None] | None:
     """The row of `lua/commit.lua` for a row of plans of `lua/include/claim.lua`; and the job, if it could be read.
 
     None for a row that is none of these: nothing is to be told of it.
@@ -43,7 +43,7 @@ def plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[An
         return [name, row[1], [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
 
 
-def _plan_row(worker: Worker, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None]:
+def _plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None]:
     job_id, fence, next_ms, version, running, runs_left, record, queue, times, *said = row
     name = job_id.decode(errors="surrogateescape")
     postponed = False

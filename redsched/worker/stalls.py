@@ -18,7 +18,7 @@ from redsched.worker.blockers import Blocker, Looker
 from redsched.worker.keeper import Keeper
 
 if TYPE_CHECKING:
-    from redsched.worker.worker import Worker
+    from redsched.worker.state import WorkerState
 
 __all__ = ["Stall", "StallWatch"]
 
@@ -47,7 +47,7 @@ class Stall:
 class StallWatch:
     """Watches the event loop of one worker, from `start` to `stop`."""
 
-    def __init__(self, worker: Worker, *, lease: float, limit: float) -> None:
+    def __init__(self, worker: WorkerState, *, lease: float, limit: float) -> None:
         self._worker = worker
         self.limit = limit
         self.threshold: float = min(lease / 4, LONGEST_PATIENCE_S)

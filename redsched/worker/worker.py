@@ -9,30 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import anyio
-import msgpack
 
-from redsched.checks import check_queue, int_between
-from redsched.errors import InvalidConfigError, SchedulerStateError, StoreError
-from redsched.handlers import Handlers
+from redsched.errors import SchedulerStateError, StoreError
 from redsched.learning import unwatch, watch
 from redsched.loops import Owner
 from redsched.settings import default_of
 from redsched.store.store import Store
 from redsched.tasks import TaskRegistry
-from redsched.worker.executors import Executors
 from redsched.worker.loop import ShardLoop
 from redsched.worker.slots import Slots
 from redsched.worker.stalls import StallWatch
-from redsched.worker.tally import Tally
+from redsched.worker.state import WorkerState
 from redsched.worker.troubles import failure_of
 
 __all__ = ["Worker"]
@@ -43,7 +35,7 @@ STUBBORN_S = 2.0
 """How long a cancelled task may take to end at a shutdown; then its lease is left to run out."""
 
 
-class Worker:
+class Worker(WorkerState):
     """One worker of one process."""
 
     def __init__(
@@ -51,122 +43,33 @@ class Worker:
         store: Store,
         registry: TaskRegistry,
         *,
-        worker_id: str,
-        queues: Sequence[str] = default_of("queues"),
-        concurrency: int = default_of("concurrency"),
-        executors: Executors | None = None,
-        max_catch_up: int = default_of("max_catch_up"),
-        handlers: Handlers | None = None,
-        tally: Tally | None = None,
         stall_limit_ms: int = round(default_of("stall_limit") * 1000),
+        **settings: Any,
     ) -> None:
-        int_between(concurrency, "concurrency", 1, error=InvalidConfigError)
-        self.id = worker_id
-        self.registry = registry
-        self.queues: list[str] = [*dict.fromkeys(check_queue(queue) for queue in queues), f"local:{worker_id}"]
-        self.packed_queues: bytes = msgpack.packb(self.queues, use_bin_type=False) or b""
-        self.concurrency = concurrency
-        self.executors: Executors = executors or Executors()
-        self.max_catch_up = max_catch_up
-        self.handlers: Handlers = handlers or Handlers()
-        self.tally: Tally = tally or Tally()
-        self.stopping: bool = False
-        self.giving_back: bool = False
-        """The grace time is over: what a poll still brings is given back at once."""
-        self.holding = 0
-        """Runs that are held now, on all shards: executed, or waiting for a slot."""
-        self.ahead: int = 0
-        """How many more runs may be held than are executed at once."""
-        self.duration_ms: float = 0.0
-        """How long runs took lately."""
-        self.started = 0
-        """Runs that were begun."""
-        self.reserved = 0
-        """Places promised to polls that are under way."""
-        self.refused = 0
-        """Settles that Redis refused, since this worker had lost the lease."""
-        self.lost = 0
-        """Leases that ended while their task still ran here."""
-        self.failed_declarations: Callable[[], Mapping[str, str]] = dict
-        """Declared jobs of this process that are not stored as declared -> why."""
-        self.ended_with: Exception | None = None  # until another takes its place
-        self.store = store
+        super().__init__(store, registry, **settings)
         self.stalls: StallWatch | None = None
         """While it serves."""
         self._stall_limit_ms = stall_limit_ms
-        self._said: dict[str, float] = {}
-        self._fed = 0
         self._serving = False
         self._owner = Owner()
         self._stopped: anyio.Event | None = None
         self._scope: anyio.CancelScope | None = None
-        self._started = time.monotonic()
-        self.loops: list[ShardLoop] = []
-        self.slots = Slots(concurrency)
+        self._loops: list[ShardLoop] = []
 
     @property
-    def room(self) -> int:
-        """How many more runs may be claimed."""
-        return self.concurrency + self.ahead - self.holding - self.reserved
+    def loops(self) -> list[ShardLoop]:
+        """One for each shard."""
+        return self._loops
 
     def turned(self, now: float) -> None:
         """The event loop turns; `now` is time.monotonic()."""
         if self.stalls is not None:
             self.stalls.turned(now)
 
-    def give_back(self, before: float) -> None:
-        """Give back what was claimed before an instant (of time.monotonic) and waits for a slot ever since."""
-        waiting = self.slots.waiting
-        while waiting and waiting[0].claimed < before:
-            self.ahead = 0
-            run = waiting.popleft()
-            run.loop.give_back(run)
-
-    def feed(self) -> None:
-        """There may be room again: wake the loops that had none, those first that hold the fewest runs."""
-        hungry = [loop for loop in self.loops if loop.hungry]
-        if len(hungry) > 1:
-            self._fed += 1
-            first = self._fed % len(hungry)  # of those that hold as many, not always the same
-            hungry = sorted(hungry[first:] + hungry[:first], key=lambda loop: len(loop.held))
-        for loop in hungry:
-            if self.room > 0:
-                loop.hungry = False
-                loop.wake()
-
     @property
     def serving(self) -> bool:
         """Whether `serve` is under way."""
         return self._serving
-
-    def describe(self) -> Mapping[str, Any]:
-        """What other processes may know of this worker."""
-        return {
-            "host": platform.node(),
-            "pid": os.getpid(),
-            "queues": self.queues[:-1],
-            "concurrency": self.concurrency,
-            "running": self.holding,
-            "lost": self.lost,
-            "refused": self.refused,
-            "abandoned_threads": self.executors.abandoned_threads,
-            "outcomes": True,
-            "tasks": self.registry.names(),
-            "executors": self.executors.here(),
-            "declares": 1,  # it tells elsewhere which jobs it declares
-            "failed_declarations": {key: text[:300] for key, text in islice(self.failed_declarations().items(), 20)},
-        }
-
-    def say_once(
-        self, key: str, message: str, *values: object, every: float = 300.0, extra: dict[str, Any] | None = None
-    ) -> None:
-        """Log a warning, unless the same was said within the last minutes."""
-        now = time.monotonic()
-        if now - self._said.get(key, -every) >= every:
-            if len(self._said) > 1000:
-                self._said.clear()
-            self._said[key] = now
-            log.warning(message, *values, extra={"worker": self.id, **(extra or {})})
 
     async def _load(self) -> None:
         """Import the modules of tasks. In a thread: their imports must not hold up the event loop."""
@@ -174,7 +77,7 @@ class Worker:
             await anyio.to_thread.run_sync(self.registry.load)
 
     def _prepare(self) -> None:
-        self.loops = [ShardLoop(self, shard) for shard in self.store.shards]
+        self._loops = [ShardLoop(self, shard) for shard in self.store.shards]
         self.slots: Slots = Slots(self.concurrency)
 
     async def serve(self, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
