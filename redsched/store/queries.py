@@ -266,9 +266,14 @@ async def read_queues(store: Store, queues: Iterable[str]) -> dict[str, tuple[in
 
 async def _parked(shard: Shard) -> dict[str, int]:
     """How many jobs and attempts wait in each place (`lua/include/park.lua`)."""
-    names = await shard.link.command("ZRANGE", shard.keys.parking, 0, -1)
-    places = [name.decode(errors="surrogateescape") for name in names]
-    return {place: await shard.link.command("ZCARD", shard.keys.parked(place)) for place in places}
+    counts: dict[str, int] = {}
+    # A key of another type is put aside when a worker needs it, which it does with each heartbeat only.
+    with contextlib.suppress(WrongTypeError):
+        for name in await shard.link.command("ZRANGE", shard.keys.parking, 0, -1):
+            place = name.decode(errors="surrogateescape")
+            with contextlib.suppress(WrongTypeError):
+                counts[place] = await shard.link.command("ZCARD", shard.keys.parked(place))
+    return counts
 
 
 async def count_dead(store: Store) -> int:

@@ -25,7 +25,7 @@ _DONE = Outcome.DONE.value
 class Outcomes:
     """Rows of `lua/include/settle.lua`, with what belongs to them."""
 
-    __slots__ = ("_deaths", "_ended", "_found", "_results", "_rows", "_sealer", "_tokens", "_wake")
+    __slots__ = ("_deaths", "_ended", "_found", "_of_batch", "_results", "_rows", "_sealer", "_tokens", "_wake")
 
     def __init__(self, wake: Callable[[], None], sealer: Sealer | None) -> None:
         """`wake` is called when there is something to tell."""
@@ -35,6 +35,8 @@ class Outcomes:
         self._ended: list[Any] = []
         """Rows of plain claims that are done; of each its run id and fence, flat, in `_tokens`."""
         self._tokens: list[Any] = []
+        self._of_batch: dict[str, int] = {}
+        """Batches, of which more fires are left -> their latest row in `_rows`."""
         self._found: list[str] = []
         self._deaths: list[Any] = []
         self._results: list[Any] = []
@@ -69,9 +71,22 @@ class Outcomes:
                 reason.value if reason else False, delay_ms, shortened(error) if error else False, remaining or False,
                 postponed, *((need,) if need else ()),
             )  # fmt: skip
+            if remaining and outcome is not Outcome.RELEASED:
+                self._shorten_before(run.id)
             usual = ttl_ms == DEFAULT_RESULT_TTL_MS or outcome not in FINAL
             self._rows.append(row if usual else (*row, ttl_ms))
         self._wake()
+
+    def _shorten_before(self, run_id: str) -> None:
+        """The row that comes says which fires are left of a batch: one before it, in the same poll, need not.
+
+        Otherwise a batch of n short fires takes n*n/2 instants: too many for one entry of the events to be read.
+        """
+        before = self._of_batch.get(run_id)
+        if before is not None:
+            row = self._rows[before]
+            self._rows[before] = (*row[:11], row[11][:1], *row[12:])
+        self._of_batch[run_id] = len(self._rows)
 
     def died(self, run: Run, error: str, traceback: str = "") -> None:
         """The run is about to be settled as dead: it keeps more of its error than the events do."""
@@ -92,4 +107,6 @@ class Outcomes:
         request.done, request.found = self._tokens, self._found
         request.deaths, request.results = self._deaths, self._results
         self._rows, self._ended, self._tokens, self._found, self._deaths, self._results = [], [], [], [], [], []
+        if self._of_batch:
+            self._of_batch = {}
         return sum(map(_DURATION_MS, settled)) / len(settled) if settled else None

@@ -54,6 +54,27 @@ async def test_cut_by_the_catch_up_bound(redsched_kit: Kit) -> None:
     assert 1990 <= event.count <= 2001
 
 
+async def test_each_fire_of_a_batch_of_a_thousand_is_told(redsched_kit: Kit) -> None:
+    handle = await redsched_kit.scheduler.schedule_interval("a", effect, seconds=1, coalesce=False)
+    await redsched_kit.travel(seconds=3000)
+    await redsched_kit.run_due()
+    history = await redsched_kit.scheduler.get_history(handle.id, limit=10_000)
+    fires = [event.fire_time for event in history if event.kind == "done"]
+    assert len(set(fires)) == len(fires) >= 1000
+
+
+async def test_a_batch_of_fires_with_failures_leaves_none_out(redsched_kit: Kit) -> None:
+    handle = await redsched_kit.scheduler.schedule_interval("a", fails, seconds=1, coalesce=False, retry=None)
+    await redsched_kit.travel(seconds=50)
+    await redsched_kit.run_due()
+    history = await redsched_kit.scheduler.get_history(handle.id, limit=10_000)
+    fires = [event.fire_time for event in history if event.kind == "dead"]
+    assert len(set(fires)) == len(fires) >= 50
+    [job] = await redsched_kit.scheduler.get_jobs()
+    assert job.running == 0
+    assert job.waiting == 0
+
+
 async def test_failed_in_the_last_attempt(redsched_kit: Kit) -> None:
     policy = RetryPolicy(max_attempts=2, initial_delay=1, jitter=0)
     handle = await redsched_kit.scheduler.schedule_immediate_task("a", fails, retry=policy)

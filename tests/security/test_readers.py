@@ -145,3 +145,13 @@ async def test_a_refused_run_whose_id_is_no_text_is_counted_as_refused() -> None
     tally.settled(rows, [b"\xff"])
     tally.fold(metrics)
     assert metrics.get_counter("runs_total", task="task", outcome="done") == 1
+
+
+@pytest.mark.parametrize("key", ["parking", "parked:x"])
+async def test_metrics_go_on_while_a_key_of_what_is_parked_is_of_another_type(redsched_kit: Kit, key: str) -> None:
+    [shard] = (await redsched_kit.scheduler.store()).shards
+    await shard.link.command("ZADD", shard.keys.parking, 1, "x")
+    await shard.link.command("DEL", shard.keys.tag + key)
+    await shard.link.command("SET", shard.keys.tag + key, "y")
+    await redsched_kit.scheduler.schedule_delayed_task("job", note, delay_minutes=9, args=["x"])
+    await redsched_kit.scheduler.collect_metrics()
