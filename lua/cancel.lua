@@ -35,7 +35,7 @@ if first_reply then
   return first_reply
 end
 
--- End waiting retries. Active runs are told to stop, or only not to be retried.
+-- End waiting retries. Active runs get a request to stop, or are only not retried.
 local function end_runs(id, queue)
   for _, run_id in ipairs(call('SMEMBERS', prefix .. 'waiting:' .. id)) do
     local run = call('HMGET', run_key(run_id), 'queue', 'fire_ms', 'fires', 'parked')
@@ -80,7 +80,7 @@ local function cancel(id)
     'fire_ms', 'parked', 'application'
   )
   if how == 'prune' and (not job[1] or job[13] ~= application) then
-    call('HDEL', declared_key(application), id) -- it is over, or of somebody else by now
+    call('HDEL', declared_key(application), id) -- it is over, or belongs to another application by now
     return false
   elseif not job[1] then
     return false
@@ -110,7 +110,7 @@ local function cancel(id)
     uncount_dead(key)
   end
   end_runs(id, queue)
-  -- What still runs has its outcome later: whoever waits for it waits on.
+  -- A run that is still active has its outcome later: waits for it continue.
   local runs = job[4] or call('EXISTS', prefix .. 'live:' .. id) == 1
   local reason = how == 'cancel' and 'cancelled' or how == 'prune' and 'pruned' or 'removed'
   -- Another attempt of a one-shot job's only run, or that run if it is dead, ends with the job.

@@ -35,12 +35,12 @@ for i = 1, #flat, 2 do
     trials = trials + 1
     is_trial = is_trial or flat[i] == 't:' .. token
   else
-    call('HDEL', key, flat[i]) -- whoever tried did not tell: its place is free
+    call('HDEL', key, flat[i]) -- its trial call never reported: its place is free
   end
 end
 
 local function keep()
-  call('PEXPIRE', key, math.max(86400000, 10 * recovery)) -- nobody called it for so long: it starts anew
+  call('PEXPIRE', key, math.max(86400000, 10 * recovery)) -- not used for this long: it starts closed again
   close_clock()
 end
 

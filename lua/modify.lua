@@ -22,7 +22,7 @@
 -- Again   the first reply, kept until it is confirmed
 -- Cost    O(log N)
 --
--- change.entry: {application, entry}, the new entry in `declared`. Without a kind there is no event.
+-- change.entry: {application, entry}, the new entry in `declared`. Without a kind, no event is written.
 -- change.cursor, change.dropped: see include/dropped; without a cursor only the version is compared.
 -- change.paused: {field, instant}: the first fire that a pause hides; none = its next fire, or its time.
 -- change.when: false = unchanged; {at_ms, after_ms (-1 = not known, 0 = none)} = due then; 'pause' = not due;

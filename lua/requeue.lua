@@ -41,7 +41,7 @@ for _, given in ipairs(cmsgpack.unpack(ids)) do
     call(
       'HDEL', key, 'state', 'reason', 'error', 'traceback', 'dead_ms', 'attempt', 'recoveries', 'lost', 'excused'
     )
-    call('HSET', key, 'begun', 1) -- however late it is: somebody wants it
+    call('HSET', key, 'begun', 1) -- it was requested, so it is not too late
     call('ZREM', dead, run_id)
     if own then
       call('SADD', prefix .. 'waiting:' .. own, run_id)

@@ -8,7 +8,7 @@
 --         for_ms      int    how long from now its leases do not expire; 0 = its process has ended: they expire as stored
 --         blocker     str    the run that blocks the event loop; '' = not known
 -- Derives worker job
--- Reply   OK now_us known; known is 0 if there is no such worker: it has left, or never polled
+-- Reply   OK now_us known; known is 0 if the worker does not exist: it has left, or never polled
 -- Again   vouches for the same time from that call on
 -- Cost    O(log N)
 -- Why     The leases themselves are not touched: include/recover reads this when it finds one that has expired.

@@ -1,6 +1,6 @@
-"""Checks of arguments, each in one place: what is refused, and the words that say so. Pure.
+"""Checks of arguments, each in one place, with the text of the refusal. Pure.
 
-Each returns the value that it accepted, and names the field and the value in what it raises.
+Each check returns the accepted value, or raises an error that names the field and the value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_COUNT = 2**31 - 1
-"""The largest number of attempts, instances, runs, …: what every counter on the way can hold."""
+"""The maximum number of attempts, instances, runs, …: every counter involved can hold it."""
 MAX_NAME_LENGTH = 512
 MAX_TAGS = 64
 

@@ -1,7 +1,7 @@
 """What redsched keeps in the fields of its hashes: by it `redsched doctor` tells what another program wrote.
 
 Pure. The scripts do not read this: each of them checks what it reads, and takes what has no sense as if it were not
-there (`whole` in `lua/include/clock.lua`). A field that a script writes and that is not here would be told of as
+there (`whole` in `lua/include/clock.lua`). A field that a script writes and that is not here would be reported as
 foreign, so the tests look for each field of the scripts here.
 """
 

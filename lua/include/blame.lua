@@ -7,10 +7,10 @@
 local blame = {}
 
 do
-  local told = stalled ~= '' and cmsgpack.unpack(stalled) or { false }
+  local report = stalled ~= '' and cmsgpack.unpack(stalled) or { false }
   local blamed = {}
-  for i = 2, #told do
-    blamed[told[i]] = true
+  for i = 2, #report do
+    blamed[report[i]] = true
   end
 
   -- This worker lost the run, and is back. That counts as a recovery only if the run itself blocked the event loop.
@@ -22,10 +22,10 @@ do
 
   -- The stall is an event: see `stalled` in redsched/events.py.
   function blame.add_to(fields)
-    if told[1] then
+    if report[1] then
       fields[#fields + 1] = 'stalled'
-      local run_id = table.remove(told[1], 5)
-      fields[#fields + 1] = cmsgpack.pack(told[1])
+      local run_id = table.remove(report[1], 5)
+      fields[#fields + 1] = cmsgpack.pack(report[1])
       if run_id then
         fields[#fields + 1] = 'stalled_run'
         fields[#fields + 1] = run_id

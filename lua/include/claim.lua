@@ -1,4 +1,4 @@
--- claim: a due run, under a lease and with a fencing token of its own.
+-- claim: a due run, under a lease and with a new fencing token.
 -- Needs   whole, job, event, recover (is_full), unpark, park, beside_seal, worker, leases, lease_ms, readable
 -- Gives   claim_member(), start_run(), has_no_place()
 --         claiming: bounds of what it takes from a job
@@ -11,7 +11,7 @@
 --               the fire that the worker is to find the following one of, job version,
 --               how often it was postponed before, and 1 if it was started in time before (no misfire then);
 --               of a sealed record also what is beside it (include/beside_seal)
--- A plain claim, of a one-shot job of the queue `default` with nothing but its record, is no row: run id, fence, fire_ms
+-- A plain claim, of a one-shot job of the queue `default` with nothing but its record, is not a row: run id, fence, fire_ms
 --               and record stand in `claims` themselves. A list of lists takes Redis longer.
 -- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
 --               how often it was postponed before; of a sealed record also what is beside it
@@ -19,7 +19,7 @@
 local claiming = { last_ms = 253402300799999, blocked_ms = 3000 }
 local claims, plans, served = {}, {}, {}
 local claimed_ids, lease_args = {}, {}
-local lease_until = string.format('%.0f', now_ms + lease_ms) -- Redis would format the number anew for each run
+local lease_until = string.format('%.0f', now_ms + lease_ms) -- Redis would format the number for each run
 
 local function hold(run_id)
   lease_args[#lease_args + 1] = lease_until
@@ -49,7 +49,7 @@ end
 
 -- Whether another instance of a periodic job may run. A run that found no free place is promised the next one: newer
 -- fires would else keep it waiting for as long as the job is busy. It asks again each second, so the promise ends by
--- itself where nobody serves its queue any more.
+-- itself if its queue is no longer served.
 local function has_no_place(id, job)
   local promised = (whole(job.blocked_ms, 0, now_ms + claiming.blocked_ms) or 0) > now_ms and 1 or 0
   return is_full(id, job.max_instances, promised + (job.fence and 1 or 0)) -- a fence: it was a one-shot job, and runs
@@ -57,9 +57,9 @@ end
 
 -- A periodic job: hand out its fire and move it on in one step, or hand it to the worker to be planned.
 local function claim_periodic(id, job, queue, due, remove)
-  local fire_ms = assert(whole(job.next_ms, 0, claiming.last_ms), 'its next fire is no instant')
+  local fire_ms = assert(whole(job.next_ms, 0, claiming.last_ms), 'its next fire is not an instant')
   local after = whole(job.after_ms, 0, claiming.last_ms)
-  assert(not job.runs_left or whole(job.runs_left), 'how many runs are left is no number')
+  assert(not job.runs_left or whole(job.runs_left), 'its number of runs left is not a number')
   if not after or (after ~= 0 and after <= now_ms) then
     -- Something was missed, or the following fire is not known. If this worker dies, another plans after the lease.
     local fence = next_fence()
@@ -103,15 +103,15 @@ local function claim_periodic(id, job, queue, due, remove)
   end
 end
 
--- The fires of a batch that are left. A reply of nested lists would break the connection of whoever gets it.
+-- The fires of a batch that are left. A reply of nested lists would break the worker's connection.
 local function fires_of(run)
   if not run.fires then
     return false
   end
-  local fires = assert(#run.fires < 10000000 and cmsgpack.unpack(run.fires), 'its fires are no list')
+  local fires = assert(#run.fires < 10000000 and cmsgpack.unpack(run.fires), 'its fires are not a list')
   for i = 1, #fires do
     local at_ms = fires[i]
-    assert(type(at_ms) == 'number' and at_ms % 1 == 0 and at_ms >= 0 and at_ms <= claiming.last_ms, 'its fires are no instants')
+    assert(type(at_ms) == 'number' and at_ms % 1 == 0 and at_ms >= 0 and at_ms <= claiming.last_ms, 'its fires are not instants')
   end
   return fires
 end
@@ -133,7 +133,7 @@ local function claim_waiting(run_id, own, due_ms, queue, due, remove)
     remove[#remove + 1] = run_id
     return
   end
-  local fire_ms = assert(whole(run.fire_ms, 0, claiming.last_ms), 'its fire is no instant')
+  local fire_ms = assert(whole(run.fire_ms, 0, claiming.last_ms), 'its fire is not an instant')
   if is_full(own, job[2], job[3] and 1 or 0) then
     call('ZADD', due, now_ms + 1000, run_id)
     if job[1] then
@@ -167,7 +167,7 @@ local function claim_own(id, job, due_ms, queue)
   }
 end
 
--- A one-shot job of whose id runs go on (it was scheduled anew meanwhile): a further instance, or none.
+-- A one-shot job that was scheduled again while runs of its id are active: a further instance, or none.
 local function claim_beside(id, job, due_ms, queue)
   assert(whole(due_ms, 0, claiming.last_ms), 'it is due at no instant')
   call('HDEL', job_key(id), 'next_ms', 'beside')

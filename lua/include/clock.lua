@@ -10,7 +10,7 @@
 --         ahead of Redis' TIME than a day. A writer who stores more moves no job, and gets no token twice.
 local call = redis.call
 
--- While a cluster moves a slot, only what is still here can be touched. No key has this name, so here that is told,
+-- While a cluster moves a slot, only what is still here can be touched. No key has this name, so Redis reports the move here,
 -- before anything is changed: a script that breaks off half way would leave half of a transition.
 do
   local moving = redis.pcall('EXISTS', prefix .. 'job:')

@@ -10,7 +10,7 @@ local moved, runs, tallied = {}, {}, {}
 
 -- One transition. `first_ms`..`last_ms` is a span of fires where `count` is not 1. One that ends a run, or a fire that
 -- did not become one, is its outcome as well, unless `goes_on`: then something of the job still runs. `run_id` is given
--- where it is a transition of one run; that of a one-shot job's only run is the id of the job. It is no part of the row
+-- where it is a transition of one run; that of a one-shot job's only run is the id of the job. It is not part of the row
 -- in `moved`, which earlier versions read by position, but of `runs`: a list as long, with false for rows without a run.
 local function event(kind, id, reason, first_ms, last_ms, count, attempt, detail, run_id, goes_on)
   if ENDS[kind] and not goes_on then

@@ -48,7 +48,7 @@ local function keep_apart(number, rows, left)
   end
 end
 
--- `left`: ids of rows that are not done, or that are told of elsewhere.
+-- `left`: ids of rows that are not done, or that are recorded elsewhere.
 local function keep_rows(rows, left)
   local count = #index / MARK_BYTES - PARTS
   note_rows(#rows * 1.1 + 2 * MARK_BYTES * count + 14 * math.min(PARTS, count) + 70, function(number, name)

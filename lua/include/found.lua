@@ -6,9 +6,9 @@
 --         the rows that their worker brought (see finish), by the name of these rows. In which, an index tells: strings,
 --         in parts, to each of which a poll appended `name \n marks \n`. Marks take four bytes, and none is a line's end.
 --         An index is read backwards, for of several runs of one id the last one counts. Other ids may have the same mark.
---         Whoever may write to Redis may have written anything here: then nothing is found.
+--         Another program may have written anything here: then nothing is found.
 local HASHES, MARK_BYTES, PART_BYTES = 32, 4, 1048576
-local MOST_TRIES, MUCH_BYTES, FIELDS_BYTES, ROWS_BYTES = 64, 8388608, 50000, 30000 -- what else takes as long as so many bytes
+local MOST_TRIES, MUCH_BYTES, FIELDS_BYTES, ROWS_BYTES = 64, 8388608, 50000, 30000 -- the cost of other work, in bytes of reading
 local newest = whole(call('HGET', clock, 'outcomes'), 0, 1099511627776) or 0
 local denied, searched = false, 0
 local loaded, is_there = {}, {}
@@ -71,7 +71,7 @@ local function text_in(rows, id)
   end
 end
 
--- From the rows of this name, if those of the id are not told of elsewhere.
+-- From the rows of this name, if those of the id are not recorded elsewhere.
 local function text_under(number, name, id)
   local found = redis.pcall('HMGET', prefix .. 'batches:' .. number, name, 'except ' .. name)
   searched = searched + ROWS_BYTES

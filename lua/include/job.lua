@@ -15,7 +15,7 @@ local function due_key(queue)
   return prefix .. 'due:' .. (queue or 'default')
 end
 
--- The job that a run of its own hash belongs to; nil for the only run of a one-shot job, which is in the job's
+-- The job of a run that has a separate hash; nil for the only run of a one-shot job, which is in the job's
 -- hash. An id never ends in '@' and digits (the API refuses it), so the two cannot be confused.
 local function job_of(run_id)
   if string.find(run_id, '@', 1, true) then

@@ -3,7 +3,7 @@
 -- Gives   first_reply, answer(); client, below: of the request
 -- Why     A client cannot know whether a request whose reply was lost was carried out. The reply is kept until
 --         the client confirms that it got it (with a later request), or for ten minutes. A copy that the network
---         brings after that does nothing: nobody waits for its reply. It is LATE. A client that gets this as its reply
+--         brings after that does nothing: its reply is not awaited. It is LATE. A client that gets this as its reply
 --         confirmed nothing of the kind: another wrote it, and the client asks again under a name that is new.
 --         Requests of an event of a stream are not confirmed: `confirmed` is then minus the ms that they are kept for.
 --         What was refused changed nothing, so an event may ask for it again: that is not kept.

@@ -6,7 +6,7 @@
 --         script go into one hash, with one command. The hashes are numbered, and the oldest goes when there are too
 --         many, so that they are bounded by bytes; they expire, so that an idle server holds none.
 --         Plain runs that are done, the usual case, are kept together, as their worker brought them: see finish.
---         What a process waits for is written on the job (`wish`), so that nobody else pays for it.
+--         What a process waits for is written on the job (`wish`), so that other runs do not pay for it.
 --
 -- An outcome is msgpack: kind, reason, error, attempt, fire_ms, lateness_ms, duration_ms, task, when_ms, run id. That of a
 -- plain run that is done may be text: fire_ms lateness_ms duration_ms task.
@@ -28,7 +28,7 @@ local function note_outcome(id, packed)
   noted_bytes = noted_bytes + #id + #packed + OUTCOME_OVERHEAD_BYTES
 end
 
--- A message is a hint: whoever waits asks again from time to time.
+-- A message is a hint: waiting processes ask again from time to time.
 local function tell_waiters(job_id, run_id, packed)
   local wish = redis.pcall('HGET', prefix .. 'job:' .. job_id, 'wish')
   if type(wish) == 'string' then

@@ -3,7 +3,7 @@
 -- Gives   is_anew(), end_run()
 -- State   running -> (ended)
 
--- Whether a one-shot job was scheduled anew while it ran: the new schedule, or pause, stays.
+-- Whether a one-shot job was scheduled again while it ran: the new schedule, or pause, stays.
 local function is_anew(job)
   return job.next_ms or job.state
 end

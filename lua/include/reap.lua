@@ -13,7 +13,7 @@ local function forget_dead(run_id)
     return 0
   end
   if h[3] and h[4] then
-    call('HDEL', declared_key(h[3]), run_id) -- a schedule that had raised is no schedule that is over
+    call('HDEL', declared_key(h[3]), run_id) -- a schedule that raised is not over
   end
   local bytes = uncount_dead(key)
   call('DEL', key)

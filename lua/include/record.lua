@@ -1,4 +1,4 @@
--- record: what a script reads of a job's record, where it ends a run that no worker told of.
+-- record: the parts of a job's record that a script needs when it ends a run that no worker reported.
 -- Needs   (nothing)
 -- Gives   about(record) -> task or '', result_ttl_ms or false
 -- Why     Redis' cmsgpack knows no binary strings, and a payload is one: so the parts before and after it are cut out.

@@ -3,7 +3,7 @@
 -- Gives   replayed(sequence), remember(refused), note_following(rows), report(refused)
 -- Why     Of the last poll only ids and tokens are kept (of plain claims just the ids, which are in the events too); the records are read again from the runs themselves. A
 --         run whose lease expired before the resend has been given to another, and is left out. A copy of an older
---         poll, that the network kept for a while, does nothing: nobody waits for its reply.
+--         poll, that the network kept for a while, does nothing: its reply is not awaited.
 local worker_key = prefix .. 'worker:' .. worker
 
 local claimed = ''

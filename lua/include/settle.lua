@@ -44,7 +44,7 @@ local function put_back(run_id, own, job, at_ms, attempt)
 end
 
 -- One fire of a batch ended and others of it are left: the instance goes on with the next one. If the fire that
--- ended gets another attempt, that becomes a run of its own.
+-- ended gets another attempt, that becomes a separate run.
 local function go_on(row, own, key, job)
   local remaining = row[12]
   call('HSET', key, 'fire_ms', remaining[1], 'fires', cmsgpack.pack(remaining))
@@ -129,7 +129,7 @@ local function settle_row(row, refused, is_refused, released, gone)
       go_on(row, own, key, job)
     else
       released[#released + 1] = run_id
-      -- A retry after a cancellation, or of a one-shot job that was scheduled anew meanwhile, is not wanted.
+      -- A retry after a cancellation, or of a one-shot job that was scheduled again in the meantime, is not wanted.
       local wanted = not h[5] and (own or not is_anew(job))
       if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
         event(
@@ -170,9 +170,9 @@ local function settle()
   local refused, released, gone = {}, {}, {}
   local is_refused = {}
   local rows = finish(released, gone)
-  local told = deaths ~= '' and cmsgpack.unpack(deaths) or {}
-  for i = 1, #told, 3 do
-    causes[told[i]] = { told[i + 1], told[i + 2] ~= '' and told[i + 2] or nil }
+  local died = deaths ~= '' and cmsgpack.unpack(deaths) or {}
+  for i = 1, #died, 3 do
+    causes[died[i]] = { died[i + 1], died[i + 2] ~= '' and died[i + 2] or nil }
   end
   for i = 1, #rows do
     -- Each by itself: what another wrote into one run must not keep the others from being settled.

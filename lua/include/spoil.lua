@@ -1,4 +1,4 @@
--- spoil: what is due, or leased, and is not as redsched makes it: of another type, with fields that are no numbers.
+-- spoil: what is due, or leased, and malformed: of a wrong type, or with fields that are not numbers.
 -- Needs   job, event, bury, call
 -- Gives   spoil(id, problem)
 -- State   scheduled | running -> dead
@@ -7,5 +7,5 @@ local function spoil(id, problem)
   local own = job_of(id)
   local text = string.sub(type(problem) == 'table' and problem.err or tostring(problem), 1, 300)
   event('dead', own or id, 'unreadable', nil, nil, 1, false, text, id)
-  pcall(bury, id, own, 'unreadable', text) -- in vain where its key is no hash
+  pcall(bury, id, own, 'unreadable', text) -- without effect if its key is not a hash
 end

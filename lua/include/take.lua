@@ -57,7 +57,7 @@ local function claim_place(place, queue, limit)
   return count
 end
 
--- From all places of a queue that this worker serves. What there is no room for, another should look at.
+-- From all places of a queue that this worker serves. Runs that do not fit are left to another worker.
 local function claim_parked(queue, limit)
   local count, more = 0, 0
   for _, place in ipairs(places_of[queue] or {}) do

@@ -40,14 +40,14 @@ local function trim_for(entry)
   return 'MINID', '=', ms .. '-' .. string.format('%.0f', tonumber(number) + 1)
 end
 
--- Count anew.
+-- Count again.
 local function forget_marks()
   events_bytes = 0
   call('HDEL', clock, 'events_marks')
 end
 
 -- What is stored of the stream's length has no sense; or another wrote its last possible id, or a key of another type.
--- This comes after all changes, so it must not raise: the stream is put aside, and begins anew.
+-- This comes after all changes, so it must not raise: the stream is set aside, and a new one begins.
 local function append_anyway(entry)
   forget_marks()
   local added = redis.pcall('XADD', events, 'MAXLEN', '~', events_max, '*', unpack(entry))
@@ -58,8 +58,8 @@ local function append_anyway(entry)
     else
       redis.pcall('PEXPIRE', kept, 604800000)
     end
-    local told = { 'quarantined', 'events', 'wrong_type', false, false, 1, false, string.sub(added.err, 1, 500) }
-    call('XADD', events, '*', 'at', now_ms, 'by', 'redsched', 'moved', cmsgpack.pack({ told }))
+    local quarantined = { 'quarantined', 'events', 'wrong_type', false, false, 1, false, string.sub(added.err, 1, 500) }
+    call('XADD', events, '*', 'at', now_ms, 'by', 'redsched', 'moved', cmsgpack.pack({ quarantined }))
     call('XADD', events, '*', unpack(entry))
   end
 end

@@ -28,7 +28,7 @@ local function unpark(member, key, place)
   return at_ms or now_ms
 end
 
--- It is due as before: whoever claims it finds out anew what it needs.
+-- It is due as before: the worker that claims it determines again what it needs.
 local function back_to_due(member, key, place, queue)
   call('ZADD', due_key(queue), unpark(member, key, place), member)
 end

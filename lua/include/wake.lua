@@ -1,8 +1,8 @@
--- wake: one worker, and only if somebody would otherwise oversleep.
+-- wake: one worker, and only if the job would otherwise start late.
 -- Needs   hints, mail, prefix, call, now_ms
 -- Gives   wake(), hand_on(), step_down(), push_token(queue, deputy_too); WAKE_SLACK_MS: how late a wake-up may be
 -- Why     Of the idle workers of a queue one, the leader, sleeps until the next due instant; a job that is due
---         earlier pushes one token, which one blocked worker gets. A fleet of a thousand is no stampede.
+--         earlier pushes one token, which one blocked worker gets. So a thousand idle workers cause no stampede.
 --- @include hints
 --- @include mail
 local WAKE_SLACK_MS = 200
@@ -26,8 +26,8 @@ do
     if awaited and at_ms >= awaited and now_ms <= awaited + WAKE_SLACK_MS then
       return
     end
-    -- The leader and its deputy sleep too long for this: whoever takes the token leads. What is not due yet gets a new
-    -- deputy as well.
+    -- The leader and its deputy sleep too long for this: the worker that takes the token leads. A job that is not due
+    -- yet gets a new deputy as well.
     call('HDEL', idle_key, 'leader', 'deputy', 'deputy_ms')
     call('HSET', idle_key, 'until_ms', at_ms)
     call('PEXPIRE', idle_key, 60000)
@@ -41,7 +41,7 @@ do
 
   local function hand_over(queue, worker)
     if queue == 'local:' .. worker then
-      return -- nobody else serves that
+      return -- no other worker serves it
     end
     local idle_key = prefix .. 'idle:' .. queue
     local leader = call('HGET', idle_key, 'leader')

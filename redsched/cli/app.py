@@ -17,7 +17,7 @@ def main() -> None:
     from redsched.cli.exits import ExitCode
 
     try:
-        # Imported here, so that a missing extra is told instead of a traceback.
+        # Imported here, so that a missing extra is reported instead of a traceback.
         from redsched.cli import root
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich", "click", "shellingham"):

@@ -22,7 +22,7 @@ async def load(target: str) -> BackgroundTaskScheduler:
     The current folder is searched first, as with `python -m`.
 
     Raises:
-        InvalidConfigError: there is no such scheduler; the message says what was found instead.
+        InvalidConfigError: the scheduler does not exist; the message says what was found instead.
     """
     path, separator, attribute = target.partition(":")
     if not separator or not path or not attribute:
@@ -65,7 +65,7 @@ def _import(target: str, path: str) -> ModuleType:
         if error.name is not None and (path == error.name or path.startswith(f"{error.name}.")):
             hint = "is it spelled as in an import statement?" if "/" in path or path.endswith(".py") else ""
             hint = hint or f"run this in the folder that contains it (now: {here}), or set PYTHONPATH"
-            raise _wrong(target, f"there is no module {error.name!r}; {hint}") from None
+            raise _wrong(target, f"module {error.name!r} does not exist; {hint}") from None
         raise _failed(target, f"importing {path} raised {type(error).__name__}: {error}", error) from None
     except Exception as error:
         raise _failed(target, f"importing {path} raised {type(error).__name__}: {error}", error) from None

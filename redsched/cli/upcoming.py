@@ -93,7 +93,7 @@ def _clock(name: str) -> CronSchedule:
     """A schedule in that zone, as a source of its key and tzinfo: a schedule checks names, and suggests corrections.
 
     Raises:
-        InvalidScheduleError: there is no such zone.
+        InvalidScheduleError: the zone does not exist.
     """
     return CronSchedule("* * * * *", name)
 

@@ -59,7 +59,7 @@ def workers(ctx: typer.Context, json: JsonFlag = False, url: Url = None, prefix:
             ],
         )
     else:
-        output.say("there are no workers; start one: redsched worker module:scheduler")
+        output.say("no worker has started; start one: redsched worker module:scheduler")
     for job_id, why in fleet.failed_declarations.items():
         typer.echo(output.one_line(f"not stored as declared: job {job_id}: {why}"))
     for (task, queue, why), count in sorted(unserved.items()):

@@ -85,7 +85,7 @@ class JobMethods:
             cursor: that of the page before; `tag`, `queue` and `state` must be the same.
 
         Raises:
-            InvalidInputError: there is no such state, the limit is below 1, or the cursor is not one of a page.
+            InvalidInputError: the state does not exist, the limit is below 1, or the cursor is not one of a page.
         """
         return await jobs.get_jobs(self.client, tag=tag, queue=queue, state=state, limit=limit, cursor=cursor)
 
@@ -96,7 +96,7 @@ class JobMethods:
         scheduler.iter_jobs()`. A job that changes meanwhile may come twice, or not.
 
         Raises:
-            InvalidInputError: there is no such state.
+            InvalidInputError: the state does not exist.
         """
         async for job in jobs.iter_jobs(self.client, tag=tag, queue=queue, state=state):
             yield job
@@ -247,7 +247,7 @@ class JobMethods:
 
         Raises:
             ResultTimeoutError: it did not within `timeout` (seconds, or a timedelta).
-            JobLookupError: there is no such job, and how it ended is not known (any more).
+            JobLookupError: the job does not exist, and its outcome is not known.
             SchedulerStateError: the scheduler was shut down meanwhile.
         """
         return await results.wait_for_result(self.client, job_id, timeout)

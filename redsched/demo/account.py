@@ -73,7 +73,7 @@ class ScheduleLine:
 
     @property
     def adds_up(self) -> bool:
-        """Whether every due fire is counted exactly once, and there are no faults."""
+        """Whether every due fire is counted exactly once, without any fault."""
         faults = self.doubled + self.lost + self.extra + self.contradicted
         return faults == 0 and self.due == self.ran + self.coalesced + self.missed + self.skipped
 

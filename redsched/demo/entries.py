@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def lateness(self) -> str:
-        """What happens to its overdue fires, in a few words."""
+        """A few words about how its overdue fires are handled."""
         if self.grace_s is not None:
             return "10 min grace" if self.coalesce else "all, 10 min grace"
         return "newest" if self.coalesce else "all"

@@ -260,7 +260,7 @@ def next_change_day(zone: str, now: datetime) -> date:
 
 
 def day_of(day: date, zones: Sequence[str]) -> Day:
-    """That calendar day in the first zone that changes its clocks on it, else in the first zone."""
+    """The calendar day in the first zone that changes its clocks on it, else in the first zone."""
     home = next((zone for zone in zones if changes_on(day, zone)), zones[0])
     start_ms, end_ms = _midnight_ms(day, home), _midnight_ms(day + timedelta(days=1), home)
     return Day(day, home, start_ms, end_ms, {zone: walk(zone, start_ms, end_ms) for zone in zones})

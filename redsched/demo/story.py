@@ -62,7 +62,7 @@ class Story:
 
 
 def change_in_words(change: Change, entries: Sequence[Entry]) -> str:
-    """What a change of the clock means for the entries of its zone."""
+    """Describe a change of the clock and its effect on the entries of its zone."""
     place = change.zone
     before, after = f"{change.before:%H:%M}", f"{change.after:%H:%M}"
     mine = [entry for entry in entries if entry.zone == place]

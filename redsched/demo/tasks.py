@@ -15,7 +15,7 @@ __all__ = ["ALL", "Bench", "bench", "cron_entry"]
 
 @dataclass(slots=True)
 class Bench:
-    """What the worker process provides to its tasks."""
+    """The objects that the worker process provides to its tasks."""
 
     ledger: Ledger | None = None
     slow_ms: int = 0

@@ -42,7 +42,7 @@ def pack(value: Any) -> bytes:
     try:
         return cast("bytes", msgpack.packb(value, use_bin_type=False))
     except UnicodeEncodeError:
-        # An id that somebody else put into Redis may be no UTF-8: it goes back as it came.
+        # An id that another program put into Redis may not be UTF-8: it is sent back unchanged.
         return cast("bytes", msgpack.packb(value, use_bin_type=False, unicode_errors="surrogateescape"))
 
 
@@ -168,7 +168,7 @@ class Calls(ABC):
             await self.link.free(hold)
 
     async def _is_kept(self, promise: Promise, hold: str) -> bool:
-        """Wait for it. False if the connection broke meanwhile: on another, it has to be written about anew first."""
+        """Wait for it. False if the connection broke: on a new one, the write has to be repeated first."""
         try:
             await promise.wait(self.link, hold)
         except StoreUnavailableError:

@@ -1,7 +1,7 @@
-"""The wire to a Redis or Valkey Cluster: each shard's calls go to the node that has its slot.
+"""The wire to a Redis or Valkey Cluster: each shard's calls go to the node that owns its slot.
 
-redis-py's own client for clusters sends commands again by itself; here a command is sent once, and what was not carried
-out (MOVED) is told from what perhaps was (a lost reply), as on one server.
+redis-py's own cluster client repeats commands by itself. Here a command is sent once, and a command that was not
+executed (MOVED) is distinguished from one that perhaps was (a lost reply), as on one server.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from redsched.store.wire import Wire
 __all__ = ["Cluster", "SlotLink", "slot_of"]
 
 ASK_S = 2.0
-"""How long one node is waited for when it is asked who has which slots, before the next is asked."""
+"""How long to wait for a node's answer about the slots before the next node is asked."""
 REDIRECTIONS = 5
 SAME_CONNECTION = ("WAIT", "WAITAOF")
-"""What is about the writes of a connection, and would be told at once, and wrongly, on another."""
+"""Commands about the writes of a connection: on another one, their answer would be immediate and wrong."""
 
 Address = tuple[str, int]
 
 
 def slot_of(key: str) -> int:
-    """Which of the 16,384 slots a key is in."""
+    """The slot of a key, of 16,384."""
     return key_slot(key.encode())
 
 
@@ -55,7 +55,7 @@ class Cluster:
         self._alone: set[Address] = set()
         self._stale = True
         self._asking = PerLoop(LoopLock)
-        self._node(self._seeds[0])  # so that a broken option is told of now
+        self._node(self._seeds[0])  # reports an invalid option now
 
     def at(self, key: str) -> SlotLink:
         """The way to a key, wherever its slot is."""
@@ -68,10 +68,10 @@ class Cluster:
         await self._asking.close()
 
     async def without_replica(self) -> list[str]:
-        """The primaries that nobody replicates, as host:port.
+        """The primaries without a replica, as host:port.
 
         Raises:
-            StoreError: nobody tells.
+            StoreError: no node answers.
         """
         self._stale = True
         await self._ask()
@@ -83,7 +83,7 @@ class Cluster:
         return self._nodes[address]
 
     def doubt(self) -> None:
-        """Something was not where it should be: ask again before the next call."""
+        """A slot has moved: ask for the slots again before the next call."""
         self._stale = True
 
     def moved(self, slot: int, to: str) -> None:
@@ -95,10 +95,10 @@ class Cluster:
             self._stale = True  # a node that does not know its own name
 
     async def owner(self, slot: int) -> Link:
-        """The node that has a slot.
+        """The node that owns a slot.
 
         Raises:
-            StoreUnavailableError: nobody has it, or nobody answers.
+            StoreUnavailableError: no node owns it, or no node answers.
         """
         if self._stale:
             await self._ask()
@@ -107,7 +107,7 @@ class Cluster:
             address = next((node for slots, node in self._owners.items() if slot in slots), None)
         if address is None:
             self._stale = True
-            raise StoreUnavailableError(f"no node of the cluster at {self.where} has the slot {slot}")
+            raise StoreUnavailableError(f"no node of the cluster at {self.where} owns slot {slot}")
         return self._node(address)
 
     async def _ask(self) -> None:
@@ -132,7 +132,9 @@ class Cluster:
                 self._moved.clear()
                 self._stale = False
                 return
-            raise StoreUnavailableError(f"no node of the cluster at {self.where} says who has which slots: {error}")
+            raise StoreUnavailableError(
+                f"no node of the cluster at {self.where} answers which node owns which slot: {error}"
+            )
 
 
 def _address(node: Any, asked: Address) -> Address:

@@ -18,7 +18,7 @@ MAX_SPARE: Final = 8
 
 
 class Connections(LoopBound):
-    """A pool, the connections that are held under a name, and some that are ready for whoever comes next.
+    """A pool, the connections that are held under a name, and some that are ready for the next commands.
 
     Args:
         pool: of this loop alone.
@@ -33,13 +33,13 @@ class Connections(LoopBound):
         self.limit: float | None = pool.connection_kwargs.get("socket_timeout")
         self.held: dict[str, AbstractConnection] = {}
         self._spare: list[AbstractConnection] = []
-        """Connections for whoever comes next: getting one of the pool takes as long as all else of a command."""
+        """Connections for the next commands: taking one from the pool costs as much as the rest of a command."""
         self._out = 0
-        """Connections that the pool has lent, or that somebody waits for."""
+        """Connections that the pool has lent, plus those that commands wait for."""
         self.is_closed: bool = False
 
     async def lend(self) -> AbstractConnection:
-        """A connection that nobody else uses."""
+        """Borrow a connection for exclusive use."""
         while self._spare:
             connection = self._spare.pop()
             if not _is_over(connection):
@@ -58,8 +58,8 @@ class Connections(LoopBound):
         return connection
 
     async def put_aside(self, connection: AbstractConnection) -> None:
-        """Nobody uses it now. Who waits for one of the pool gets it."""
-        if self.is_closed:  # meanwhile: nobody comes back for it
+        """Return a connection. A command that waits for the pool gets it."""
+        if self.is_closed:  # in the meantime: it will not be used again
             await self.discard(connection)
         elif self._out < self.max_connections and len(self._spare) < MAX_SPARE:
             self._spare.append(connection)
@@ -67,7 +67,7 @@ class Connections(LoopBound):
             await self._return(connection)
 
     async def discard(self, connection: AbstractConnection) -> None:
-        """A reply may still be under way: the connection is of no use to anybody."""
+        """Close a connection on which a reply may still arrive: it cannot be used again."""
         await connection.disconnect(nowait=True)
         await self._return(connection)
 
@@ -98,11 +98,11 @@ class Connections(LoopBound):
         await self.pool.disconnect(inuse_connections=True)
 
     def abandon(self) -> None:
-        """The loop was closed before the connections were."""
+        """Drop the connections of a loop that was closed before they were."""
         abandon(self.pool)
 
     def forsake(self) -> None:
-        """They are the parent's: only this child's copies of the sockets are closed."""
+        """Close this child's copies of the sockets. The connections belong to the parent."""
         forsake(self.pool)
 
 
@@ -129,7 +129,7 @@ def _connections(pool: ConnectionPool) -> Iterator[AbstractConnection]:
 
 
 def _end_without_loop(transport: object) -> None:
-    """What the loop would do in its next turn. It is closed, so it refuses to be asked for one."""
+    """Do what the loop would do in its next turn. It is closed, so it accepts no callbacks."""
     inner = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)  # under TLS
     for each in (transport, inner):
         for name, arguments in (("abort", ()), ("_call_connection_lost", (None,))):  # the second: of asyncio's own
@@ -138,6 +138,6 @@ def _end_without_loop(transport: object) -> None:
 
 
 def _is_over(connection: AbstractConnection) -> bool:
-    """Whether the server has ended it while nobody used it."""
+    """Whether the server closed it while it was idle."""
     reader, writer = connection._reader, connection._writer
     return reader is None or writer is None or reader.at_eof() or writer.is_closing()

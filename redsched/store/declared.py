@@ -1,4 +1,4 @@
-"""What is kept of the declarations of an application: `declared:<application>`, by job id, in the job's shard."""
+"""The stored declarations of an application: `declared:<application>`, by job id, in the job's shard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def _command(shard: Shard, name: str, application: str, *values: Any) -> A
 
 
 async def read_declared(store: Store, application: str, ids: Sequence[str] | None = None) -> dict[str, bytes]:
-    """What is kept of the declarations of an application, by id; of these ids, or of all."""
+    """Read the stored declarations of an application by job id: those of the given ids, or all."""
     found: dict[str, bytes] = {}
     if ids is not None:
         for shard, members in store.by_shard(ids):
@@ -38,12 +38,12 @@ async def read_declared(store: Store, application: str, ids: Sequence[str] | Non
 
 
 async def note_declared(store: Store, application: str, job_id: str, entry: bytes) -> None:
-    """Keep this of a declaration."""
+    """Store the entry of a declaration."""
     shard = store.shard(job_id)
     await _command(shard, "HSET", application, job_id, entry)
 
 
 async def forget_declared(store: Store, application: str, job_id: str) -> None:
-    """Keep nothing of a declaration."""
+    """Delete the entry of a declaration."""
     shard = store.shard(job_id)
     await _command(shard, "HDEL", application, job_id)

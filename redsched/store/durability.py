@@ -20,7 +20,7 @@ REPLICATED, FSYNCED = DURABILITIES
 
 
 async def server_facts(link: Wire) -> dict[str, str]:
-    """What INFO says of the server."""
+    """Read the fields of the server's INFO."""
     text = await link.command("INFO")
     lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
     return {name: value for name, separator, value in lines if separator}
@@ -34,7 +34,7 @@ def online_replicas(facts: dict[str, str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What is to be true of a write before its caller is told of it."""
+    """The durability that a write must have before its call returns."""
 
     levels: Collection[str]
     replicas: int = 1
@@ -67,7 +67,7 @@ class Promise:
         policy = await _setting(link, "appendfsync")
         if policy == "no":
             raise DurabilityError(
-                f"durability='fsynced' cannot be told with appendfsync no, as at {link.where}: set everysec or always; "
+                f"durability='fsynced' cannot work with appendfsync no, as at {link.where}: set everysec or always; "
                 "nothing was stored"
             )
         if policy != "always" and not await _has_waitaof(link):
@@ -81,7 +81,7 @@ class Promise:
 
         Raises:
             DurabilityError: it is not, within the time; it is stored all the same.
-            StoreError: nobody answered, or refused to.
+            StoreError: the server did not answer, or refused to.
         """
         patience = self.timeout_ms / 1000 + 5
         if REPLICATED in self.levels:

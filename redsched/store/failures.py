@@ -1,4 +1,4 @@
-"""What an error of redis-py means for a caller: one exception of ours, with what to look at."""
+"""Translates errors of redis-py into exceptions of redsched, with a hint about what to check."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ __all__ = ["translate"]
 
 
 def _tls_hint(text: str, secure: bool, connected: bool) -> str:
-    """What to look at, where the two ends do not agree on TLS; `connected`: they have before."""
+    """A hint for the case that only one end uses TLS; `connected`: whether a connection has worked before."""
     if not secure:
         signs = ("Protocol error", "Protocol Error", *(() if connected else ("reset by peer", "closed by server")))
         if any(sign in text for sign in signs):
-            return (
-                " (perhaps this port speaks TLS: then write rediss:// in the place of redis://; or it is not a Redis)"
-            )
+            return " (perhaps this port speaks TLS: then use rediss:// instead of redis://; or it is not a Redis)"
         return ""
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return " (name the CA with ssl_ca_certs, or use the host that the certificate names)"
@@ -33,12 +31,12 @@ def _tls_hint(text: str, secure: bool, connected: bool) -> str:
     signs = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF")
     # A Redis without TLS waits for the end of the line that a handshake seems to be.
     if any(sign in text for sign in signs) or (not connected and "Timeout connecting" in text):
-        return " (perhaps this port does not speak TLS: then write redis:// in the place of rediss://)"
+        return " (perhaps this port does not speak TLS: then use redis:// instead of rediss://)"
     return ""
 
 
 def translate(error: BaseException, where: str, *, secure: bool = False, connected: bool = True) -> RedschedError:
-    """The one exception of ours that says what an error of redis-py means for a caller."""
+    """The exception of redsched for an error of redis-py."""
     text = str(error) or type(error).__name__
     text += _tls_hint(text, secure, connected)
     match error:
@@ -61,7 +59,7 @@ def translate(error: BaseException, where: str, *, secure: bool = False, connect
         ):
             return StoreUnavailableError(f"no answer from Redis at {where}: {text}")
         case _:
-            # An error inside a script comes wrapped; the kind is told by its code.
+            # An error inside a script is wrapped; its code identifies the kind.
             code = text.split(" ", 1)[0]
             if code == "OOM" or "-OOM" in text or "OOM command not allowed" in text:
                 return StoreFullError(f"Redis at {where} is out of memory and stored nothing: {text}")

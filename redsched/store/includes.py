@@ -1,4 +1,4 @@
-"""Puts the includes of a script in, each in a scope of its own: what its header gives is visible after it, no more.
+"""Inserts the includes of a script, each in a separate scope that exports only what its header gives.
 
 Lua allows a function 200 locals, and a script is one function. So a local of an include that no other part uses
 counts only inside the include, and cannot be mistaken for one of another include. Functions that a script never calls
@@ -42,11 +42,11 @@ class _Part:
 def given(name: str, text: str) -> list[str]:
     """What an include gives to what follows it, from its header.
 
-    Parts stand in rows of their own, or are divided by `; `. Each is `name, name(arguments), ...`, then perhaps
+    Parts are on separate lines, or separated by `; `. Each is `name, name(arguments), ...`, then perhaps
     ` -> what it returns` or `: what it is`. A row that goes on is indented further.
 
     Raises:
-        IncludeError: there is no Gives, or a part of it cannot be read.
+        IncludeError: Gives is missing, or a part of it cannot be parsed.
     """
     if not (found := _GIVES.search(text)):
         raise IncludeError(f"include/{name}.lua: the header has no Gives")

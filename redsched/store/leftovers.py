@@ -14,13 +14,13 @@ from redsched.store.transitions import Shard
 __all__ = ["leftovers"]
 
 MAX_KEYS = 100_000
-"""So many keys of a shard are looked at."""
+"""Maximum number of keys of a shard that are checked."""
 SECOND_LOOK_S = 0.5
-"""What looks wrong between two commands is looked at again: another may have changed it meanwhile."""
+"""A key that looks wrong is checked again: it may have changed between two commands."""
 
 
 async def leftovers(store: Store) -> tuple[list[str], int]:
-    """What is wrong, in words, and how many keys there are."""
+    """Describe the leftover keys, and count all keys."""
     wrong: list[str] = []
     count = 0
     for shard in store.shards:
@@ -39,7 +39,7 @@ async def leftovers(store: Store) -> tuple[list[str], int]:
 
 
 async def _trouble(shard: Shard, key: bytes) -> str | None:
-    """What is wrong with a key, if anything."""
+    """Describe the problem with a key; None if there is none."""
     ask = shard.link.command
     name = key[len(shard.keys.tag) :].decode(errors="replace")
     kind, _, own = name.partition(":")
@@ -47,14 +47,14 @@ async def _trouble(shard: Shard, key: bytes) -> str | None:
         kind, own = "leases", ""
     known = KINDS.get(kind)
     if known is None or bool(own) != known.has_name:
-        return f"{name}: of no kind that redsched knows"
+        return f"{name}: of a kind that redsched does not know"
     stored = (await ask("TYPE", key)).decode()
     if stored == "none":
         return None  # it is gone meanwhile
     if known.type != "ANY" and stored != known.type.lower():
         return f"{name}: a {stored}, where redsched keeps a {known.type.lower()}"
     if known.expires:
-        return None if await ask("PTTL", key) != -1 else f"{name}: it should expire, and never will"
+        return None if await ask("PTTL", key) != -1 else f"{name}: it should have a TTL and has none"
     if kind == "job":
         return await _idle_job(shard, key, own, name)
     if kind == "run":
@@ -83,7 +83,7 @@ async def _idle_run(ask: Any, shard: Shard, key: bytes, run_id: str, name: str) 
     own = job_of(run_id)
     fence, state = await ask("HMGET", key, "fence", "state")
     if own == run_id:
-        return f"{name}: a run of no job"
+        return f"{name}: a run without a job"
     if fence is not None or state is not None or await ask("SISMEMBER", shard.keys.waiting(own), run_id):
         return None
     return f"{name}: it neither runs nor waits"

@@ -1,4 +1,4 @@
-"""What is kept of jobs, for how long, and how much of it: numbers that every script gets."""
+"""Limits on what is stored: durations and sizes that every script receives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is kept, and for how long. Milliseconds."""
+    """Limits on what is stored. Durations are in milliseconds."""
 
     lease_ms: int = round(default_of("lease") * 1000)
     nap_ms: int = 10_000

@@ -1,7 +1,7 @@
 """The wire to one server: connections, and errors with our names.
 
-redis-py's own retries are off: it would send a command again without telling, and only we know which calls
-may be sent again (those whose scripts say `Again`).
+redis-py's own retries are off: it would repeat a command silently, and only redsched knows which calls
+may be repeated (those whose scripts say `Again`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SOCKET_TIMEOUT_S: Final = 10.0
 """How long a command may take before the connection counts as broken. A script takes milliseconds."""
 
 MAX_REPLY_BYTES: Final = 128 * 1024 * 1024
-"""The longest reply that is read. The scripts bound theirs at some 20 MB; this is for all that they cannot bound,
-such as an entry that somebody else put into the events."""
+"""The longest reply that is read. The scripts bound their replies at some 20 MB; this bound is for other replies,
+such as an entry that another program put into the events."""
 
 
 class _BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
@@ -89,7 +89,7 @@ def _pool_options(url: ServerUrl) -> dict[str, Any]:
 class Link(Wire):
     """Connections to one server. Made without I/O; connects when first used, and again after `close()`.
 
-    Each event loop that uses it has connections of its own.
+    Each event loop that uses it has separate connections.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Link(Wire):
         health_check_interval: float = default_of("health_check_interval"),
         redirected: bool = False,
     ) -> None:
-        """`redirected`: the caller is a cluster's, and wants to be told where a slot is instead (MOVED, ASK)."""
+        """`redirected`: the caller is a cluster, which handles MOVED and ASK itself."""
         if not isinstance(url, ServerUrl):
             url = parse_url(url, options)
         self.max_connections = max_connections
@@ -125,11 +125,11 @@ class Link(Wire):
         self._loops = PerLoop(self._connections)
 
     def _connections(self) -> Connections:
-        """Those of one event loop, not connected yet."""
+        """Create the connections of one event loop. They are not connected yet."""
         return Connections(self._another_pool(self._pool.connection_class))
 
     def _another_pool(self, connection_class: type[AbstractConnection]) -> BlockingConnectionPool:
-        """As the first one, which is never connected and only keeps the settings."""
+        """A copy of the first pool, which is never connected and only keeps the settings."""
         settings = dict(self._pool.connection_kwargs)
         return BlockingConnectionPool(self.max_connections, SOCKET_TIMEOUT_S, connection_class, **settings)
 
@@ -151,7 +151,7 @@ class Link(Wire):
         # hiredis packs in C what redis-py's async connections pack in Python.
         try:
             packed = hiredis.pack_command(tuple(command))  # pyright: ignore[reportArgumentType]  its stub has one element
-        except UnicodeEncodeError:  # a name that another stored and that is no text: as it was read
+        except UnicodeEncodeError:  # a stored name that is not text: send it as it was read
             parts = [part.encode(errors="surrogateescape") if isinstance(part, str) else part for part in command]
             packed = hiredis.pack_command(tuple(parts))  # pyright: ignore[reportArgumentType]
         await connection.send_packed_command(packed, check_health=self._checks_health)
@@ -179,18 +179,18 @@ class Link(Wire):
                 if self._redirected:
                     raise
                 raise StoreError(
-                    f"Redis at {self.where} is a node of a cluster: name it as redis+cluster://host:port"
+                    f"Redis at {self.where} is a node of a cluster: use redis+cluster://host:port"
                 ) from error
             translated = self._translated(error)
             if isinstance(translated, StoreReadOnlyError):
-                clean = False  # after a failover the name may lead to another server: connect anew
+                clean = False  # after a failover the name may lead to another server: connect again
             raise translated from error
         except (redis_errors.RedisError, OSError, TimeoutError) as error:
             raise self._translated(error) from error
         finally:
             if connection is not None:
                 if not clean:
-                    # A reply may still be under way: the connection is of no use to anybody.
+                    # A reply may still arrive: the connection cannot be used again.
                     if hold:
                         await own.drop(hold)
                     else:

@@ -1,4 +1,4 @@
-"""Marks of run ids: by them `lua/include/found.lua` finds the rows in which a worker told of a run.
+"""Marks of run ids: `lua/include/found.lua` uses them to find the rows in which a worker reported a run.
 
 Thousands of ids a second are put down, and few are looked for. So only four bytes of each are kept, in strings to which
 each poll appends; what they are cannot be forged into a wrong answer, since the rows have the whole id.
@@ -16,7 +16,7 @@ from zlib import crc32
 __all__ = ["PARTS", "index_of", "mark_of"]
 
 PARTS = 8
-"""In so many strings, each with the marks of a range: a search reads one of them."""
+"""The number of strings, each with the marks of a range: a search reads only one of them."""
 _PART_BITS = 29
 _STARTS = [part << _PART_BITS for part in range(1, PARTS)]
 _COUNTS = Struct(f">{PARTS}I")

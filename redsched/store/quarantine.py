@@ -1,7 +1,7 @@
 """Which keys a call of a script may have stumbled over: those that it needs, and the type that each should have.
 
-Whoever may write to Redis can put a string where the workers keep a sorted set, and the script that needs it raises.
-That is found out only then: nothing is paid for it as long as nobody does so.
+A client with write access can put a string where the workers keep a sorted set, and the script that needs it raises.
+That is detected only then, so it costs nothing as long as it does not happen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from redsched.store.keys import KINDS, Keys
 __all__ = ["KEEP_MS", "suspects"]
 
 KEEP_MS = 7 * 86_400_000
-"""What was put aside is kept for so long."""
+"""How long a key that was set aside is kept."""
 
 
 def suspects(keys: Keys, args: Mapping[str, str | int | bytes]) -> list[str]:
@@ -50,7 +50,7 @@ def suspects(keys: Keys, args: Mapping[str, str | int | bytes]) -> list[str]:
 
 
 def _rows(packed: Any) -> list[Any]:
-    """What a packed argument lists; nothing where it is no list."""
+    """The items of a packed list; empty if it is not a list."""
     if not isinstance(packed, bytes) or not packed:
         return []
     try:

@@ -55,7 +55,7 @@ class StoredJob:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which jobs are read; the others are dropped by Redis."""
+    """Filters of a read; Redis drops the other jobs."""
 
     queue: str | None = None
     state: str | None = None
@@ -95,7 +95,7 @@ def changed(job_id: str, record: bytes, row: Sequence[Any] | None) -> StoredJob 
 
 
 def _instant_ms(score: bytes | str) -> int:
-    """What a score stands for, as near as there is such an instant."""
+    """The instant of a score, or the nearest possible one."""
     try:
         return int(max(0.0, min(float(score), MAX_MS)))
     except ValueError:  # no number
@@ -138,7 +138,7 @@ async def find_queues(store: Store) -> list[str]:
 async def due_after(
     store: Store, queues: Iterable[str], after: tuple[float, str] | None, count: int
 ) -> list[tuple[float, str]]:
-    """The next entries of these queues, by when they are due (ms) and id: at least `count`, if there are so many."""
+    """The next entries of these queues, by when they are due (ms) and id: at least `count`, if they exist."""
     found: list[tuple[float, str]] = []
     for shard in store.shards:
         for queue in queues:
@@ -178,7 +178,7 @@ async def scan(shard: Shard, kind: str) -> AsyncIterator[bytes]:
 
 
 async def _walk(shard: Shard, command: str, *which: str, count: int = 1000) -> AsyncIterator[bytes]:
-    """What a SCAN of some kind finds, so many at a time; what changes meanwhile may come twice."""
+    """Iterate over the results of a SCAN in batches. Members that change meanwhile may appear twice."""
     cursor: Any = 0
     key, options = (which[:1], which[1:]) if command == "SSCAN" else ((), which)
     while True:
@@ -204,7 +204,7 @@ async def find_prefixes(store: Store) -> list[str]:
 
 
 async def read_workers(store: Store) -> dict[str, dict[str, Any]]:
-    """What each worker serves, by its id, with `seen_ms`, its last heartbeat."""
+    """Read the description of each worker by its id, with `seen_ms`, its last heartbeat."""
     workers: dict[str, dict[str, Any]] = {}
     for shard in store.shards:
         flat = await shard.link.command("ZRANGE", shard.keys.workers, 0, -1, "WITHSCORES")
@@ -238,7 +238,7 @@ async def read_eviction_policy(store: Store) -> dict[str, str]:
 
 
 def _sane(told: dict[str, Any]) -> dict[str, Any]:
-    """What a worker tells of itself, with values of the kinds that are expected: anybody may have written it."""
+    """A worker's description, with values of the expected types only: another program may have written it."""
     for name in ("queues", "tasks", "packages", "executors"):
         value = told.get(name)
         told[name] = [str(part) for part in value] if isinstance(value, list) else []
@@ -282,7 +282,7 @@ async def count_dead(store: Store) -> int:
 
 
 async def read_result(store: Store, job_id: str, run_id: str) -> bytes | None:
-    """What a run returned, if it is still kept. Of what is too long, the beginning: it cannot be decoded."""
+    """Read a run's result, if it is still kept. Of one that is too long, only an undecodable beginning."""
     shard = store.shard(job_id)
     longest = store.limits.record_max
     return await shard.link.command("GETRANGE", shard.keys.result(run_id), 0, longest) or None

@@ -11,7 +11,7 @@ __all__ = ["Requests"]
 
 
 class Requests:
-    """Of one client: this process, on one shard. Threads with event loops of their own may ask at once."""
+    """The numbers of one client: this process, on one shard. Several threads with event loops may ask at once."""
 
     def __init__(self) -> None:
         self.after_fork()
@@ -37,6 +37,6 @@ class Requests:
             self._client = new_id()
 
     def end(self, number: int) -> None:
-        """It is answered, or given up."""
+        """Note that a request was answered, or abandoned."""
         with self._numbering:
             self._under_way.discard(number)

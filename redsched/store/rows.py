@@ -1,4 +1,4 @@
-"""What a worker tells in a poll, and what it is told: rows of `lua/include/settle.lua` and `claim.lua`."""
+"""The request and the reply of a poll: rows of `lua/include/settle.lua` and `claim.lua`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PollReply", "PollRequest", "claimed_rows"]
 
 @dataclass(slots=True)
 class PollRequest:
-    """What a worker tells in one poll."""
+    """The request of one poll."""
 
     sequence: int
     capacity: int
@@ -19,7 +19,7 @@ class PollRequest:
     done: list[Any] = field(default_factory=list[Any])
     """Run id and fence, flat, of the first rows of `settled`: plain claims that are done."""
     found: list[str] = field(default_factory=list[str])
-    """The ids of those of them of which somebody may ask how they ended."""
+    """The ids of those of them whose outcome is kept."""
     deaths: list[Any] = field(default_factory=list[Any])
     """Run id, error and traceback, flat, of rows of `settled` that are dead."""
     results: list[Any] = field(default_factory=list[Any])
@@ -34,7 +34,7 @@ class PollRequest:
 
 @dataclass(slots=True)
 class PollReply:
-    """What a worker is told by one poll. Rows as `lua/include/claim.lua` says; strings are bytes."""
+    """The reply of one poll. Rows are as in `lua/include/claim.lua`; strings are bytes."""
 
     PARTS: ClassVar[int] = 11
     """Of the reply, its first word included."""

@@ -27,7 +27,7 @@ Find = Callable[[], Awaitable[tuple[str, int]]]
 class SentinelLink(Link):
     """`redis+sentinel://[user:password@]host:port,host:port/service[/db]`.
 
-    Each new connection asks the sentinels anew. A connection ends when its server dies, is demoted (the sentinels see
+    Each new connection asks the sentinels again. A connection ends when its server dies, is demoted (the sentinels see
     to that), or refuses a write; so a failover is followed by the resends that a lost connection has anyway.
 
     Args:
@@ -61,7 +61,7 @@ class SentinelLink(Link):
 
 
 class _ConnectionsToPrimary(Connections):
-    """Those of one event loop to the primary, and to the sentinels."""
+    """The connections of one event loop to the primary and to the sentinels."""
 
     def __init__(self, pool: BlockingConnectionPool, sentinels: Sentinel) -> None:
         super().__init__(pool)

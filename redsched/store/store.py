@@ -114,7 +114,7 @@ class Store:
         """The way to the first shard: for what is asked once."""
 
     def _divide(self, shards: int, lock_prefix: str | None) -> None:
-        """Know that the jobs are in so many shards."""
+        """Set the number of shards."""
         self.lock_prefix = lock_prefix
         self.shards = [
             Shard(self.wire.at(f"{{{self.prefix}:{number}}}"), self.prefix, number, self.limits, lock_prefix)
@@ -131,7 +131,7 @@ class Store:
         }  # fmt: skip
 
     def promise(self, levels: Collection[str | None]) -> Promise:
-        """What is to be true of jobs with these levels of `durability` before their caller is told of them."""
+        """The promise for jobs with these levels of `durability`: it must hold before their call returns."""
         return Promise(frozenset(level for level in levels if level), *self._durability)
 
     def check_pool(self) -> None:
@@ -205,7 +205,7 @@ class Store:
         await self.learn()
 
     def forget_agreement(self) -> None:
-        """What was agreed on is no longer stored: the next that stores a job says it again."""
+        """Forget the agreement, which is no longer stored: the next call that stores a job makes it again."""
         self._agreed = False
 
     def shard(self, job_id: str) -> Shard:

@@ -138,7 +138,7 @@ class Shard(Calls):
     ) -> list[str]:
         """End jobs by id, or all of a tag. Returns the ids that were there.
 
-        `count` accounts for the fires that jobs leave behind; without it these are not told of.
+        `count` accounts for the fires that jobs leave behind; without it these are not recorded.
         """
         ended, left, tries, account = list[str](), list(ids), 0, dict[str, Any]()
         while True:
@@ -162,7 +162,7 @@ class Shard(Calls):
         """Keep a job from becoming due. Returns False where its last run has been claimed.
 
         Raises:
-            JobLookupError: there is no such job.
+            JobLookupError: the job does not exist.
         """
         reply = await self._request_call("pause", [job_id], id=job_id)
         self._found(reply, job_id)
@@ -177,7 +177,7 @@ class Shard(Calls):
         as it is then: a row of `inspect` without id and record, or None if the change ended it.
 
         Raises:
-            JobLookupError: there is no such job.
+            JobLookupError: the job does not exist.
             ClockMovedError: `assumed_ms` is not Redis' time any more.
         """
         reply = await self._request_call(
@@ -194,7 +194,7 @@ class Shard(Calls):
         """Make a job due now, once. Returns the run's id.
 
         Raises:
-            JobLookupError: there is no such job.
+            JobLookupError: the job does not exist.
         """
         reply = await self._request_call("run", [job_id], id=job_id)
         self._found(reply, job_id)
@@ -276,7 +276,7 @@ class Shard(Calls):
         return reply[2].decode(), reply[3]
 
     async def outcome(self, ids: Sequence[str], waiter: str = "") -> tuple[list[list[Any]], int, int]:
-        """How runs ended, by ids of jobs or runs. Of those that have not, `waiter` is told when they do.
+        """How runs ended, by ids of jobs or runs. For those that have not, `waiter` is notified when they do.
 
         Returns an answer of `lua/outcome.lua` for each id; the instant of Redis, and the one since when outcomes are
         kept (0 = none was yet, -1 = this user may not read them), in ms.

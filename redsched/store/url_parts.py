@@ -55,7 +55,7 @@ def split_url(url: str) -> UrlParts:
 
 
 def kind_of(url: str) -> Kind | None:
-    """What a URL leads to, by its scheme; None: it has none that is known."""
+    """The kind of server of a URL, by its scheme; None if the scheme is not known."""
     scheme, separator, _ = url.partition("://")
     known = SCHEMES.get(scheme.lower())
     return known[0] if separator and known is not None else None
@@ -71,7 +71,7 @@ def without_password(url: str) -> str:
         return url if re.fullmatch(r"localhost(:[0-9]{1,5})?|[a-z.-]{1,60}:[0-9]{1,5}", url) else HIDDEN
     before, at, after = rest.rpartition("@")
     if at and re.search("[/?#]", before):
-        return f"{scheme}://{HIDDEN}"  # where the password ends, nobody can tell
+        return f"{scheme}://{HIDDEN}"  # it is not known where the password ends
     parts = split_url(f"{scheme}://{after}")
     known = SCHEMES.get(parts.scheme)
     hosts = ",".join(_shown_host(host) for host in parts.hosts.split(","))

@@ -30,7 +30,7 @@ _AMBIGUOUS: Final = "its port is not a number, or a `/`, `?`, `#` or `@` of its 
 
 
 class _WrongUrlError(ValueError):
-    """What is wrong with a URL."""
+    """A URL is invalid. The text says why."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,11 +56,11 @@ class ServerUrl:
 
     @property
     def unverified(self) -> str:
-        """Which check of the server's certificate is switched off; empty where none is, or there is no TLS."""
+        """The check of the server's certificate that is switched off; empty if none is, or without TLS."""
         if self.secure and self.options.get("ssl_cert_reqs") == "none":
-            return "ssl_cert_reqs=none: whoever is on the way can be the server, with any certificate"
+            return "ssl_cert_reqs=none: anything on the network path can pose as the server, with any certificate"
         if self.secure and not self.options.get("ssl_check_hostname"):
-            return "ssl_check_hostname=false: whoever has a certificate of that CA for any host can be the server"
+            return "ssl_check_hostname=false: the owner of any certificate of that CA can pose as the server"
         return ""
 
     def at(self, host: str, port: int) -> Self:
@@ -85,7 +85,7 @@ def parse_url(url: str, options: Mapping[str, Any] | None = None) -> ServerUrl:
 
 
 def _with_verification(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What redis-py must be given for TLS: its own defaults have changed between its versions."""
+    """The TLS options for redis-py, set explicitly: its defaults have changed between versions."""
     found = {"ssl_cert_reqs": "required", **options}
     found.setdefault("ssl_check_hostname", found["ssl_cert_reqs"] != "none")
     if "ssl_certfile" in found:
@@ -94,7 +94,7 @@ def _with_verification(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(url: str, options: Mapping[str, Any] | None) -> ServerUrl | InvalidConfigError:
-    """What the URL says, with the options; or why it is refused."""
+    """Parse the URL together with the options, or refuse it with the reason."""
     try:
         parsed = _parse(url)
         _check_together(parsed.kind, parsed.options)
@@ -124,7 +124,7 @@ def _parse(url: str) -> ServerUrl:
         raise _WrongUrlError("it has no scheme")
     parts = split_url(url)
     if parts.scheme not in SCHEMES:
-        raise _WrongUrlError("there is no such scheme")
+        raise _WrongUrlError("its scheme is not known")
     if not url.isprintable() or url != url.strip():
         raise _WrongUrlError("it has a control character, or a space at an end; percent-encode it")
     if parts.fragment:

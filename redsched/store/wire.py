@@ -1,4 +1,4 @@
-"""What a shard speaks to, whichever server that is: commands, scripts, and resends that are safe."""
+"""The interface between a shard and any kind of server: commands, scripts, and safe resends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("redsched.store")
 
 
 class WrongTypeError(StoreError):
-    """A key is of another type than redsched keeps there: somebody else wrote it. See `quarantine.py`."""
+    """A key has a type that redsched does not store there: another program wrote it. See `quarantine.py`."""
 
 
 class Resend:
@@ -54,7 +54,7 @@ class Wire(ABC):
 
     @abstractmethod
     async def free(self, name: str) -> None:
-        """Give a held connection back: nobody needs it to be the same any more."""
+        """Return a held connection: later commands no longer need this one."""
 
     async def script(
         self,
@@ -90,13 +90,13 @@ class Wire(ABC):
                         raise
                     # A new or flushed server. EVAL stores it as well.
                     reply = await self.command("EVAL", script.source, *command[2:], hold=hold)
-                if pause > 0.1:  # it was told that there was no answer
+                if pause > 0.1:  # it was logged that there was no answer
                     log.info("Redis at %s answers again, after %.1f s", self.where, time.monotonic() - started)
                 return reply
             except WrongTypeError:
                 raise  # the same again would give the same answer
             except StoreError as error:
-                # A worker goes on whatever Redis says: what it has to settle must not be lost. A client is told.
+                # A worker continues whatever Redis says: its outcomes must not be lost. For a client it is an error.
                 passing = isinstance(error, StoreUnavailableError | StoreReadOnlyError)
                 if resend is None or (resend.for_seconds is not None and not passing):
                     raise

@@ -1,4 +1,4 @@
-"""Which task blocks an event loop: looked at from another thread while it does, or behind it."""
+"""Finds the task that blocks an event loop: from another thread, during the stall or right after it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Blocker", "Looker"]
 
 FRAMES = 6
-"""How much of the stack is told, the innermost first."""
+"""Number of stack frames that are reported, the innermost first."""
 LOOP_ITSELF = (
     "selectors.py", "asyncio/base_events.py", "asyncio/runners.py", "asyncio/events.py", "uvloop/__init__.py",
 )  # fmt: skip
@@ -36,7 +36,7 @@ OUTSIDE_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """What blocked a loop."""
+    """The cause of a stall."""
 
     words: str
     """For the log: who, and where in the code."""
@@ -96,7 +96,7 @@ class Looker:
         return Blocker(f"{OTHER}{named}, at {where}", remedy=OUTSIDE_REMEDY)
 
     def look_behind(self, seconds: float) -> Blocker:
-        """What blocked the loop, where nobody saw it. For the loop's thread."""
+        """The cause of a stall that the watchdog did not see. Called in the loop's thread."""
         call = self._busiest(seconds)
         if call is not None:
             return _of_call(call)
@@ -182,7 +182,7 @@ def _of_call(call: Call) -> Blocker:
 
 
 def _context_of(frame: FrameType | None) -> Context | None:
-    """That of the callback which a loop of asyncio's own executes."""
+    """The context of the callback that asyncio's own event loop executes."""
     while frame is not None:
         if frame.f_code is _HANDLE_RUN:
             return getattr(frame.f_locals.get("self"), "_context", None)

@@ -88,7 +88,7 @@ def _read(source: BinaryIO, requests: queue.SimpleQueue[bytes]) -> None:
     while True:
         head = source.read(_LENGTH.size)
         if len(head) < _LENGTH.size:
-            os._exit(0)  # the parent is gone, or wants us to go; a task that is still under way is nobody's
+            os._exit(0)  # the parent is gone, or wants us to go; a task that still runs belongs to no run
         (length,) = _LENGTH.unpack(head)
         requests.put(source.read(length))
 

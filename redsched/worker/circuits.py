@@ -1,7 +1,7 @@
 """How calls pass a circuit breaker: each asks Redis first, and tells Redis how it ended.
 
-The state of a circuit is in Redis and changes in one script (`lua/circuit.lua`), so all workers and services see the
-same. What a circuit is like is said by its policy, which is data (`redsched/circuit.py`).
+The state of a circuit is in Redis and is changed by one script (`lua/circuit.lua`), so all workers and services see
+the same state. The parameters of a circuit are in its policy, which is data (`redsched/circuit.py`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ async def guard(
     *,
     resend: Resend | None = None,
 ) -> R:
-    """Make one call through the circuit of that name (the policy's own name goes before it).
+    """Make one call through the circuit with that name (the policy's own name takes precedence).
 
     Raises:
-        CircuitOpenError: the circuit is open; nothing was called.
+        CircuitOpenError: the circuit is open; the function was not called.
     """
     name = policy.name or name
     shard, token = store.shard(name), new_id()
@@ -47,7 +47,7 @@ async def guard(
     state, wait_ms = await report("enter")
     if state == "open":
         raise CircuitOpenError(
-            f"the circuit {name!r} is open: after repeated failures nothing is called for {wait_ms / 1000:g} s",
+            f"the circuit {name!r} is open after repeated failures: no calls for {wait_ms / 1000:g} s",
             retry_after=wait_ms / 1000,
         )
     try:
@@ -63,13 +63,13 @@ async def guard(
 
 
 def _mark(error: Exception, seconds: float) -> None:
-    """Let the worker know that a trial call failed with this error, and for how long the circuit is open again."""
-    with contextlib.suppress(AttributeError):  # a class of exceptions that allows no attributes
+    """Note on the error that a trial call failed with it, and how long the circuit is open again."""
+    with contextlib.suppress(AttributeError):  # an exception class that allows no attributes
         error.__redsched_trial__ = seconds  # type: ignore[attr-defined]
 
 
 def failed_trial_delay(error: BaseException) -> float | None:
-    """For how many seconds a run is put off whose trial call failed with this error; None if it was none. A little
-    longer than the circuit is open, so that another run is the next trial: this one may fail whatever is called."""
+    """How many seconds to postpone a run whose trial call failed with this error; None if it was not a trial. A little
+    longer than the circuit is open, so that another run makes the next trial: this run may always fail."""
     seconds = getattr(error, "__redsched_trial__", None)
     return None if seconds is None else seconds * 1.1 + 0.05

@@ -29,7 +29,7 @@ __all__ = ["Executors", "Skipped"]
 
 
 class Skipped:
-    """What a run came to that its executor skipped."""
+    """The result of a run that its executor skipped."""
 
     __slots__ = ("result", "why")
 
@@ -150,7 +150,7 @@ class Executors:
 
     @property
     def names(self) -> frozenset[str]:
-        """What a job may name: those that are here, and those that others are said to have."""
+        """The executors that a job may name: those of this process, and those declared to exist elsewhere."""
         if self._names is None:
             self._names = frozenset(self._by_name) | self._elsewhere
         return self._names

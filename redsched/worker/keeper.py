@@ -85,7 +85,7 @@ class Keeper:
     # -- the other thread -------------------------------------------------------------------------------------------
 
     def blocked_by(self, run_id: str) -> None:
-        """What blocks the event loop now: so that the others that it holds back are not to blame."""
+        """Report the run that blocks the event loop now, so that the runs it holds back are not blamed."""
         self._silence.blocker = run_id
         self._send(RUN + json.dumps(run_id).encode())
 

@@ -83,7 +83,7 @@ def is_working(pid: int) -> bool:
 
 
 class _Client:
-    """What tells Redis. It imports redsched when it is first used."""
+    """Vouches for the worker in Redis. Imports redsched when it is first used."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
@@ -170,7 +170,7 @@ class _Keeper:
             self._failed = False
 
     def _say(self, text: str) -> None:
-        """What the parent is to log, when it can."""
+        """Send a line that the parent logs when it can."""
         try:
             os.write(1, text.replace("\n", " ").encode()[:2000] + b"\n")
         except OSError:

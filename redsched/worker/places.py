@@ -27,7 +27,7 @@ log = logging.getLogger("redsched.worker")
 
 
 class Places:
-    """Which places there are, and which of them this worker serves."""
+    """The existing places, and those of them that this worker serves."""
 
     def __init__(self, worker: WorkerState) -> None:
         self._worker = worker
@@ -38,11 +38,11 @@ class Places:
 
     @property
     def served(self) -> list[str]:
-        """Those that this worker looks at."""
+        """The places that this worker serves."""
         return [place for place, served in self._served.items() if served]
 
     def packed(self) -> bytes:
-        """Those by their queue, as `lua/poll.lua` takes them."""
+        """The served places by queue, packed for `lua/poll.lua`."""
         if not self._served:
             return b""
         if self._lessons != lessons():
@@ -70,12 +70,12 @@ class Places:
             self._set(place, served=self._serves(place))
 
     def refuse(self, place: str) -> None:
-        """What seemed to be here is not: leave it to others until this process learns something."""
+        """Stop serving a place whose need turned out to be missing, until this process learns something."""
         if self._served.get(place):
             self._served[place] = False
 
     def look_again(self) -> None:
-        """This process has learned something since."""
+        """Check all places again, because this process has learned something."""
         self._lessons = lessons()
         for place in self._served:
             self._set(place, served=self._serves(place))

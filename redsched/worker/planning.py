@@ -31,7 +31,7 @@ __all__ = ["plan_row"]
 def plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None] | None:
     """The row of `lua/commit.lua` for a row of plans of `lua/include/claim.lua`; and the job, if it could be read.
 
-    None for a row that is none of these: nothing is to be told of it.
+    None for a row that is none of these: it is not reported.
     """
     try:
         return _plan_row(worker, clock, row)

@@ -89,7 +89,7 @@ class _Child:
         self.reader = reader
         self.writer = writer
         self.begun = 0
-        """How many calls it has told us that it begins."""
+        """The number of calls that the child has reported as begun."""
         self._pipes = pipes
         self._gone = asyncio.ensure_future(process.wait())
         forks.register(self)
@@ -103,7 +103,7 @@ class _Child:
 
     @classmethod
     async def start(cls) -> _Child:
-        """Start a child. It speaks over two pipes of its own: what a task prints goes where ours goes.
+        """Start a child. It communicates over two separate pipes: what a task prints goes where ours goes.
 
         Raises:
             OSError: no process or no pipe can be made.

@@ -20,7 +20,7 @@ log = logging.getLogger("redsched.worker")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 LOOK_EVERY_S = 0.05
 _FINAL = (StoreAccessError, InvalidConfigError)
-"""What another worker would end of as well, until somebody changes something."""
+"""Errors that would end another worker as well, until the cause is fixed."""
 
 
 async def serve_on(current: Callable[[], Worker], renew: Callable[[], None], ready: Any) -> None:
@@ -31,7 +31,7 @@ async def serve_on(current: Callable[[], Worker], renew: Callable[[], None], rea
     Args:
         current: the worker.
         renew: makes another one the current worker.
-        ready: told when the first one is ready, as anyio's `task_status`.
+        ready: called when the first one is ready, as anyio's `task_status`.
     """
     pause = FIRST_PAUSE_S
     while True:

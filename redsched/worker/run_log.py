@@ -51,7 +51,7 @@ def refused(worker: str, count: int) -> None:
 
 
 def not_kept(run: Run, problem: Exception) -> None:
-    """What a task returned cannot be stored. Said once for each task."""
+    """Log that a task's return value cannot be stored, once for each task."""
     task, text = run.job.record.task, "what the task %s returned is not kept: %s"
     run.loop.worker.say_once(f"not kept:{task}", text, task, problem, extra=run.log_fields())
 

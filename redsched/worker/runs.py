@@ -116,7 +116,7 @@ class Run:
         self.batch: list[int] | None = None
         """The fires that are left, this one included; None for a single fire."""
         self.begun: bool = False
-        """It was started in time before, and given back: however late it is now, that is no misfire."""
+        """It was started in time before, and given back: however late it is now, it is not a misfire."""
         self.postponed: int = 0
         self.started: float = 0.0
         """time.monotonic() at the start of the attempt; 0 before."""

@@ -1,4 +1,4 @@
-"""Where runs are executed: in the order in which they were claimed, at most so many at once.
+"""Executes runs in the order in which they were claimed, up to a maximum number at once.
 
 A task of asyncio for each run would cost more than a short run itself. So a task of ours, a slot, takes run after run
 for as long as there are any. Before it begins one, it calls for another slot, which goes on with the next run as soon

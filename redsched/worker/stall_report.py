@@ -1,4 +1,4 @@
-"""What a shard's next poll tells of a stall of the event loop."""
+"""The report of a stall of the event loop in a shard's next poll."""
 
 from __future__ import annotations
 

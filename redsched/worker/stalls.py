@@ -1,4 +1,4 @@
-"""The event loop's lateness: measured, put down to the task whose step it was, told, and bridged by the keeper.
+"""The event loop's lateness: measured, attributed to the task whose step it was, reported, and bridged by the keeper.
 
 The loop sets a timer. One that comes late says that nothing else of the loop could run either: no poll, no renewal of
 a lease. A thread, the watchdog, looks meanwhile which task makes a step for so long; where a C call held the
@@ -25,9 +25,9 @@ __all__ = ["Stall", "StallWatch"]
 log = logging.getLogger("redsched.worker")
 
 LONGEST_PATIENCE_S = 2.0
-"""A stall of this length is told, however long the leases are."""
+"""A stall of this length is reported, however long the leases are."""
 LATE_S = 1.0
-"""An order to stop that was heard no later than this was heard in time."""
+"""A stop request that was handled within this time counts as handled in time."""
 REMEDY = (
     'give the job executor="processpool", make the task a plain function (it runs in a thread), or let it await more '
     "often; a longer lease bears longer stalls"
@@ -51,7 +51,7 @@ class StallWatch:
         self._worker = worker
         self.limit = limit
         self.threshold: float = min(lease / 4, LONGEST_PATIENCE_S)
-        """Seconds; a shorter delay is no stall."""
+        """Seconds; a shorter delay does not count as a stall."""
         self.period: float = self.threshold / 4
         self._early = max(self.threshold, lease / 2)
         """Seconds after which the log says that the loop is blocked, while it is."""
@@ -96,7 +96,7 @@ class StallWatch:
         self.signal = (who, at)
 
     def tell_lateness(self, who: str, at: float) -> None:
-        """Say so, if the loop heard of an order to stop long after it was given."""
+        """Log it if the loop handled a stop request long after it arrived."""
         self.signal = None
         now, stall = time.monotonic(), self.last
         why = ""
@@ -183,7 +183,7 @@ class StallWatch:
             self.keeper.blocked_by("" if blocker.run is None else blocker.run.id)
 
     def _fields(self, blocker: Blocker | None) -> dict[str, Any]:
-        """What a line of the log says of who blocked the loop, if that is a run."""
+        """The log fields of the run that blocked the loop, if a run did."""
         if blocker is None or blocker.run is None:
             return {"worker": self._worker.id, "reason": Reason.STALLED.value}
         return blocker.run.log_fields(Reason.STALLED)

@@ -129,7 +129,7 @@ class WorkerState(ABC):
                 loop.wake()
 
     def describe(self) -> Mapping[str, Any]:
-        """What other processes may know of this worker."""
+        """Describe this worker for other processes."""
         return {
             "host": platform.node(),
             "pid": os.getpid(),

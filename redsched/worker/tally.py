@@ -1,7 +1,7 @@
 """What a worker counts: each settled run, and each transition that its polls made. Cheap, since every run passes here.
 
 Rows are counted a batch at a time by `Counter`, in C: milliseconds and all. What they mean as metrics is worked out
-when somebody looks.
+when they are read.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Tally:
             self.fold(self._metrics)
 
     def moved(self, tally: Sequence[Any]) -> None:
-        """What else a script did: the flat list of its reply."""
+        """Count the further transitions of a script: the flat list in its reply."""
         for index in range(0, len(tally), 2):
             self._moved[tally[index].decode()] += int(tally[index + 1])
 
@@ -103,5 +103,5 @@ class Tally:
 
 
 def _task(name: str) -> str:
-    """A task as a label: closures of one process are too many to be told apart."""
+    """A task as a label. Closures share one label, because there are too many of them."""
     return "local" if name.startswith("local:") else name

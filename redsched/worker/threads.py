@@ -43,14 +43,14 @@ class _State(Enum):
     WAITING = "its thread has not begun it"
     RUNNING = "its thread executes it"
     ENDED = "its thread is done with it"
-    ABANDONED = "its thread executes it, and nobody waits for it"
+    ABANDONED = "its thread still executes it, but its run is over"
     DROPPED = "it was given up before its thread began it"
 
 
 class Call:
     """One call of a plain function, and the place of the thread that executes it.
 
-    It is anyio's limiter for this one call, since anyio frees a place as soon as nobody waits for the result.
+    It is anyio's limiter for this one call, since anyio frees a place as soon as the wait for the result ends.
     """
 
     def __init__(self, threads: Threads, run: Run, call: Callable[[], Any]) -> None:
@@ -65,7 +65,7 @@ class Call:
         """Processor seconds that it used; known when it has ended, at `ended_at` (time.monotonic())."""
         self.ended_at: float = 0.0
         self.abandoned: float = 0.0
-        """time.monotonic() when nobody waited for it any more."""
+        """time.monotonic() when the wait for it ended."""
         self._threads = threads
         self._call = call
         self._lock = threading.Lock()
@@ -73,7 +73,7 @@ class Call:
         self._loop = asyncio.get_running_loop()
 
     def __call__(self) -> Any:
-        """What the thread does."""
+        """Run the function in the thread."""
         with self._lock:
             if self._state is _State.DROPPED:
                 return None
@@ -146,7 +146,7 @@ class Threads:
 
     @property
     def abandoned(self) -> list[Call]:
-        """Calls that nobody waits for, and that still run."""
+        """Calls that still run although their runs are over."""
         return [call for call in list(self.calls) if call.abandoned]
 
     async def call(self, run: Run, function: Callable[[], Any]) -> Any:
@@ -175,7 +175,7 @@ class Threads:
         self._wake()
 
     def abandon(self, call: Call, why: str) -> None:
-        """Nobody waits for a call any more; its thread goes on. Say so."""
+        """Log that a call's run is over and its thread goes on."""
         self._abandoned += 1
         self._wake()
         left = self.abandoned

@@ -1,4 +1,4 @@
-"""What a child of the process pool is told of the run that it executes: the run's context, as plain data."""
+"""The run's context as plain data, for the child of the process pool that executes the run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pack_context(context: RunContext, timezone: str) -> bytes:
 
 
 def unpack_context(data: bytes) -> RunContext:
-    """What `pack_context` was given."""
+    """Decode a context that `pack_context` encoded."""
     fields: dict[str, Any] = msgpack.unpackb(data, unicode_errors="surrogateescape")
     fire_ms, timezone = fields["fire_time"]
     deadline = None if fields["deadline"] is None else from_ms(fields["deadline"])

@@ -72,7 +72,7 @@ def _family(error: BaseException) -> Iterator[BaseException]:
 
 
 def begin_with_users_frames(error: BaseException) -> None:
-    """Cut off what led to the application's code: of the error itself, so that whoever shows it shows the same."""
+    """Remove the frames before the application's code from the error itself, so that every output shows the same."""
     with contextlib.suppress(Exception):  # its class is the application's, and may have overridden anything
         family = list(_family(error))
         has_users = any(_own(one.__traceback__) is not None for one in family)
@@ -96,7 +96,7 @@ def formatted(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """What a dead run keeps of a traceback: its end, where the error was raised, from the task's own frame on."""
+    """The part of a traceback that a dead run keeps: its end, from the task's own frame on."""
     try:
         text = formatted(error)
     except BaseException as problem:

@@ -1,4 +1,4 @@
-"""What is told of a job that this worker cannot read or run."""
+"""Reasons, needs and texts for a job that this worker cannot read or run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def no_key(job: Job) -> UnknownKeyError:
 
 
 def need_of(error: Exception) -> str | None:
-    """What a worker must have that is to read it, as `redsched.worker.places` names it; None if it is not known."""
+    """The need of a worker that could read it, in the form of `redsched.worker.places`; None if it is not known."""
     if isinstance(error, RecordVersionError):
         return None if error.version is None else f"record:{error.version}"
     return f"key:{error.key}" if isinstance(error, UnknownKeyError) and error.key else None
@@ -43,7 +43,7 @@ def reason_of(error: Exception) -> Reason:
 
 
 def clean(text: str) -> str:
-    """What Redis can keep of a text: not too long, and no lone surrogates (they come from odd file names)."""
+    """A text in a form that Redis can keep: not too long, and without lone surrogates (from odd file names)."""
     return text[:ERROR_LENGTH].encode("utf-8", "replace").decode()
 
 
@@ -56,7 +56,7 @@ def shortened(text: str) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What is kept of an error. Its `__str__` is the application's code too, and may raise."""
+    """The stored text of an error. Its `__str__` is the application's code too, and may raise."""
     kind = error.error_type if isinstance(error, TaskFailedError) else type(error).__name__
     try:
         return clean(f"{kind}: {error}")
@@ -73,7 +73,7 @@ def failure_of(error: BaseException | None) -> str:
 
 
 def postponement_ms(times: int) -> int:
-    """For how long it is put off: longer each time, so that nobody spins."""
+    """How long to postpone it: longer each time, so that no worker spins."""
     return min(UNKNOWN_LONGEST_MS, UNKNOWN_FIRST_MS * 2 ** min(times, 16))
 
 

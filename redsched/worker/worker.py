@@ -130,7 +130,7 @@ class Worker(WorkerState):
             stopped.set()
 
     def _look_again(self) -> None:
-        """This process can run more than before: take at once what is parked for that."""
+        """Claim parked runs immediately, because this process can run more than before."""
         for loop in self.loops:
             loop.look_again()
 

@@ -98,12 +98,12 @@ def test_a_clock_that_stepped_back_and_time_travel_are_told(good: LocalServer) -
 
 
 LEFT = [
-    (lambda c: c.set("{doctor:0}:strange:x", 1), "strange:x: of no kind"),
+    (lambda c: c.set("{doctor:0}:strange:x", 1), "strange:x: of a kind that redsched does not know"),
     (lambda c: c.set("{doctor:0}:job:x", 1), "job:x: a string, where redsched keeps a hash"),
     (lambda c: c.hset("{doctor:0}:job:x", "record", "r"), "job:x: nothing will ever run or end it"),
     (lambda c: c.hset("{doctor:0}:job:x", "queue", "r"), "job:x: without a record"),
     (lambda c: c.hset("{doctor:0}:run:x@5", "job", "x"), "run:x@5: it neither runs nor waits"),
-    (lambda c: c.set("{doctor:0}:result:x", "x"), "result:x: it should expire, and never will"),
+    (lambda c: c.set("{doctor:0}:result:x", "x"), "result:x: it should have a TTL and has none"),
 ]
 
 

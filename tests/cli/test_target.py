@@ -47,8 +47,8 @@ async def test_a_scheduler_or_what_makes_one_is_found(attribute: str) -> None:
     [
         ("target_app", "module:attribute"),
         ("target_app:", "module:attribute"),
-        ("target_nowhere:x", "there is no module 'target_nowhere'"),
-        ("target_app.py:scheduler", "there is no module 'target_app.py'"),
+        ("target_nowhere:x", "module 'target_nowhere' does not exist"),
+        ("target_app.py:scheduler", "module 'target_app.py' does not exist"),
         ("target_app:schedular", "its schedulers are: scheduler"),
         ("target_app:number", "of type int"),
         ("target_app:Services", "is a class"),

@@ -162,7 +162,7 @@ async def test_a_port_without_tls_and_a_url_with_it_say_what_to_write() -> None:
         scheduler = BackgroundTaskScheduler(
             f"rediss://:s3cret@127.0.0.1:{server.port}", retry_for=0, redis_options=options
         )
-        with pytest.raises(StoreUnavailableError, match="redis:// in the place of rediss://") as caught:
+        with pytest.raises(StoreUnavailableError, match="redis:// instead of rediss://") as caught:
             await scheduler.get_jobs()
         assert "s3cret" not in str(caught.value)
         await scheduler.shutdown()
