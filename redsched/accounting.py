@@ -75,7 +75,7 @@ def dropped(
         return [row_of(reason, first_ms, upto_ms, None)]
     try:
         found = span(schedule, first_ms, upto_ms)
-    except Exception:  # a schedule that raises keeps nobody from ending or replacing its job
+    except Exception:  # a schedule that raises must not prevent its job from being ended or replaced
         return [row_of(reason, first_ms, upto_ms, None)]
     return [row_of(reason, found.first_ms, found.last_ms, found.count)]
 

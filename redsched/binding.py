@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["check_call", "check_task"]
 
 MAX_SHAPES = 100
-"""So many are remembered of a task."""
+"""How many are cached for a task."""
 _NO_KEYWORDS: frozenset[str] = frozenset()
 _VARARGS, _VARKEYWORDS = inspect.CO_VARARGS, inspect.CO_VARKEYWORDS
 

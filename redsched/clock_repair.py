@@ -49,7 +49,7 @@ class ClockRepair:
 
 
 async def clock_faults(store: Store) -> list[str]:
-    """What is wrong with the stored clock of each shard."""
+    """The problems of the stored clock of each shard."""
     return [fault for shard in store.shards for fault in await _faults(shard)]
 
 

@@ -43,7 +43,7 @@ __all__ = [
 RECORD_VERSION, SEALED_VERSION = 1, 2
 _UNSEALED = bytes([RECORD_VERSION])
 MAX_PAYLOAD_BYTES = 256 * 1024
-"""Arguments of one job. Redis holds every pending job in memory; larger data belongs in a store of its own."""
+"""Arguments of one job. Redis holds every pending job in memory; larger data belongs in a separate store."""
 RECORD_OVERHEAD_BYTES = 1024 * 1024
 """By how much a record may be longer than the largest arguments: room for tags, schedule and options."""
 MAX_FOREIGN_BYTES = 4 * 1024 * 1024
@@ -70,7 +70,7 @@ def unpack_foreign(data: bytes) -> Any:
     """Decode what another process wrote of itself (heartbeat, event), with odd text replaced: plain values only.
 
     Raises:
-        EncodingError: it is no msgpack, too long, nested too deep, or of values that redsched does not put there.
+        EncodingError: it is not msgpack, too long, nested too deep, or has values that redsched does not put there.
     """
     _check_foreign(data)
     try:
@@ -296,5 +296,5 @@ class Record:
         if options is None:
             return cls(task, name, payload, {})
         if type(options) is not dict:
-            raise EncodingError("the stored record has options that are no map")
+            raise EncodingError("the stored record has options that are not a map")
         return cls(task, name, payload, cast("dict[str, Any]", options))

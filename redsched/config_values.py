@@ -27,7 +27,7 @@ class EnvText(str):
         return made
 
     def plain(self) -> bool | int | float | str | None:
-        """What the text means where no type says it."""
+        """The value of the text if no type is known."""
         if self.lower() in ("true", "false"):
             return self.lower() == "true"
         for kind in (int, float):

@@ -112,7 +112,7 @@ def find_scheduler() -> ActiveScheduler:
     if len(started) == 1:
         return started[0]
     raise SchedulerStateError(
-        f"there is no scheduler to use: {len(started)} are started in this process, and this code is no task of one"
+        f"there is no scheduler to use: {len(started)} are started in this process, and none of them runs this code"
     )
 
 

@@ -17,7 +17,7 @@ from redsched.store.transitions import Shard
 __all__ = ["accounts", "schedule_in"]
 
 SURE_TRIES = 5
-"""After so many the fires are counted as they were read: somebody claims them as fast as they are looked at."""
+"""After this many tries the last count is used: workers claim the fires as fast as they are read."""
 
 
 def schedule_in(store: Store, stored: StoredJob) -> Schedule | None:
@@ -31,7 +31,7 @@ def schedule_in(store: Store, stored: StoredJob) -> Schedule | None:
 async def accounts(
     store: Store, shard: Shard, ids: Sequence[str], reason: Reason, tries: int = 0
 ) -> Mapping[str, list[Any]]:
-    """What each of these jobs leaves behind if it is ended now: its cursor, and spans (`lua/include/dropped.lua`)."""
+    """The fires that each of these jobs drops if it ends now: its cursor, and spans (`lua/include/dropped.lua`)."""
     found = await queries.read_jobs(store, ids)
     now_ms = await shard.travel()
     made: dict[str, list[Any]] = {job_id: [False, []] for job_id in ids}

@@ -49,7 +49,7 @@ Parts = Mapping[str, bytes]
 OWN = frozenset(
     {"task", "name", "args", "queue", "tags", "timezone", "schedule", "max_runs", "paused", "seal", SIGNED_RUNS}
 )
-"""Parts that are no options of a record."""
+"""Parts that are not options of a record."""
 NAMES = {"timeout_ms": "timeout", "misfire_grace_ms": "misfire_grace_time", "result_ttl_ms": "result_ttl"}
 """Options of a record that have another name in the API."""
 HASH_OPTIONS = ("max_instances", "max_recoveries", "delivery")
@@ -90,7 +90,7 @@ def pack_parts(parts: Parts) -> bytes:
 
 
 def unpack_parts(data: bytes | None) -> dict[str, bytes] | None:
-    """What `pack_parts` made; None if it is nothing of that kind."""
+    """Decode the result of `pack_parts`; None if it is invalid."""
     try:
         found: Any = msgpack.unpackb(data or b"")
     except Exception:
@@ -101,7 +101,7 @@ def unpack_parts(data: bytes | None) -> dict[str, bytes] | None:
 
 @dataclass(slots=True)
 class Entry:
-    """What `declared:<application>` says of an id: it outlasts the job, so that what is over stays over."""
+    """The entry of an id in `declared:<application>`. It outlives the job, so that a finished job stays finished."""
 
     generation: int
     digest: bytes
@@ -129,7 +129,7 @@ class Entry:
 
     @classmethod
     def unpack(cls, data: bytes | None) -> Entry | None:
-        """What `pack` made, or a script after it; None if it is nothing of that kind."""
+        """Decode the result of `pack`, perhaps changed by a script; None if it is invalid."""
         if data is None:
             return None
         try:
@@ -183,11 +183,11 @@ class Declaration:
         return self.draft.definition
 
     def entry(self, generation: int, state: str = "") -> Entry:
-        """What the application's list is to say of it."""
+        """Its entry in the application's list."""
         return Entry(generation, self.digest, self.parts["schedule"], self.definition.options.max_runs, state)
 
     def fields(self, generation: int) -> list[str | int | bytes]:
-        """What a declared job's hash says of its declaration."""
+        """The fields of a declared job's hash about its declaration."""
         digest = self.draft.digest()  # which an older redsched compares
         sealer = self.definition.sealer
         if sealer is not None and sealer.security.encrypt:
@@ -246,7 +246,7 @@ def modified_parts(job: Job, fields: Mapping[str, bytes], sealer: Sealer | None 
 
 
 def flags(fields: Mapping[str, bytes]) -> set[str]:
-    """Parts that a comparison cannot find out: noted by whoever changed them."""
+    """Parts that a comparison cannot detect: the call that changed them noted them."""
     return {name for name in fields.get("modified", b"").decode(errors="replace").split(",") if name}
 
 

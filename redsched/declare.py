@@ -60,7 +60,7 @@ class TaskFunction(Protocol[P, R]):
 
 
 class Decorator(Protocol):
-    """What `@schedule_task(…)` returns: it keeps a function's signature, and returns a class unchanged."""
+    """The decorator of `@schedule_task(…)`: it keeps a function's signature, and returns a class unchanged."""
 
     @overload
     def __call__(self, function: type[B], /) -> type[B]: ...  # pyright: ignore[reportOverlappingOverload]

@@ -107,7 +107,7 @@ async def _eviction(patient: _Patient) -> Finding:
     if policy == "noeviction":
         return Finding("eviction", "ok", "noeviction: a full server refuses new jobs, and keeps those that it has")
     limit = patient.number("maxmemory")
-    advice = "CONFIG SET maxmemory-policy noeviction, or give redsched a server of its own"
+    advice = "CONFIG SET maxmemory-policy noeviction, or give redsched a separate server"
     if not limit:
         return Finding("eviction", "warning", f"{policy}: jobs would be evicted, if maxmemory were set", advice)
     return Finding("eviction", "error", f"{policy}: Redis may delete jobs to make room", advice)
@@ -169,7 +169,7 @@ async def _replicas(patient: _Patient) -> Finding:
 
 
 def _number(stored: bytes | None) -> int:
-    """What is stored, as far as it can be true; else 0, as the scripts take it: see the check of writers."""
+    """The stored number if it is valid; else 0, as in the scripts: see the check of writers."""
     text = (stored or b"").decode(errors="replace")
     return int(text) if len(text) <= 16 and text.removeprefix("-").isdecimal() else 0
 
@@ -286,7 +286,7 @@ async def _writers(patient: _Patient) -> Finding:
         return Finding("writers", "ok", "nothing that another program wrote")
     more = f"; and {len(found) - WRITES_SHOWN} more" if len(found) > WRITES_SHOWN else ""
     advice = "find out who else may write to this prefix, and give each service its own user: docs/security.md"
-    return Finding("writers", "error", f"somebody writes here: {'; '.join(found[:WRITES_SHOWN])}{more}", advice)
+    return Finding("writers", "error", f"another program writes here: {'; '.join(found[:WRITES_SHOWN])}{more}", advice)
 
 
 async def _tls(patient: _Patient) -> Finding:

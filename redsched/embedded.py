@@ -79,7 +79,7 @@ def socket_path(folder: Path) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """A folder under /tmp that is ours alone, so that nobody else can put a server of theirs in the place of ours.
+    """A private folder under /tmp, so that no other user can replace our server with theirs.
 
     Raises:
         OSError: it belongs to someone else, or is not a folder.
@@ -90,7 +90,7 @@ def _make_private(folder: Path) -> None:
         raise PermissionError(
             f"{folder} is there already and is not a private folder of this user: remove it, or use a shorter path"
         )
-    make_folder(folder)  # whoever may replace it, or what leads to it, could put another in its place
+    make_folder(folder)  # a user who may replace it, or a folder above it, could substitute another
 
 
 def answers(path: Path) -> bool:
@@ -175,7 +175,7 @@ def start(path: str | Path | None = None, *, args: Sequence[str] = (), timeout: 
     Args:
         path: the folder, made if it is not there; None = a temporary one that is removed at the end.
         args: further options for the server; they count only for the one that starts it.
-        timeout: seconds to wait until it answers. While it says that it reads its data, they begin anew.
+        timeout: seconds to wait until it answers. While it reports that it loads its data, they start again.
 
     Raises:
         StoreUnavailableError: there is no server program, or it does not come up; its last words are in the message.
@@ -217,7 +217,7 @@ def _come_in(folder: Path, users: int, command: Sequence[str], timeout: float) -
     starting = open_lock(folder, "start.lock")
     try:
         while True:
-            # Not to be had while the keeper is just ending the server because nobody used it.
+            # Not available while the keeper is stopping an unused server.
             held = held or try_lock(users, fcntl.LOCK_SH)
             said = ping(listening) if held else b""
             if said.startswith(b"+PONG"):
@@ -240,7 +240,7 @@ def _come_in(folder: Path, users: int, command: Sequence[str], timeout: float) -
 
 
 def _start_keeper(folder: Path, command: Sequence[str]) -> None:
-    """Start a keeper that belongs to nobody: it forks away from what is started here, which ends at once."""
+    """Start a detached keeper: the process that is started here forks it and ends immediately."""
     # By its file, isolated, without site-packages: it needs the standard library only, and must not find modules in
     # the folder in which this process happens to be.
     keeper = Path(__file__).with_name("embedded_keeper.py")

@@ -1,4 +1,4 @@
-"""The files of an embedded server: each belongs to this user, and nobody else can put another in its place.
+"""The files of an embedded server: each belongs to this user, and no other user can replace it.
 
 Another user who can write to the folder, or to one above it, could have us join a server of theirs, write through
 their symbolic links, or end a process of their choice. So a folder is checked with all that lead to it, and a file

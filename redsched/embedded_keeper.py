@@ -3,7 +3,7 @@
 Runs the server, restarts it if it dies, and stops it when no user is left. See `redsched.embedded`. Imports the
 standard library only (and two modules that do so too), so that it starts at once and stays small.
 
-Its locks are files in the folder. `users.lock`: shared by users, taken whole by the keeper when nobody is left.
+Its locks are files in the folder. `users.lock`: shared by users, locked exclusively by the keeper when none is left.
 `keeper.lock`: held by the one keeper. `server.lock`: held by the server's own process, for as long as it lives, which
 is named in it.
 """
@@ -60,7 +60,7 @@ def _lock(folder: Path, name: str, seconds: float) -> int | None:
 def _place(folder: Path, listening: str) -> int:
     """`server.lock`, once no other server is in the folder: two would spoil the data, and each other's socket.
 
-    One is there only where its keeper was killed. It has been told to end then, or (not on Linux) knows nothing of it.
+    One exists only if its keeper was killed. It was asked to end then, or (not on Linux) does not know about it.
 
     Raises:
         FolderError: another process keeps the lock, and is not proven to be a server of the folder.
@@ -113,7 +113,7 @@ def main() -> int:
     if os.fork():
         return 0
     os.setsid()  # Ctrl-C in the first user's terminal must not end the server for the others
-    os.umask(0o077)  # what jobs carry is for nobody else
+    os.umask(0o077)  # other users must not read the data of jobs
     os.chdir("/")  # the first user's working directory is not needed for as long as the server is
     folder, listening, binary, *args = sys.argv[1:]
     home = Path(folder)
@@ -141,7 +141,7 @@ def _keep(home: Path, listening: str, binary: str, args: list[str], asked_to_sto
         time.sleep(USERS_LOOK_S)
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break  # nobody is left; who comes now waits for this lock until the server has stopped
+            break  # no user is left; a new user waits for this lock until the server has stopped
         except BlockingIOError:
             pass
         if server.poll() is None:

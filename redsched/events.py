@@ -159,7 +159,7 @@ class _Decoder:
                     if time.monotonic() - since > BREATHE_S:
                         await anyio.lowlevel.checkpoint()
                         since = time.monotonic()
-            except Exception as error:  # somebody else's, or a newer redsched's: it must not hide the others
+            except Exception as error:  # of another program, or a newer redsched: it must not hide the others
                 self._skip(entry_id, error)
                 events = []
             if time.monotonic() - since > BREATHE_S:
@@ -271,7 +271,7 @@ async def pump(store: Store, since: Mapping[int, str], deliver: Callable[[Event]
             return False
 
     async def look_for_shards() -> None:
-        """Nothing was stored when the reading began; whoever stores first says how many shards there are."""
+        """The prefix was empty when reading began; the first process that stores a job sets the number of shards."""
         before = len(store.shards)
         try:
             await store.learn()

@@ -24,7 +24,7 @@ Listener = Callable[[Event], Awaitable[None] | None]
 
 
 class EventFeed(LoopBound):
-    """Of one event loop. Starts with its first user. A listener that raises or hangs harms nobody but itself."""
+    """The reader of one event loop. Starts with its first user. A listener that raises or hangs affects only itself."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -45,11 +45,11 @@ class EventFeed(LoopBound):
 
     @property
     def is_over(self) -> bool:
-        """Whether its loop is closed: nobody can read there any more."""
+        """Whether its loop is closed, so that it can no longer read."""
         return self._loop.is_closed()
 
     async def ensure(self) -> None:
-        """Read from here on, if nobody reads yet."""
+        """Start reading, unless it already reads."""
         async with self._starting:
             if self._reader is None or self._reader.done():
                 since = await last_ids(self._store)

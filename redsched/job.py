@@ -93,7 +93,7 @@ class Definition:
     """For a one-shot job: after this time from now, by Redis' clock."""
     paused: bool = False
     durability: str | None = None
-    """Of the call, not of the job: how safe it is to be before the caller is told."""
+    """An option of the call, not of the job: how durable the job must be before the call returns."""
     sealer: Sealer | None = None
     unbased: Schedule | None = field(default=None)
     """The schedule as the user wrote it, where `schedule` got an anchor that depends on now."""
@@ -149,7 +149,7 @@ class Definition:
         ]  # fmt: skip
 
     def digest(self) -> str:
-        """What makes two declarations of a job the same: all but the anchor that depends on when it was declared."""
+        """The identity of a declaration: everything except the anchor that depends on when it was declared."""
         schedule = self.unbased or self.schedule
         wire: Sequence[Any] | None = schedule.to_wire() if schedule else None
         options: Mapping[str, Any] = self.options.to_wire()
@@ -164,7 +164,7 @@ class Definition:
                 wire,
                 options,
                 self.options.max_runs,
-                # Only with keys: a job that was declared without them, or with older ones, is stored anew.
+                # Only with keys: a job that was declared without them, or with older ones, is stored again.
                 *([self.sealer.label] if self.sealer else []),
             ]
         )

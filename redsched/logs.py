@@ -97,7 +97,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _add_run_fields(record: logging.LogRecord) -> None:
-    """What the record's `extra=` said stays."""
+    """Add the fields of the current run. The record's `extra=` takes precedence."""
     for name, value in run_fields().items():
         vars(record).setdefault(name, value)
 
@@ -163,7 +163,7 @@ def setup(stream: TextIO, *, form: LogFormat = "text", level: str = "info", proc
 
 
 def for_children() -> str:
-    """What `setup_as_parent` of a child process is to get: how the log of this process looks."""
+    """The log settings of this process, for `setup_as_parent` in a child process."""
     return _set_up
 
 

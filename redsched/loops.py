@@ -123,7 +123,7 @@ class PerLoop(Generic[T]):
 
 
 async def _until_the_end(owner: ref[PerLoop[T]], loop: asyncio.AbstractEventLoop, value: T) -> AsyncGenerator[None]:
-    """Closes the value when the loop, or whoever holds this, ends it."""
+    """Closes the value when the loop or the holder ends it."""
     try:
         yield
     finally:
@@ -133,7 +133,7 @@ async def _until_the_end(owner: ref[PerLoop[T]], loop: asyncio.AbstractEventLoop
 
 
 class Owner:
-    """Which event loop a started scheduler belongs to: its worker's tasks can be stopped in that loop only."""
+    """The event loop of a started scheduler. Only in that loop can its worker's tasks be stopped."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None

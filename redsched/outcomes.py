@@ -59,7 +59,7 @@ class Ended:
             return None  # anybody may have written it
 
     def _add_cause(self, cause: Sequence[Any]) -> None:
-        """What a dead run's own hash says, which is more, and kept longer."""
+        """Add the details in a dead run's hash, which has more and is kept longer."""
         reason, error, attempt, fire_ms, record = cause
         self.kind = "dead"
         self.reason = reason.decode(errors="replace") if reason else self.reason

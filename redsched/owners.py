@@ -1,4 +1,4 @@
-"""What one process declares of one application, and which other processes of it are there."""
+"""The declarations of one application in this process, and the other processes that declare jobs of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Others = Sequence[Sequence[Any]]
 
 @dataclass(slots=True)
 class Owner:
-    """What this process declares of one application, and what others do."""
+    """The declarations of one application, in this process and in others."""
 
     name: str
     declared: list[Declaration] = field(default_factory=list[Declaration])
@@ -37,7 +37,7 @@ class Owner:
         return hashlib.blake2b(parts, digest_size=12).hexdigest()
 
     def observe(self, generation: int, others: Others) -> None:
-        """What `lua/declare.lua` answered."""
+        """Take over the reply of `lua/declare.lua`."""
         self.generation = generation
         self.newer = {number: ids_of(ids) for number, _, _, ids in others if number > generation}
         self.alive = frozenset(job_id for _, _, there, ids in others if there for job_id in ids_of(ids))

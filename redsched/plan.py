@@ -60,7 +60,7 @@ class Plan:
 
 
 class Plannable(Protocol):
-    """What plan() needs of a job."""
+    """The properties of a job that plan() needs."""
 
     @property
     def schedule(self) -> Schedule | None:

@@ -34,7 +34,7 @@ def block(text: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can carry: dataclasses become objects; dates (ISO 8601), NaN, infinities and all else become text."""
+    """Convert to JSON types: dataclasses become objects; dates (ISO 8601), NaN, infinities and all else become text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""Which stored jobs an application declared once and declares no more, and ends them."""
+"""Finds and ends the stored jobs that an application has declared and no longer declares."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEPT_MS = 90 * 24 * 3600 * 1000
 
 
 async def candidates(store: Store, owner: Owner) -> tuple[list[str], list[str]]:
-    """Ids of this owner that the code does not declare any more: those that nobody declares, and those that are
+    """Ids of this owner that the code no longer declares: those that no process declares, and those that are
     held back, since a process that still declares them, or knows their task and may, is there.
     """
     entries = await read_declared(store, owner.name)

@@ -1,7 +1,7 @@
 """pytest fixtures of the testing kit; loaded by pytest wherever redsched is installed.
 
 redsched_url         the URL of a real server for this test run (`REDSCHED_TEST_URL`, or one started for it)
-redsched_scheduler   a scheduler with a prefix of its own, not started
+redsched_scheduler   a scheduler with a separate prefix, not started
 redsched_kit         the same with the testing kit around it: time travel, run_due, wait_for
 """
 
@@ -47,7 +47,7 @@ async def redsched_anyio_kit(redsched_url: str) -> AsyncIterator[Kit]:
 
 @pytest.fixture
 def redsched_kit(request: pytest.FixtureRequest) -> Kit:
-    """A scheduler that is not started, under a prefix of its own, with time that the test moves."""
+    """A scheduler that is not started, under a separate prefix, with time that the test moves."""
     of_anyio = "anyio_backend" in request.fixturenames or not request.config.pluginmanager.hasplugin("asyncio")
     return request.getfixturevalue("redsched_anyio_kit" if of_anyio else "redsched_asyncio_kit")
 

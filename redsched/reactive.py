@@ -84,7 +84,7 @@ class ReactiveTaskProcessor:
             retry: how often a handler that raises is tried again, here and now.
 
         Raises:
-            InvalidInputError: the source is none, or a handler is no coroutine function.
+            InvalidInputError: the source is not supported, or a handler is not a coroutine function.
             SchedulerStateError: no event loop runs.
         """
         handle = _not_cancelled(_dispatcher(handler))
@@ -146,10 +146,10 @@ class _Waiting:
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
 
     def put(self, event: Any) -> None:
-        """What the observable calls. After the end it does nothing, for not every source can be told to stop.
+        """Called by the observable. After the end it does nothing, because not every source can be stopped.
 
         Raises:
-            SchedulerStateError: so many events wait that the handler cannot keep up; this one is not taken.
+            SchedulerStateError: too many events wait for the handler; this one is not accepted.
         """
         if self._subscription.closing:
             return

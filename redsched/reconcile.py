@@ -1,6 +1,6 @@
 """`start` makes what is stored agree with what the code declares; `prune` ends what it does not declare any more.
 
-A declaration is a wish. Each is carried out by itself: one that cannot be is told, and keeps no other from being
+Each declaration is carried out separately: one that cannot be is reported, and prevents no other from being
 stored, and no service from starting. What is decided is in `declarations.py`; here it is read and written, again where
 another process was faster.
 """
@@ -171,7 +171,7 @@ class Reconciler:
         raise StoreError(f"job {one.id!r} is being changed by others all the time")
 
     async def _try(self, owner: Owner, one: Declaration, stored: StoredJob | None, entry: Entry | None) -> str | None:
-        """What became of it; None = somebody was faster: look again."""
+        """The resulting status; None = another process was faster: look again."""
         if stored is None:
             return await self._without_job(owner, one, entry)
         if stored.fields.get("state") == b"dead":
@@ -232,7 +232,7 @@ class Reconciler:
         try:
             row = one.draft.row(now_ms)
         except InvalidScheduleError:
-            # It has no fire from now on: it is over before it began, which is no error.
+            # It has no future fire: it is over before it began, which is not an error.
             return await self._note_over(owner, one)
         fields = [*(row[6] or []), *one.fields(owner.generation)]
         if runs_left is not None:
@@ -319,7 +319,7 @@ class Reconciler:
                 log.exception("the declarations could not be looked at")
 
     async def leave(self) -> None:
-        """This process goes: what it declares may be pruned, and replaced after a while."""
+        """Report that this process leaves: its declarations may be pruned, and replaced after a while."""
         try:
             await self.announce("leave")
         except StoreError as error:

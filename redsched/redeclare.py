@@ -225,7 +225,7 @@ def _reschedule(
 
 
 def change_of(draft: Draft, stored: StoredJob, sealer: Sealer | None) -> dict[str, Any] | None:
-    """What `replace_existing="update"` does to a stored job that has the same schedule; None if it has another one."""
+    """The change by `replace_existing="update"` of a stored job with the same schedule; None if it has another one."""
     new, fields = draft.definition, stored.fields
     try:
         job = Job.decode(stored.id, fields.get("record", b""), sealer)

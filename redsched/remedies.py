@@ -1,4 +1,4 @@
-"""What to pass, or to return, in place of a value of a type that is not stored. Pure."""
+"""Suggests what to pass or return instead of a value whose type is not stored. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAIN_TYPES = "None, bool, int, float, str, bytes, list, dict, datetime, date, t
 
 
 def remedy_for(value: Any) -> str | None:
-    """What carries the same; None where nothing obvious does."""
+    """An equivalent plain value, in words; None if there is no obvious one."""
     if isinstance(value, int):
         return "an int from -2**63 to 2**64 - 1, or this one as a str or Decimal"
     if isinstance(value, type):

@@ -32,7 +32,7 @@ MOVED = (
 
 
 class Writer(Protocol):
-    """What carries out the declarations: `reconcile.Reconciler`, as far as a new name needs it."""
+    """The part of `reconcile.Reconciler` that a rename needs."""
 
     store: Store
 
@@ -41,7 +41,7 @@ class Writer(Protocol):
         ...
 
     def computed(self, owner: Owner, one: Declaration, stored: StoredJob, now_ms: int) -> Update:
-        """What a stored job changes to."""
+        """The change of a stored job."""
         ...
 
     async def put(self, owner: Owner, one: Declaration, row: list[Any], entry: Entry | None, now_ms: int) -> str | None:
@@ -82,7 +82,7 @@ async def adopt(it: Writer, owner: Owner, one: Declaration, names: Sequence[str]
 
 
 async def retire(it: Writer, owner: Owner, one: Declaration, alias: str, stored: StoredJob) -> Entry | None:
-    """End the job of the earlier name, and keep what it is to become; None = somebody was faster."""
+    """End the job of the earlier name, and keep its new form; None = another process was faster."""
     shard = it.store.shard(alias)
     now_ms = await instant_of(shard)
     made = it.computed(owner, one, stored, now_ms)

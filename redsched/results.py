@@ -88,7 +88,7 @@ async def get_result(client: Client, job_id: str) -> TaskExecutionResult[Any] | 
 
 
 async def _from_the_events(store: Store, unknown: UnknownRunError) -> TaskExecutionResult[Any]:
-    """What an older version settled is in the events alone: look there, while one is at work, or was lately."""
+    """Look in the events for a run that an older version settled, if such a version is or was lately at work."""
     if unknown.from_ms <= 0 or unknown.now_ms - unknown.from_ms < UPGRADED_LATELY_MS or await _works_an_older(store):
         past = await history(store, limit=1, job_id=job_of(unknown.run_id), kinds=FINAL)
         if past and unknown.run_id in (past[-1].job_id, past[-1].run_id):

@@ -1,9 +1,9 @@
-"""Signing and encryption of what jobs carry, so that nobody who can only write to Redis makes a worker run anything.
+"""Signing and encryption of jobs, so that write access to Redis is not enough to make a worker run anything.
 
 Pure. A seal covers the prefix, the job's id, its task, name, options and arguments: a record cannot be changed, nor
 moved to another job. What Redis itself keeps beside the record (when the job is due, its queue) is not covered.
 
-Signed is with HMAC-SHA256. Encrypted (and thereby authenticated) is with AES-256-GCM under a key of its own for each
+Signatures use HMAC-SHA256. Encryption (and thereby authentication) uses AES-256-GCM with a separate key for each
 record, derived with a random salt: however many records there are, no nonce is used twice.
 """
 
@@ -89,7 +89,7 @@ class PayloadSecurity:
         return any(key_id.hex() == key for key_id in self._keys)
 
     def fingerprints(self, context: Sequence[bytes], secret: bytes) -> list[bytes]:
-        """What tells two secrets apart, and of which nobody without the key can guess the secret: by each key."""
+        """Fingerprints of a secret, by each key. Without the key, the secret cannot be guessed from them."""
         message = _joined([*context, secret])
         return [hmac.digest(key.fingerprinting, message, "sha256") for key in self._keys.values()]
 
@@ -127,7 +127,7 @@ class PayloadSecurity:
 
 
 class _Key:
-    """What is derived from one key: never the key itself in two places."""
+    """The values derived from one key: the key itself is never used in two places."""
 
     __slots__ = ("fingerprinting", "hiding", "id", "signing")
 
@@ -212,7 +212,7 @@ class Sealer:
         return _RESULT + seal + stored
 
     def open_result(self, run_id: str, seal: bytes, stored: bytes) -> bytes:
-        """What `seal_result` was given. Raises as `PayloadSecurity.open`."""
+        """Open a result that `seal_result` sealed. Raises as `PayloadSecurity.open`."""
         return self.security.open([b"result", self._prefix, run_id.encode()], seal, stored)
 
 

@@ -189,7 +189,7 @@ class JobSpec(Generic[R]):
         if job_id is not None or "replace_existing" in given:
             mode = _mode(given.get("replace_existing", False), job_id is not None)
         if mode == "new" and current_event.get() is not None:
-            mode = "keep"  # its id is not random, and the event may come when nobody remembers its requests
+            mode = "keep"  # its id is not random, and the event may be repeated when its requests are forgotten
         paused = "next_run_time" in given and given["next_run_time"] is None
         explicit = given.get("next_run_time")
         definition = Definition(

@@ -25,7 +25,7 @@ async def standard(client: Client, metrics: TaskMetrics, worker: Worker | None) 
         metrics.set_gauge("runs_capacity", worker.concurrency)
         metrics.set_gauge("threads_abandoned", worker.executors.abandoned_threads)
         metrics.increment("leases_lost_total", worker.lost - metrics.get_counter("leases_lost_total"))
-    metrics.forget("queue_jobs")  # one that nobody serves any more
+    metrics.forget("queue_jobs")  # of a queue that is no longer served
     for queue, (due, later, parked) in waiting.items():
         metrics.set_gauge("queue_jobs", due, queue=queue, state="due")
         metrics.set_gauge("queue_jobs", later, queue=queue, state="scheduled")

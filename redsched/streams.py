@@ -88,7 +88,7 @@ class StreamEvent:
 
     @property
     def type(self) -> str | None:
-        """Its field `type`."""
+        """The field `type`."""
         return self.fields.get("type")
 
     def __getitem__(self, name: str) -> str:
@@ -158,7 +158,7 @@ class _Consumer:
             await self._all(entries, 1)
 
     async def _take_over(self) -> None:
-        """Events that nobody acknowledged for too long, because their consumer died or their handler raised.
+        """Events that were not acknowledged for too long, because their consumer died or their handler raised.
 
         One after the other, so that an event whose handler kills its process is alone in being counted as delivered.
         """
@@ -175,7 +175,7 @@ class _Consumer:
             start = f"({left[-1][0].decode()}"
 
     async def _all(self, entries: Sequence[tuple[bytes, list[bytes]]], deliveries: int) -> None:
-        """Handle events one after the other; meanwhile nobody else may think that they were left behind."""
+        """Handle events one after the other; meanwhile other consumers must not take them for abandoned."""
         waiting = [entry_id for entry_id, _ in entries]
         keeper = asyncio.create_task(self._keep(waiting))
         try:

@@ -34,7 +34,7 @@ class Subscription:
         forks.register(self)
 
     def after_fork(self) -> None:
-        """The parent handles the events; the copy of an observable that the child has gives them to nobody."""
+        """Forget the subscription in a forked child: the parent handles the events."""
         forks.keep_for_ever(self.task)
         self._lock, self._quiet = threading.Lock(), None
         self.closing, self.task, self.under_way = True, None, 0

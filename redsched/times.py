@@ -11,7 +11,7 @@ from redsched.zones import instant_ms as _instant_ms
 __all__ = ["delay_ms", "instant_ms"]
 
 LATEST_YEAR = 9000
-"""Beyond it, arithmetic on datetimes overflows; nobody waits that long."""
+"""Beyond it, arithmetic on datetimes overflows."""
 
 
 def instant_ms(value: datetime | str, zone: str, field: str) -> int:

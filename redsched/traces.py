@@ -1,4 +1,4 @@
-"""What no redsched writes: by it `redsched doctor` tells that somebody else writes to the keys of a prefix."""
+"""Finds data that no redsched writes: `redsched doctor` reports with it that another program writes to a prefix."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FIELDS_SHOWN = 10
 
 
 async def traces(store: Store) -> list[str]:
-    """What is stored that no redsched wrote, in words."""
+    """Describe the stored data that no redsched wrote."""
     found: list[str] = []
     for shard in store.shards:
         seconds, micros = map(int, await shard.link.command("TIME"))
@@ -65,7 +65,7 @@ def _name(shard: Shard, key: bytes) -> str:
 async def _clock(shard: Shard, now_ms: int) -> AsyncIterator[str]:
     ask, key = shard.link.command, shard.keys.clock
     if await ask("TYPE", key) != b"hash":
-        return  # it is told of by its key
+        return  # its key is reported
     stored = _pairs(await ask("HGETALL", key))
     odd = set(odd_fields("clock", stored))
     offset = 0 if "offset_ms" in odd else int(stored.get(b"offset_ms", 0))
@@ -98,11 +98,11 @@ async def _of_key(store: Store, shard: Shard, key: bytes, now_ms: int) -> AsyncI
         latest = MAX_MS if kind in ("due", "parked") else now_ms + 8 * DAY_MS + await _offset_ms(shard)
         for low, high in (("-inf", "(0"), (f"({latest}", "+inf")):
             for member in await ask("ZRANGE", key, low, high, "BYSCORE", "LIMIT", 0, 1):
-                yield f"{name}: the score of {_shown(member)} is no instant"
+                yield f"{name}: the score of {_shown(member)} is not an instant"
     if stored in ("zset", "set"):
         async for member in _members(shard, key, stored):
             if not _is_id(member):
-                yield f"{name}: {_shown(member)} is no id"
+                yield f"{name}: {_shown(member)} is not an id"
                 break
     elif stored == "hash" and kind != "clock":
         fields = _pairs(await ask("HGETALL", key))
@@ -158,7 +158,7 @@ def _why_no_record(store: Store, record: bytes, job_id: str) -> str | None:
 
 
 def _beside_seal(store: Store, kind: str, job_id: str, fields: Mapping[bytes, bytes]) -> Iterator[str]:
-    """What is beside a job's record, and is not what was signed with it; and what a worker refused for its seal."""
+    """Describe fields that differ from the signed record, and jobs that a worker refused for their seal."""
     if (fields.get(b"state"), fields.get(b"reason")) == (b"dead", b"untrusted"):
         yield f"a worker refused it: {_shown(fields.get(b'error', b''))}"
     if kind != "job" or len(fields.get(b"record", b"")) > store.limits.record_max:

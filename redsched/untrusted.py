@@ -81,7 +81,7 @@ def unpack(
 
     Raises:
         EncodingError: it nests too deep, or holds too much, or a map has a key that may not be one.
-        Exception: it is no msgpack, as msgpack says it.
+        Exception: it is not msgpack, as msgpack reports it.
     """
     if len(data) <= MAX_NESTING and containers is None:
         return msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=extension, unicode_errors=unicode_errors)

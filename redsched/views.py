@@ -38,7 +38,7 @@ def _reason(stored: StoredJob) -> Reason | None:
 
 
 def view_of(stored: StoredJob, sealer: Sealer | None = None) -> JobView:
-    """What is stored of a job, decoded. What cannot be decoded is shown as such, with the error."""
+    """Decode a stored job. Parts that cannot be decoded are shown as such, with the error."""
     try:
         return _view_of(stored, sealer)
     except Exception as problem:  # anybody may have written it: one such job must not hide the others

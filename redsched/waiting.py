@@ -1,4 +1,4 @@
-"""Waiting for runs to end: one reader for a process and shard, which is told by the scripts that end the runs.
+"""Waiting for runs to end: one reader for a process and shard, which the scripts that end the runs notify.
 
 A wait costs one call together with the others that begin at that moment, and a message when the run has ended. What
 other runs do is not read. A message may be lost with a connection, or with Redis: what is waited for is asked again
@@ -28,12 +28,12 @@ log = logging.getLogger("redsched.results")
 BATCH = 500
 ASK_AGAIN_S = 5.0
 LINGER_S = 5.0
-"""How long the reader stays when nobody waits: to give a blocked connection up costs more than to keep it a while."""
+"""How long the reader stays without waits: closing a blocked connection costs more than keeping it for a while."""
 
 
 @dataclass(slots=True)
 class _Wait:
-    """Who waits for one id."""
+    """The waits for one id."""
 
     futures: list[asyncio.Future[Ended]] = field(default_factory=list[asyncio.Future[Ended]])
     since_ms: int = 0
@@ -41,7 +41,7 @@ class _Wait:
 
 
 class ResultWaiter(LoopBound):
-    """What one event loop of one process waits for, on all shards."""
+    """The waits of one event loop, on all shards."""
 
     def __init__(self, store: Store) -> None:
         self._shards = {shard.keys.shard: _ShardWaiter(shard) for shard in store.shards}
@@ -63,16 +63,16 @@ class ResultWaiter(LoopBound):
             await shard.close()
 
     def abandon(self) -> None:
-        """Its loop is closed, and with it all who waited."""
+        """Forget the waits, whose loop is closed."""
         self._shards.clear()
 
     def forsake(self) -> None:
-        """This is a forked child: who waits, and for what, is its parent's."""
+        """Forget the waits in a forked child: they belong to the parent."""
         self._shards = {}
 
 
 class _ShardWaiter:
-    """What a process waits for on one shard."""
+    """The waits of a process on one shard."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
@@ -145,7 +145,7 @@ class _ShardWaiter:
         if is_open and not _is_at_work(self._reader):
             self._reader = asyncio.create_task(self._read(), name="redsched read results")
 
-    # -- being told ---------------------------------------------------------------------------------------------
+    # -- notifications ------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
         """Take the messages while anybody waits, and ask again from time to time."""
@@ -164,7 +164,7 @@ class _ShardWaiter:
                 await asyncio.sleep(0.5)
                 ask_at = loop.time()  # messages may have been lost with the connection
             except Exception:  # who waits must not wait for ever, whatever was written there
-                log.exception("what is told of ended runs cannot be read; trying again")
+                log.exception("a notification of ended runs cannot be read; trying again")
                 await asyncio.sleep(0.5)
                 ask_at = loop.time()
 
@@ -219,7 +219,7 @@ class _ShardWaiter:
 
 
 class UnreadableOutcomesError(Exception):
-    """It has not ended, and how it ends this user may not read: the events say it too."""
+    """The run has not ended, and this user may not read its outcome: the events have it too."""
 
     def __init__(self, now_ms: int) -> None:
         super().__init__(now_ms)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Server(Protocol):
-    """What a test does to a server; its port and data stay over kill, stop, start and restart."""
+    """The operations of a test on a server; its port and data stay over kill, stop, start and restart."""
 
     url: str
     port: int

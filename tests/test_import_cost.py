@@ -1,4 +1,4 @@
-"""What an import costs: a process pays for what it uses."""
+"""The cost of an import: a process pays for what it uses."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Pizzeria:
         self.worker = self._start("redsched.cli", "worker", "pizzeria.app:scheduler", "--log-level", "warning")
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C reaches this process only, which then ends both in order.
+        # A separate session: Ctrl-C reaches only this process, which then ends both in order.
         return subprocess.Popen([sys.executable, "-m", *command], env=self._environment, start_new_session=True)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:

@@ -8,7 +8,7 @@
     )
 
 Importing this module gives `ServiceCollection` that method. The scheduler is a singleton of the container, whose
-services are where the instances come from when a method runs as a task: in any process, each run in a scope of its own.
+services are where the instances come from when a method runs as a task: in any process, each run in a separate scope.
 """
 
 # No `from __future__ import annotations`: the container reads the annotations of what it calls.
@@ -257,7 +257,7 @@ def alias() -> None:
     """Make redsched's public names importable from `neuroglia.scheduling`, a module that neuroglia does not have.
 
     Raises:
-        SchedulerStateError: this neuroglia has such a module of its own.
+        SchedulerStateError: this neuroglia already has such a module.
 
     >>> import redsched.integrations.neuroglia
     >>> redsched.integrations.neuroglia.alias()
@@ -267,7 +267,7 @@ def alias() -> None:
     if getattr(present, "__redsched__", False):
         return
     if present is not None or importlib.util.find_spec("neuroglia.scheduling") is not None:
-        raise SchedulerStateError("this neuroglia has a module neuroglia.scheduling of its own: import from redsched")
+        raise SchedulerStateError("this neuroglia already has a module neuroglia.scheduling: import from redsched")
     module = ModuleType("neuroglia.scheduling", redsched.__doc__)
     names = [name for name in redsched.__all__ if not name.startswith("_")]
     vars(module).update({name: getattr(redsched, name) for name in names}, __all__=names, __redsched__=True)

@@ -6,7 +6,7 @@ it serves already:
     from prometheus_client import REGISTRY
     REGISTRY.register(SchedulerCollector(scheduler))
 
-or answers a route of its own with `await exposition(scheduler)`.
+or answers one of its routes with `await exposition(scheduler)`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SchedulerCollector(Collector):
         self._loop = None
 
     def collect(self) -> Iterable[Metric]:
-        """What Prometheus' client calls."""
+        """The collector method that Prometheus' client calls."""
         return list(families(self._read(), self._prefix))
 
     def describe(self) -> Iterable[Metric]:
@@ -132,7 +132,7 @@ class _Made(Collector):
 
 
 class _Port:
-    """What listens for scrapes. A forked child closes its copy, or it would hold the port when the parent is gone."""
+    """The listener for scrapes. A forked child closes its copy, which would keep the port open after the parent."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -158,7 +158,7 @@ def _serving(server: Any, thread: Any) -> Generator[None]:
 
 
 def serve(scheduler: BackgroundTaskScheduler, port: int, host: str = "127.0.0.1") -> AbstractContextManager[None]:
-    """Serve `/metrics` from a thread of its own, until the context is left. Call it in the scheduler's event loop.
+    """Serve `/metrics` from a separate thread until the context is left. Call it in the scheduler's event loop.
 
     Raises:
         InvalidConfigError: the port is taken, or the address is not of this machine.

@@ -73,7 +73,7 @@ def _frozen(data: object, depth: int, left: list[int]) -> tuple[Any, ...]:
     return tuple(_frozen(part, depth - 1, left) if isinstance(part, list | tuple) else part for part in parts)
 
 
-# Bounded by what a busy worker has in hand, not by the number of jobs; making one anew costs about 10 µs.
+# Bounded by what a busy worker has in hand, not by the number of jobs; creating one again costs about 10 µs.
 @lru_cache(maxsize=16_384)
 def _from_wire(data: tuple[Any, ...]) -> Schedule:
     kind = data[0] if data else None

@@ -68,11 +68,11 @@ class Schedule(ABC):
         return self
 
     def unbased(self) -> "Schedule":
-        """This schedule without an explicit next_run_time, as resume and reschedule want it."""
+        """The schedule without an explicit next_run_time, for resume and reschedule."""
         return self
 
     def with_seed(self, seed: str) -> "Schedule":
-        """This schedule with its jitter drawn for `seed` (a job's id), so that jobs do not all jitter alike."""
+        """The schedule with its jitter drawn for `seed` (a job's id), so that jobs do not all jitter alike."""
         del seed
         return self
 
@@ -95,7 +95,7 @@ class Schedule(ABC):
 
 
 class BasedSchedule(Schedule):
-    """A schedule whose fires are bases (grid points, matches), each moved by a jitter of its own.
+    """A schedule whose fires are bases (grid points, matches), each moved by a separate jitter.
 
     fire(base) = min(base + j(base), next base - 1, end), with j(base) in [0, jitter_ms] drawn from a hash of seed and
     base. It is a function of the base alone: the same on every worker and after a restart, it never adds up to a drift,

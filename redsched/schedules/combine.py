@@ -21,7 +21,7 @@ class AnyOf(Schedule):
     """Fires whenever one of its schedules does; several at the same instant are one fire.
 
     `timezone` is that of its first schedule. An explicit next_run_time is one more fire, and changes none of them. A
-    date in it that is past does not fire late: unlike a lone DateSchedule, it could not be told from one that has
+    date in it that is past does not fire late: unlike a lone DateSchedule, it would look like one that has
     fired.
 
     >>> from datetime import UTC, datetime

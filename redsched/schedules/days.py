@@ -14,7 +14,7 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class DayRule:
-    """Which days match. A number of 0 or less counts back from the last day of the month."""
+    """The days that match. A number of 0 or less counts back from the last day of the month."""
 
     months: frozenset[int]
     days: frozenset[int]

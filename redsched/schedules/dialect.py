@@ -85,7 +85,7 @@ _NEAREST_LAST = re.compile(r"l(?:-(\d+))?w|wl", re.ASCII)
 
 
 class _RefusedError(Exception):
-    """What is wrong with one field; becomes part of the InvalidScheduleError that names expression and field."""
+    """The problem with one field; becomes part of the InvalidScheduleError that names expression and field."""
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class _RefusedError(Exception):
 
 @dataclass(slots=True)
 class Values:
-    """What one field allows."""
+    """The values that one field allows."""
 
     plain: set[int] = field(default_factory=set[int])  # days of 0 and less count back from the last of the month
     nth: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])  # (weekday, 1-5; 0 for the last)
@@ -204,19 +204,19 @@ def _read_field(text: str, spec: Field) -> Values:
 
 
 def begins_with_star(part: str) -> bool:
-    """What Debian cron goes by: `*`, `*/2` and `*,5` do, `1-31` does not. `?` is another word for `*`."""
+    """Whether a field begins with a star for Debian cron: `*`, `*/2` and `*,5` do, `1-31` does not; `?` is `*`."""
     return part.startswith(("*", "?"))
 
 
 def as_text(values: Collection[int], spec: Field) -> str:
-    """Those values of a field as croniter takes them: plain numbers in a list, `l` for the last day (0 here)."""
+    """The values of a field in croniter's form: plain numbers in a list, `l` for the last day (0 here)."""
     if all(value in values for value in range(spec.low, spec.high + 1)):
         return "*"
     return ",".join("l" if value < spec.low else str(value) for value in sorted(values))
 
 
 def read(text: str, parts: list[str]) -> list[Values]:
-    """What each of the fields allows, seconds included; without a field for them, second 0."""
+    """The values that each of the fields allows, seconds included; without a seconds field, second 0."""
     found: list[Values] = []
     for spec, part in zip(FIELDS, parts, strict=False):
         try:

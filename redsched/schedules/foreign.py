@@ -1,4 +1,4 @@
-"""What crontabs and other schedulers' expressions have in them that is not a schedule: named, with what to do."""
+"""Recognizes parts of crontabs and of other schedulers' expressions that are not a schedule, and says what to do."""
 
 import re
 
@@ -13,7 +13,7 @@ _WRAPPED = re.compile(r"(?P<word>cron|rate|at)\((?P<inside>.*)\)", re.IGNORECASE
 _YEAR = re.compile(r"(?:\d{4}(?:[-/,]\d+)*|\*/\d+|\*|\?)", re.ASCII)
 
 _NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
-# What may be in a field, as far as it can be told from a command or the name of a user.
+# Text that may be a field, as opposed to a command or the name of a user.
 _FIELD = re.compile(rf"(?:\d+[lw]?|[lw]\d*|lw|wl|h|(?:{_NAMES})l?|[*?~,/#-])+", re.IGNORECASE | re.ASCII)
 
 

@@ -17,7 +17,7 @@ class IntervalSchedule(BasedSchedule):
     local hour each day use cron. `timezone` is only what it is shown in.
 
     anchor_ms is an explicit next_run_time: the grid then starts there instead of at start_ms (APScheduler), and the
-    anchor itself, which somebody chose, is not jittered.
+    anchor itself, which was chosen, is not jittered.
 
     >>> schedule = IntervalSchedule(interval_ms=60_000, start_ms=30_000)
     >>> schedule.first(0), schedule.next(30_000), schedule.last(200_000)

@@ -53,7 +53,7 @@ async def test_at_sigterm_runs_are_finished_before_the_server_ends(
             pass
         server.terminate()
         assert "Application shutdown complete" in server.log
-    # No worker is left: what is told now was done before the end.
+    # No worker is left: the state now was reached before the end.
     result = await scheduler.wait_for_result(job_id, timeout=2)
     assert result.result == "order-1 baked"
 

@@ -1,4 +1,4 @@
-"""A TaskFailureHandler is told how runs end, with all it needs to know, and cannot harm them."""
+"""A TaskFailureHandler is called when runs end, with all it needs to know, and cannot affect them."""
 
 from __future__ import annotations
 

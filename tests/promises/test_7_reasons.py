@@ -188,7 +188,7 @@ def fires_told(events: list[Event], kind: str) -> set[tuple[datetime, datetime, 
 
 async def test_each_fire_of_a_batch_that_may_not_begin_again_is_told(redsched_kit: Kit) -> None:
     handle, fires = await batch_of_a_worker_that_hangs(redsched_kit, delivery="at_most_once")
-    await asyncio.sleep(0.3)  # its lease ends: that is no travelling matter
+    await asyncio.sleep(0.3)  # its lease ends, whatever the time travel
     await redsched_kit.run_due()
     events = await redsched_kit.scheduler.get_history(handle.id)
     assert fires_told(events, "dead") == {(fires[0], fires[4], 5)}
@@ -198,7 +198,7 @@ async def test_each_fire_of_a_batch_that_may_not_begin_again_is_told(redsched_ki
 async def test_each_fire_of_a_batch_that_is_cancelled_while_its_worker_hangs_is_told(redsched_kit: Kit) -> None:
     handle, fires = await batch_of_a_worker_that_hangs(redsched_kit)
     assert await handle.cancel()
-    await asyncio.sleep(0.3)  # its lease ends: that is no travelling matter
+    await asyncio.sleep(0.3)  # its lease ends, whatever the time travel
     await redsched_kit.run_due()
     events = await redsched_kit.scheduler.get_history(handle.id)
     assert fires_told(events, "cancelled") == {(fires[0], fires[4], 5)}
@@ -206,7 +206,7 @@ async def test_each_fire_of_a_batch_that_is_cancelled_while_its_worker_hangs_is_
 
 async def test_each_fire_of_a_batch_that_is_cancelled_while_it_waits_is_told(redsched_kit: Kit) -> None:
     handle, fires = await batch_of_a_worker_that_hangs(redsched_kit)
-    await asyncio.sleep(0.3)  # its lease ends: that is no travelling matter
+    await asyncio.sleep(0.3)  # its lease ends, whatever the time travel
     idle = redsched_kit.scheduler.make_worker()
     idle._prepare()
     await idle.loops[0].turn(claim=False)  # the run is recovered, and waits

@@ -1,4 +1,4 @@
-"""A subscription ends when it is told to, not before, and finishes what it has taken."""
+"""A subscription ends when it is closed, not before, and finishes the events that it has accepted."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ one_or_two = lambda items: st.lists(items, min_size=1, max_size=2).map(",".join)
 @example("*/7", "mon", 2026)
 @example("1-7", "*,sun", 2026)  # begins with a star
 @example("1-7", "sun,*", 2026)  # does not
-@example("1-31", "mon", 2026)  # a range of all days is no star: every day
+@example("1-31", "mon", 2026)  # a range of all days does not count as a star: every day
 @example("13", "fri", 2026)
 @example("*", "0-7", 2026)
 @example("5", "5-7", 2026)
@@ -356,7 +356,7 @@ def test_what_was_stored_before_it_was_refused_goes_on(text):
     assert schedule.next(0) is not None and schedule.to_wire() == [*wire, "job-1"]
 
 
-# --- steps, and what is no schedule -----------------------------------------------------------------------------------
+# --- steps, and text that is not a schedule ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -44,17 +44,17 @@ JUNK: dict[str, list[tuple[Any, ...]]] = {
     "a sign of life before time": [("ZADD", "declarers:shop", "-inf", "7:other")],
     "a generation beyond numbers": [("ZADD", "declarers:shop", "NOW", "99999999999999999999:other")],
     "no generation": [("ZADD", "declarers:shop", "NOW", b"\xff\xfe")],
-    "ids that are no list": [
+    "ids that are not a list": [
         ("ZADD", "declarers:shop", "NOW", "7:other"), ("HSET", "generations:shop", "ids 7", "junk"),
     ],
-    "ids that are no texts": [
+    "ids that are not texts": [
         ("ZADD", "declarers:shop", "NOW", "7:other"),
         ("HSET", "generations:shop", "ids 7", msgpack.packb(["x", [1, None, [2], {"a": 1}]])),
     ],
     "last is infinite": [("HSET", "generations:shop", "last", "inf")],
-    "last is no number": [("HSET", "generations:shop", "last", b"\xff")],
+    "last is not a number": [("HSET", "generations:shop", "last", b"\xff")],
     "last is the largest": [("HSET", "generations:shop", "last", "9223372036854775807")],
-    "an entry that is no map": [("HSET", "declared:shop", "hourly", b"\xc1")],
+    "an entry that is not a map": [("HSET", "declared:shop", "hourly", b"\xc1")],
     "an entry of other types": [
         ("HSET", "declared:shop", "hourly", msgpack.packb({"generation": "x", "digest": 1, "schedule": 2})),
         ("HSET", "declared:shop", "gone", msgpack.packb(

@@ -39,10 +39,10 @@ WRITES: dict[str, tuple[Any, ...]] = {
     "clock: offset_ms": ("HSET", "clock", "offset_ms", "nan"),
     "clock: dead_bytes": ("HSET", "clock", "dead_bytes", "-1"),
     "clock: outcomes": ("HSET", "clock", "outcomes", "1e308"),
-    "workers: the score of w is no instant": ("ZADD", "workers", "inf", "w"),
-    "leases: the score of a is no instant": ("ZADD", "leases", "1e308", "a"),
-    "dead: the score of a is no instant": ("ZADD", "dead", "-inf", "a"),
-    "due:default: the score of a is no instant": ("ZADD", "due:default", "inf", "a"),
+    "workers: the score of w is not an instant": ("ZADD", "workers", "inf", "w"),
+    "leases: the score of a is not an instant": ("ZADD", "leases", "1e308", "a"),
+    "dead: the score of a is not an instant": ("ZADD", "dead", "-inf", "a"),
+    "due:default: the score of a is not an instant": ("ZADD", "due:default", "inf", "a"),
     "worker:w: info": ("HSET", "worker:w", "info", b"\xc1"),
     "worker:w: sequence": ("HSET", "worker:w", "sequence", "inf"),
     "worker:w: vouched_ms": ("HSET", "worker:w", "vouched_ms", "inf"),
@@ -58,8 +58,8 @@ WRITES: dict[str, tuple[Any, ...]] = {
     "generations:app: last": ("HSET", "generations:app", "last", "inf"),
     "job:a: foreign": ("HSET", "job:a", "foreign", "1"),
     "job:a: its record cannot be read": ("HSET", "job:a", "record", b"\xc1"),
-    "tag:t: \\xff is no id": ("SADD", "tag:t", b"\xff"),
-    "live:a: \x00 is no id": ("ZADD", "live:a", "1", b"\x00"),
+    "tag:t: \\xff is not an id": ("SADD", "tag:t", b"\xff"),
+    "live:a: \x00 is not an id": ("ZADD", "live:a", "1", b"\x00"),
     "workers: a string, where redsched keeps a zset": ("SET", "workers", "x"),
     "events: a list, where redsched keeps a stream": ("RPUSH", "events", "x"),
     "events: 1 of the newest": ("XADD", "events", "*", "at", "1", "by", "w", "moved", msgpack.packb([[[]]])),
@@ -73,7 +73,7 @@ async def test_what_another_wrote_is_named(told: str, redsched_kit: Kit) -> None
     await shard.link.command(command, shard.keys.tag + name, *rest)
     finding = await found(redsched_kit)
     assert finding.level == "error"
-    assert "somebody writes here" in finding.message
+    assert "another program writes here" in finding.message
     assert told in finding.message
     assert "docs/security.md" in finding.advice
 

@@ -372,7 +372,7 @@ class Attack(RuleBasedStateMachine):
                 if self.jobs % 3:
                     [writers] = [one for one in json.loads(out) if one["check"] == "writers"]
                     assert writers["level"] == "error"
-                    assert "somebody writes here" in writers["message"]
+                    assert "another program writes here" in writers["message"]
         self.planted.clear()
 
     def every_command(self, written: str) -> None:

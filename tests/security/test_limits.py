@@ -1,4 +1,4 @@
-"""What somebody else put into Redis cannot exhaust a process that reads it: sizes, counts and nesting have limits."""
+"""Data of another program in Redis cannot exhaust a process that reads it: sizes, counts and nesting have limits."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_what_others_tell_has_a_length() -> None:
     ],
 )
 def test_a_record_of_other_types_is_none(fields: Any) -> None:
-    with pytest.raises(EncodingError, match=r"types|no map"):
+    with pytest.raises(EncodingError, match=r"types|not a map"):
         Record.unpack(msgpack.packb(fields))
 
 
@@ -247,11 +247,11 @@ async def test_many_long_records_come_in_several_replies(redsched_url: str, reds
     ("fields", "score"),
     [
         pytest.param(("periodic", 1), 1, id="a periodic job without its next fire"),
-        pytest.param(("periodic", 1, "next_ms", "tomorrow", "after_ms", "x"), 1, id="fires that are no numbers"),
+        pytest.param(("periodic", 1, "next_ms", "tomorrow", "after_ms", "x"), 1, id="fires that are not numbers"),
         pytest.param(("periodic", 1, "next_ms", "9" * 30), 1, id="a fire in the year 10^19"),
-        pytest.param(("fire_ms", "x"), 1, id="a fire time that is no number"),
+        pytest.param(("fire_ms", "x"), 1, id="a fire time that is not a number"),
         pytest.param((), "-inf", id="due before all time"),
-        pytest.param(("attempt", "x", "begun", "y", "postponed", "z"), 1, id="counters that are no numbers"),
+        pytest.param(("attempt", "x", "begun", "y", "postponed", "z"), 1, id="counters that are not numbers"),
         pytest.param(("tags", "\xc1", "requests", "x"), 1, id="tags that cannot be decoded"),
     ],
 )

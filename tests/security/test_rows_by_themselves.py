@@ -1,4 +1,4 @@
-"""What another wrote into one row stops no other, and no call says what is not so."""
+"""A row that another program wrote stops no other, and no call says what is not so."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def test_a_lease_that_would_never_end_is_recovered(score: str, redsched_ki
     reply = await shard.poll("gone", QUEUES, PollRequest(1, 1), resend=Resend(0.0))
     assert len(reply.claims) == 1
     await shard.link.command("ZADD", shard.keys.leases, score, "job")
-    assert "leases: the score of job is no instant" in (await doctor(redsched_kit)).message
+    assert "leases: the score of job is not an instant" in (await doctor(redsched_kit)).message
     worker = scheduler.make_worker()
     await worker.run_once()
     expiry = float(await shard.link.command("ZSCORE", shard.keys.leases, "job"))

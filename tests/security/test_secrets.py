@@ -284,7 +284,7 @@ async def test_a_wrong_password_is_not_shown() -> None:
 
 
 def test_a_fleet_of_processes_shows_no_password_to_other_users(tmp_path: Path) -> None:
-    """Whoever is on the machine can read command lines."""
+    """Every user of the machine can read command lines."""
     (tmp_path / "fleet_app.py").write_text(
         "import os, redsched\nscheduler = redsched.BackgroundTaskScheduler(os.environ['REDSCHED_URL'], 'secrets')\n"
     )

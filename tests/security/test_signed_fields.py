@@ -58,7 +58,7 @@ async def run_once(scheduler: BackgroundTaskScheduler) -> None:
 
 
 async def write(scheduler: BackgroundTaskScheduler, *command: Any) -> None:
-    """What a writer does: command, key after the shard's tag, the rest."""
+    """A writer's action: command, key after the shard's tag, the rest."""
     shard = await shard_of(scheduler)
     await shard.link.command(command[0], shard.keys.tag + command[1], *command[2:])
 

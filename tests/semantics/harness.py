@@ -18,7 +18,7 @@ Instants = list[int]  # ms since the epoch
 
 @dataclass
 class Outcome:
-    """What one wake-up did. All fires are listed: a case is small."""
+    """The effects of one wake-up. All fires are listed: a case is small."""
 
     ran: Instants = field(default_factory=list)
     missed: Instants = field(default_factory=list)
@@ -29,7 +29,7 @@ class Outcome:
 
 
 class Driver(Protocol):
-    """What `play` needs of a scheduler with one job in it."""
+    """The interface that `play` needs of a scheduler with one job in it."""
 
     def add(self, case: dict[str, Any], now: int) -> None: ...
 
@@ -53,7 +53,7 @@ def ms(text: str | None, timezone: str = "UTC") -> int | None:
 
 
 def play(case: dict[str, Any], driver: Driver) -> dict[str, Any]:
-    """What the driver makes of the case, in the form of `expectation`."""
+    """The driver's result for the case, in the form of `expectation`."""
     driver.add(case, ms(case["start"]))
     seen: dict[str, Any] = {"first_run": driver.next_run, "expected": [], "op_results": []}
     ops = list(case.get("ops", []))

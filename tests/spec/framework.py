@@ -1,4 +1,4 @@
-"""What the page imports of its framework and neuroglia-python 0.9.4 does not have: the least that its text implies."""
+"""The parts of its framework that the page imports and neuroglia-python 0.9.4 lacks: the least that its text implies."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def _declares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a snippet declares is for its own test."""
+    """The declarations of a snippet are only for its own test."""
     monkeypatch.setattr(declarations, "declared", [])
 
 
@@ -355,7 +355,7 @@ class Followers:
 
 
 async def process_payment(kit: Kit, outcome: Any) -> tuple[list[str], int]:
-    """What follows a payment of that outcome: the names of the jobs that are there then, and how often was charged."""
+    """The names of the jobs that exist after a payment of that outcome, and the number of charges."""
     bank = Recorder(charge_customer=outcome)
     # The page's decorators stand in a class body: their names must be there when it runs, as here, in the module.
     page = load(

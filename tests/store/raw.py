@@ -176,7 +176,7 @@ class Raw:
 
 
 class RawWorker:
-    """A worker that does only what it is told."""
+    """A worker that does only what the test calls."""
 
     def __init__(self, raw: Raw, name: str, queues: tuple[str, ...]) -> None:
         self.raw = raw

@@ -1,4 +1,4 @@
-"""What is kept of the past is bounded by bytes, whatever the entries hold."""
+"""History is bounded by bytes, whatever the entries hold."""
 
 from __future__ import annotations
 

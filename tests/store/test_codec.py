@@ -110,7 +110,7 @@ def test_a_tuple_comes_back_as_a_list() -> None:
 
 
 class Thing:
-    """What msgpack cannot carry."""
+    """A value that msgpack cannot encode."""
 
 
 LOOP: list[Any] = []

@@ -1,4 +1,4 @@
-"""What a pending job costs in Redis: each byte is paid once for every one of a million."""
+"""The memory of a pending job in Redis: each byte is paid once for every one of a million."""
 
 from __future__ import annotations
 

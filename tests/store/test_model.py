@@ -48,7 +48,7 @@ STEP = 50
 
 @dataclass(slots=True)
 class Held:
-    """What the model knows of a claim."""
+    """The model's view of a claim."""
 
     worker: str
     claim: Claim
@@ -280,7 +280,7 @@ class Scheduler(RuleBasedStateMachine):
         return {job_id for job_id, job in jobs.items() if "application" in job and "record" in job}
 
     def _removed(self, ids: set[str]) -> None:
-        """What an operator ends stays away until it is declared differently."""
+        """A job that an operator ended stays away until it is declared differently."""
         for job_id in ids & self.entries.keys():
             stored = self.do(self.raw.command("HGET", self.raw.keys.declared(APP), job_id))
             was, now = (msgpack.unpackb(data, raw=True) for data in (self.entries[job_id], stored))
@@ -425,16 +425,16 @@ class Scheduler(RuleBasedStateMachine):
         self.attempts[run] = (one.generation, one.claim.attempt)
 
     def _due(self) -> set[str]:
-        """What is due now, in the queues that the workers serve."""
+        """The jobs and runs that are due now, in the queues that the workers serve."""
         scores = self.do(self.raw.due()) | self.do(self.raw.due("other"))
         return {entry for entry, at_ms in scores.items() if at_ms <= self.now}
 
     def _parked(self) -> set[str]:
-        """What waits for a worker that knows the task."""
+        """The runs that wait for a worker that knows the task."""
         return {entry for place in PLACES for entry in self.do(self.raw.scores(self.raw.keys.parked(place)))}
 
     def _blocked(self, runs: set[str]) -> set[str]:
-        """What waits for one of these runs to end, because its job has no room for another instance."""
+        """The runs that wait for one of these runs to end, because its job has no room for another instance."""
         blocked = {self.do(self.raw.job(run.partition("@")[0])).get("blocked") for run in runs}
         return {run for run in blocked if run}
 

@@ -1,4 +1,4 @@
-"""What the type checker must accept: checked, never run."""
+"""Code that type checkers must accept: checked, never run."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""What the type checker must refuse: each line with the comment `refused` is an error, and no other is."""
+"""Code that type checkers must refuse: each line with the comment `refused` is an error, and no other is."""
 # pyright: basic
 
 import redsched

@@ -1,4 +1,4 @@
-"""What an older redsched stored is read and run; and a fleet of older and newer workers keeps its promises."""
+"""The data of an older redsched is read and run; and a fleet of older and newer workers keeps its promises."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def meet(mine: str, other: str) -> bool:
 
 
 def tell_run() -> dict[str, Any]:
-    """What a task can know of its run, and of that of the call before."""
+    """The facts that a task can know about its run, and of that of the call before."""
     run = current_run()
     alike = (run.job_id, run.fire_time, run.attempt, run.fencing_token)
     told = asdict(run.context) | {"zone": str(run.fire_time.tzinfo), "pid": os.getpid(), "left": left_behind.get()}

@@ -32,7 +32,7 @@ def where() -> tuple[int, int]:
 
 
 class Answers(CustomTaskExecutor):
-    """Calls the task, and answers what it was told to."""
+    """Calls the task, and returns a preset answer."""
 
     def __init__(self, answer: Any = None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What happens regularly, and what is told of failures. Declared once, however many processes import this."""
+"""The regular jobs, and the handling of failures. Declared once, however many processes import this."""
 
 import logging
 from typing import Any

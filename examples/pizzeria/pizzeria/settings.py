@@ -1,4 +1,4 @@
-"""What differs from one installation to another, from environment variables."""
+"""Settings that differ between installations, from environment variables."""
 
 import os
 from pathlib import Path
