@@ -1,4 +1,4 @@
-"""The parts of its framework that the page imports and neuroglia-python 0.9.4 lacks: the least that its text implies."""
+"""The parts of its framework that the page imports and neuroglia-python 0.9.4 lacks: the least that it implies."""
 
 from __future__ import annotations
 
