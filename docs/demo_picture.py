@@ -17,11 +17,12 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from redsched import BackgroundTaskScheduler, embedded
+from redsched import BackgroundTaskScheduler
 from redsched.demo import report, screen
 from redsched.demo.agenda import Settings, choose_day
 from redsched.demo.director import Director
 from redsched.demo.worker import EVENTS_MAX, LEASE_S
+from redsched.embedded import server as embedded
 
 PICTURE = Path(__file__).parent / "demo.svg"
 DAY = date(2027, 3, 28)

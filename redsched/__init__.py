@@ -12,15 +12,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
-    "redsched.background": ("BackgroundTask",),
-    "redsched.circuit": ("CircuitBreakerPolicy",),
+    "redsched.tasks.class_based": ("BackgroundTask",),
+    "redsched.policies.circuit_breaker": ("CircuitBreakerPolicy",),
     "redsched.config": (
         "RedisJobStoreConfig",
         "SchedulerConfig",
     ),
-    "redsched.declare": ("schedule_task",),
-    "redsched.clock_repair": ("ClockRepair",),
-    "redsched.doctor": ("Finding",),
+    "redsched.tasks.decorator": ("schedule_task",),
+    "redsched.client.clock_repair": ("ClockRepair",),
+    "redsched.doctor.examine": ("Finding",),
     "redsched.errors": (
         "CircuitOpenError",
         "ConflictingIdError",
@@ -49,11 +49,11 @@ _NAMES = {
         "UnknownTaskError",
         "UntrustedRecordError",
     ),
-    "redsched.executors": ("CustomTaskExecutor",),
-    "redsched.handle": ("JobHandle",),
-    "redsched.handlers": ("TaskFailureHandler",),
-    "redsched.listing": ("JobPage",),
-    "redsched.metrics": (
+    "redsched.tasks.executor": ("CustomTaskExecutor",),
+    "redsched.client.handle": ("JobHandle",),
+    "redsched.worker.handlers": ("TaskFailureHandler",),
+    "redsched.client.listing": ("JobPage",),
+    "redsched.metrics.collector": (
         "MetricsCollector",
         "TaskMetrics",
     ),
@@ -68,9 +68,9 @@ _NAMES = {
         "State",
         "TaskExecutionResult",
     ),
-    "redsched.policies": ("RetryPolicy",),
-    "redsched.reactive": ("ReactiveTaskProcessor",),
-    "redsched.running": ("current_scheduler",),
+    "redsched.policies.retry": ("RetryPolicy",),
+    "redsched.reactive.processor": ("ReactiveTaskProcessor",),
+    "redsched.runtime.current": ("current_scheduler",),
     "redsched.scheduler": ("BackgroundTaskScheduler",),
     "redsched.schedules": (
         "AnyOf",
@@ -79,9 +79,9 @@ _NAMES = {
         "IntervalSchedule",
         "Schedule",
     ),
-    "redsched.sealing": ("PayloadSecurity",),
-    "redsched.spec": ("JobSpec",),
-    "redsched.streams": (
+    "redsched.codec.payload_security": ("PayloadSecurity",),
+    "redsched.jobs.spec": ("JobSpec",),
+    "redsched.reactive.streams": (
         "RedisStream",
         "StreamEvent",
     ),

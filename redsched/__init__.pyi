@@ -4,12 +4,12 @@ from redsched import errors as errors
 from redsched import integrations as integrations
 from redsched import schedules as schedules
 from redsched import testing as testing
-from redsched.background import BackgroundTask
-from redsched.circuit import CircuitBreakerPolicy
-from redsched.clock_repair import ClockRepair
+from redsched.client.clock_repair import ClockRepair
+from redsched.client.handle import JobHandle
+from redsched.client.listing import JobPage
+from redsched.codec.payload_security import PayloadSecurity
 from redsched.config import RedisJobStoreConfig, SchedulerConfig
-from redsched.declare import schedule_task
-from redsched.doctor import Finding
+from redsched.doctor.examine import Finding
 from redsched.errors import (
     CircuitOpenError,
     ConflictingIdError,
@@ -38,11 +38,8 @@ from redsched.errors import (
     UnknownTaskError,
     UntrustedRecordError,
 )
-from redsched.executors import CustomTaskExecutor
-from redsched.handle import JobHandle
-from redsched.handlers import TaskFailureHandler
-from redsched.listing import JobPage
-from redsched.metrics import MetricsCollector, TaskMetrics
+from redsched.jobs.spec import JobSpec
+from redsched.metrics.collector import MetricsCollector, TaskMetrics
 from redsched.model import (
     DeclaredJob,
     Delivery,
@@ -54,14 +51,17 @@ from redsched.model import (
     State,
     TaskExecutionResult,
 )
-from redsched.policies import RetryPolicy
-from redsched.reactive import ReactiveTaskProcessor
-from redsched.running import current_scheduler
+from redsched.policies.circuit_breaker import CircuitBreakerPolicy
+from redsched.policies.retry import RetryPolicy
+from redsched.reactive.processor import ReactiveTaskProcessor
+from redsched.reactive.streams import RedisStream, StreamEvent
+from redsched.runtime.current import current_scheduler
 from redsched.scheduler import BackgroundTaskScheduler
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
-from redsched.sealing import PayloadSecurity
-from redsched.spec import JobSpec
-from redsched.streams import RedisStream, StreamEvent
+from redsched.tasks.class_based import BackgroundTask
+from redsched.tasks.decorator import schedule_task
+from redsched.tasks.executor import CustomTaskExecutor
+from redsched.worker.handlers import TaskFailureHandler
 from redsched.worker.runs import current_run
 
 __version__: str

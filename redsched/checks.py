@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Any, TypeGuard
 
 from redsched.errors import InvalidInputError
-from redsched.ids import parse_run_id
-from redsched.redaction import shown_value
+from redsched.jobs.ids import parse_run_id
+from redsched.logs.redaction import shown_value
 
 __all__ = [
     "MAX_COUNT", "MAX_NAME_LENGTH", "check_id", "check_mapping", "check_name", "check_names_list", "check_queue",

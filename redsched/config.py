@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+from redsched.codec.payload_security import PayloadSecurity
 from redsched.config_values import EnvText, fields_of, table_of
 from redsched.errors import InvalidConfigError
-from redsched.redaction import shown_name, shown_value, without_credentials
-from redsched.sealing import PayloadSecurity
+from redsched.logs.redaction import shown_name, shown_value, without_credentials
 from redsched.settings import SETTINGS, default_of, fields
 from redsched.store.urls import kind_of, split_url, without_password
 

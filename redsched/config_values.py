@@ -7,9 +7,9 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from redsched.codec.payload_security import PayloadSecurity
 from redsched.errors import InvalidConfigError
-from redsched.redaction import HIDDEN, shown_name, shown_value
-from redsched.sealing import PayloadSecurity
+from redsched.logs.redaction import HIDDEN, shown_name, shown_value
 from redsched.settings import Kind, Setting
 
 __all__ = ["EnvText", "fields_of", "table_of"]

@@ -30,7 +30,7 @@ RedschedError
 
 from __future__ import annotations
 
-from redsched.redaction import without_credentials
+from redsched.logs.redaction import without_credentials
 
 __all__ = [
     "CircuitOpenError",

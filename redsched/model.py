@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic
 
-from redsched.task_types import R
+from redsched.tasks.types import R
 
 __all__ = [
     "DeclaredJob",

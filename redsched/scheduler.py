@@ -9,31 +9,34 @@ from datetime import timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
-from redsched import context, declarations, forks, scheduling
-from redsched.background import ServiceProvider
+from redsched import context
+from redsched.client import schedule as scheduling
 from redsched.client.core import Client
+from redsched.client.event_reader import Listener
+from redsched.client.handle import JobHandle
 from redsched.client.job_methods import JobMethods
 from redsched.client.listeners import Listeners
-from redsched.codec import MAX_PAYLOAD_BYTES
+from redsched.client.schedule_methods import ScheduleMethods
+from redsched.codec.payload_security import PayloadSecurity
+from redsched.codec.values import MAX_PAYLOAD_BYTES
+from redsched.declarations import definition as declarations
+from redsched.declarations.reconcile import Reconciler
 from redsched.errors import SchedulerStateError
-from redsched.executors import CustomTaskExecutor, check_executors
-from redsched.feed import Listener
-from redsched.handle import JobHandle
-from redsched.handlers import Handlers, TaskFailureHandler
-from redsched.keywords import ScheduleOptions, check_names
-from redsched.loops import Owner
-from redsched.metrics import TaskMetrics
+from redsched.jobs.keywords import ScheduleOptions, check_names
+from redsched.jobs.spec import JobSpec, check_options
+from redsched.metrics.collector import TaskMetrics
 from redsched.model import DeclaredJob
-from redsched.reconcile import Reconciler
-from redsched.schedule_methods import ScheduleMethods
-from redsched.sealing import PayloadSecurity
+from redsched.runtime import forks
+from redsched.runtime.loops import Owner
 from redsched.settings import checked
-from redsched.spec import JobSpec, check_options
 from redsched.store import queries
 from redsched.store.store import Store
-from redsched.task_types import AnyTask, T
-from redsched.tasks import Task, TaskRegistry, default_registry
-from redsched.worker.executors import Executors
+from redsched.tasks.class_based import ServiceProvider
+from redsched.tasks.executor import CustomTaskExecutor, check_executors
+from redsched.tasks.registry import Task, TaskRegistry, default_registry
+from redsched.tasks.types import AnyTask, T
+from redsched.worker.executors.registry import Executors
+from redsched.worker.handlers import Handlers, TaskFailureHandler
 from redsched.worker.tally import Tally
 
 if TYPE_CHECKING:  # what few processes need is imported where it is used
@@ -49,9 +52,8 @@ log = logging.getLogger("redsched")
 class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
     """Schedules jobs in Redis, and runs them, in this process and any other.
 
-    Nothing is connected before the first call that needs Redis. Any event loop may call the coroutine methods, in any
-    thread; once it is started, `shutdown` is for the loop that called `start`. A process that is forked has a scheduler
-    of its own, which is not started: see docs/guide/processes.md.
+    Nothing is connected before the first call that needs Redis. Any event loop in any thread may call the coroutine
+    methods; only the loop that called `start` may call `shutdown`. For forked processes see docs/guide/processes.md.
 
     >>> import asyncio, redsched
     >>> async def main():
@@ -485,7 +487,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
 
     async def collect_metrics(self) -> TaskMetrics:
         """The standard set, with what Redis knows of the queues, as it is now. It is what Prometheus gets."""
-        from redsched.standard import standard
+        from redsched.metrics.standard import standard
 
         return await standard(self.client, self.metrics, self.worker)
 

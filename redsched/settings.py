@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from redsched.checks import check_mapping, check_name, check_names_list, check_queue, int_between, seconds_to_ms
-from redsched.codec import MAX_PAYLOAD_BYTES
+from redsched.codec.payload_security import PayloadSecurity
+from redsched.codec.values import MAX_PAYLOAD_BYTES
 from redsched.errors import InvalidConfigError
-from redsched.executors import check_executors
-from redsched.sealing import PayloadSecurity
-from redsched.zones import parse_timezone
+from redsched.schedules.zones import parse_timezone
+from redsched.tasks.executor import check_executors
 
 __all__ = ["SETTINGS", "Kind", "Setting", "checked", "default_of", "fields"]
 

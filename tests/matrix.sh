@@ -107,7 +107,7 @@ program_in() {
 
 servers() {
     ours=$(PATH="$PATH" command -v redis-server) && on_server "redis-server of PATH" "$ours"
-    embedded=$("$venv/bin/python" -c "from redsched.embedded import server_binary; print(server_binary())") \
+    embedded=$("$venv/bin/python" -c "from redsched.embedded.server import server_binary; print(server_binary())") \
         && on_server "embedded Valkey" "$embedded"
     if own_folder "$roots" && bash .ci/containers/newer-debian.sh trixie "$roots/trixie" redis-server valkey-server; then
         on_server "Redis of trixie" "$(program_in "$roots/trixie" redis-server)"

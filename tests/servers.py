@@ -17,7 +17,7 @@ import redis
 
 from redsched.chaos import servers
 from redsched.chaos.servers import answers, free_port, wait_until
-from redsched.embedded import server_binary
+from redsched.embedded.server import server_binary
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,27 +11,27 @@ from pathlib import Path
 import pytest
 
 import redsched
+from redsched.doctor.stored_fields import FIELDS
 from redsched.store.keys import KINDS
 from redsched.store.scripts import lua_folder
-from redsched.stored_fields import FIELDS
 
 ROOT = Path(redsched.__file__).parent
 LUA = Path(str(lua_folder()))
 PURE = (
-    "model", "errors", "untrusted", "extensions", "sealing", "codec", "options", "ids", "zones", "plan", "job", "times",
-    "spec", "schedules", "printing", "redaction", "signatures", "checks", "context", "circuit",
+    "model", "errors", "codec.untrusted", "codec.extensions", "codec.payload_security", "codec.values", "jobs.options", "jobs.ids", "schedules.zones", "schedules.plan", "jobs.record", "schedules.instants",
+    "jobs.spec", "schedules", "logs.escaping", "logs.redaction", "tasks.signatures", "checks", "context", "policies.circuit_breaker",
     "settings", "config_values",
 )  # fmt: skip
 """Modules and packages that compute, and do nothing else."""
 
 USES_PRIVATE = {
-    "cli.output": {"redsched.printing": "how text is escaped: pure"},
-    "cli.events": {"redsched.logs": "the command line decides how logs look"},
+    "cli.output": {"redsched.logs.escaping": "how text is escaped: pure"},
+    "cli.events": {"redsched.logs.formats": "the command line decides how logs look"},
     "cli.service": {
-        "redsched.logs": "the command line decides how logs look",
+        "redsched.logs.formats": "the command line decides how logs look",
         "redsched.integrations.prometheus": "an integration is public, where its package is installed",
     },
-    "cli.supervisor": {"redsched.logs": "the command line decides how logs look"},
+    "cli.supervisor": {"redsched.logs.formats": "the command line decides how logs look"},
     "cli.root": {
         "redsched.chaos.cli": "`redsched chaos` is one of its commands",
         "redsched.demo.cli": "`redsched demo` is one of its commands",
@@ -42,47 +42,47 @@ USES_PRIVATE = {
         "redsched.store.keys": "which slots are the shards'",
         "redsched.store.cluster": "which slots are the shards'",
     },
-    "chaos.servers": {"redsched.embedded": "the program of the embedded server"},
+    "chaos.servers": {"redsched.embedded.server": "the program of the embedded server"},
     "integrations.prometheus": {
-        "redsched.metrics": "the histograms' bounds and the list of the standard set",
-        "redsched.forks": "the port and the loop are those of one process",
+        "redsched.metrics.collector": "the histograms' bounds and the list of the standard set",
+        "redsched.runtime.forks": "the port and the loop are those of one process",
     },
     "demo.agenda": {"redsched.store.clock": "to_ms: pure arithmetic"},
     "demo.director": {"redsched.store.clock": "from_ms, to_ms: pure arithmetic"},
     "demo.cli": {
-        "redsched.embedded": "a server of its own, documented in the guide",
-        "redsched.ids": "a prefix that no other demo uses",
+        "redsched.embedded.server": "a server of its own, documented in the guide",
+        "redsched.jobs.ids": "a prefix that no other demo uses",
     },
     "integrations.neuroglia": {
-        "redsched.background": "dependencies, module_name: pure; how tasks are named",
-        "redsched.tasks": "is_coroutine_function: pure",
+        "redsched.tasks.class_based": "dependencies, module_name: pure; how tasks are named",
+        "redsched.tasks.registry": "is_coroutine_function: pure",
     },
 }
 """Module -> what it imports that is not public -> why it may."""
 READS_WALL_TIME = {
-    "ids": "only so that ids sort by eye",
-    "doctor": "tells how far this machine's clock is from Redis'; nothing is decided by it",
-    "clock_repair": "refuses where this machine's clock is not Redis'; nothing else is decided by it",
+    "jobs.ids": "only so that ids sort by eye",
+    "doctor.examine": "tells how far this machine's clock is from Redis'; nothing is decided by it",
+    "client.clock_repair": "refuses where this machine's clock is not Redis'; nothing else is decided by it",
     "cli.upcoming": "previews an expression without asking a Redis; nothing is decided by it",
 }
 
 MAX_LINES = 300
 LONGER = {
-    "worker.processes": (310, "a pool, its children, and how each may end"),
+    "worker.executors.processes": (310, "a pool, its children, and how each may end"),
     "integrations.neuroglia": (320, "one framework, with the story of its life cycle"),
-    "tasks": (405, "the registry, and each way by which it finds a function"),
+    "tasks.registry": (405, "the registry, and each way by which it finds a function"),
     "errors": (400, "one class for each error, each with an example"),
-    "spec": (380, "what may be said of a job, in one place: half of it is a list of names"),
+    "jobs.spec": (380, "what may be said of a job, in one place: half of it is a list of names"),
     "scheduler": (500, "the public door: half of it is docstrings"),
     "worker.loop": (576, "one class, one turn: what it does is read from top to bottom"),
-    "zones": (355, "zones by name, then by their clocks: one page on what a zone is"),
-    "jobs": (450, "what the door delegates to"),
+    "schedules.zones": (355, "zones by name, then by their clocks: one page on what a zone is"),
+    "client.change": (450, "what the door delegates to"),
 }
 LONGER |= {
     "store.queries": (310, "one function for each read, in one place"),
     "store.transitions": (335, "one method for each script, in one place"),
     "model": (355, "the words, each with what it means"),
-    "reconcile": (340, "one declaration from its start to what became of it"),
+    "declarations.reconcile": (340, "one declaration from its start to what became of it"),
 }
 MAX_LUA_LINES = 60
 LONGER_LUA = {
@@ -103,7 +103,7 @@ LONGER_LUA = {
     "include/take": (70, "what is claimed one by one: of a queue, and of a place"),
 }
 KEY_LITERALS = {
-    "streams": {":dead": "beside a stream of the user's, which is no key of ours"},
+    "reactive.streams": {":dead": "beside a stream of the user's, which is no key of ours"},
     "store.queries": {
         "job:": "the kind of `Keys.every`, and what is cut off to get the id",
         "due:": "the kind of `Keys.every`",
@@ -199,7 +199,14 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 def test_the_scheduler_is_passed_to_no_function_of_its_own_package() -> None:
     """Functions that ask Redis take a `Client`."""
-    public = {"__init__", "running", "testing", "reactive", "declare", "pytest_plugin"}
+    public = {
+        "__init__",
+        "runtime.current",
+        "testing.kits",
+        "testing.pytest_plugin",
+        "reactive.processor",
+        "tasks.decorator",
+    }
     knows = {m for m in MODULES if "redsched.scheduler" in imports(m)}
     assert knows - public == set()
 
@@ -259,7 +266,7 @@ def test_nothing_pickles(module: str) -> None:
     assert [name for name in imports(module) if under(name, *forbidden)] == []
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "signatures"])
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "tasks.signatures"])
 def test_only_signatures_asks_for_a_signature(module: str) -> None:
     """Since Python 3.14 that evaluates annotations, which may name what is not there."""
     evaluates = {"inspect.signature", "inspect.getfullargspec", "inspect.get_annotations", "annotationlib"}
@@ -321,4 +328,4 @@ def test_no_exception_for_key_literals_is_left_over() -> None:
 
 def test_doctor_knows_the_fields_of_each_hash() -> None:
     hashes = {kind for kind, about in KINDS.items() if about.type == "HASH"}
-    assert hashes == set(FIELDS), "redsched/stored_fields.py says which fields redsched keeps in each"
+    assert hashes == set(FIELDS), "redsched/doctor/stored_fields.py says which fields redsched keeps in each"

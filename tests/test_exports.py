@@ -22,7 +22,8 @@ import redis
 import redsched
 import redsched.errors
 import redsched.testing
-from redsched import context, declarations
+from redsched import context
+from redsched.declarations import definition as declarations
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = [name for name in redsched.__all__ if not name.startswith("__")]

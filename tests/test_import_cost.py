@@ -57,9 +57,9 @@ def test_an_import_loads_nothing_of_the_package_but_itself() -> None:
 
 
 FOR_FEW = [
-    "redsched.doctor", "redsched.embedded", "redsched.store.cluster", "redsched.store.sentinel", "redsched.reactive",
-    "redsched.streams", "redsched.standard", "redsched.config", "redsched.worker.worker", "redsched.worker.loop",
-    "redsched.worker.processes", "redsched.testing", "redsched.cli", "redsched.demo", "redsched.chaos", "typer", "rich",
+    "redsched.doctor.examine", "redsched.embedded.server", "redsched.store.cluster", "redsched.store.sentinel", "redsched.reactive.processor",
+    "redsched.reactive.streams", "redsched.metrics.standard", "redsched.config", "redsched.worker.worker", "redsched.worker.loop",
+    "redsched.worker.executors.processes", "redsched.testing", "redsched.cli", "redsched.demo", "redsched.chaos", "typer", "rich",
     "prometheus_client", "starlette", "pytest", "croniter", "dateutil",
 ]  # fmt: skip
 
@@ -82,7 +82,7 @@ def test_croniter_is_loaded_when_a_cron_schedule_is_asked_for_its_next_fire() ->
 
 
 def test_ids_need_no_large_table() -> None:
-    from redsched import ids
+    from redsched.jobs import ids
 
     assert max(len(value) for value in vars(ids).values() if isinstance(value, list | tuple | dict)) <= 4096
 
@@ -102,10 +102,19 @@ def test_modules_are_there_without_an_import_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("command", "others"),
     [
-        ("jobs", ("redsched.demo", "redsched.chaos", "redsched.cli.worker", "redsched.cli.service", "redsched.doctor")),
-        ("worker", ("redsched.demo", "redsched.chaos", "redsched.cli.jobs", "redsched.doctor")),
+        (
+            "jobs",
+            (
+                "redsched.demo",
+                "redsched.chaos",
+                "redsched.cli.worker",
+                "redsched.cli.service",
+                "redsched.doctor.examine",
+            ),
+        ),
+        ("worker", ("redsched.demo", "redsched.chaos", "redsched.cli.jobs", "redsched.doctor.examine")),
         ("events", ("redsched.demo", "redsched.chaos", "redsched.cli.service", "redsched.cli.jobs")),
-        ("--version", ("redsched.demo", "redsched.chaos", "redsched.cli.service", "redsched.doctor")),
+        ("--version", ("redsched.demo", "redsched.chaos", "redsched.cli.service", "redsched.doctor.examine")),
     ],
 )
 def test_a_command_loads_its_own_modules_only(command: str, others: tuple[str, ...]) -> None:
@@ -117,11 +126,11 @@ def test_a_command_loads_its_own_modules_only(command: str, others: tuple[str, .
 def test_a_run_of_pytest_that_uses_no_fixture_loads_nothing_of_it(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import sys\n\ndef test_it():\n"
-        "    assert {m for m in sys.modules if m.startswith('redsched')} <= {'redsched', 'redsched.pytest_plugin'}\n"
+        "    assert {m for m in sys.modules if m.startswith('redsched')} <= {'redsched', 'redsched.testing', 'redsched.testing.pytest_plugin'}\n"
         "    assert 'redis' not in sys.modules\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "redsched.pytest_plugin", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "redsched.testing.pytest_plugin", str(tmp_path)],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

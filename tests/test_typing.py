@@ -49,7 +49,7 @@ def is_public(symbol: str) -> bool:
     return any(f"{symbol}.".startswith(f"{home}.{name}.") for name, home in redsched._HOMES.items())
 
 
-OPEN_MODULES = ("redsched.errors.", "redsched.integrations.", "redsched.pytest_plugin.", "redsched.testing.")
+OPEN_MODULES = ("redsched.errors.", "redsched.integrations.", "redsched.testing.pytest_plugin.", "redsched.testing.")
 
 
 def test_the_types_of_the_public_api_are_complete() -> None:

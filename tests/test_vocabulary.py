@@ -82,8 +82,8 @@ def test_the_kinds_of_events_are_listed_alike_in_the_model_and_on_the_command_li
 
 def test_every_kind_of_the_model_is_written_by_somebody_and_no_other_is() -> None:
     # `scheduled` and `claimed` are lists of ids in a stream entry; modify's kinds come from the client.
-    decoded = set(re.findall(r'kind="(\w+)"', (ROOT / "events.py").read_text()))
-    modified = set(re.findall(r'"kind": "(\w+)"', (ROOT / "jobs.py").read_text()))
+    decoded = set(re.findall(r'kind="(\w+)"', (ROOT / "client/events.py").read_text()))
+    modified = set(re.findall(r'"kind": "(\w+)"', (ROOT / "client/change.py").read_text()))
     assert lua_kinds() | verbs() | decoded | modified == set(KINDS)
 
 
@@ -118,7 +118,10 @@ def test_every_reason_of_the_scripts_is_in_the_model() -> None:
 def test_every_reason_of_the_model_is_given_by_somebody() -> None:
     by_scripts = set(re.findall(r"'(\w+)'", LUA))
     by_worker = {Reason[name].value for name in worker_words("Reason")}
-    client = "".join((ROOT / f"{name}.py").read_text() for name in ("jobs", "reconcile", "renames"))
+    client = "".join(
+        (ROOT / f"{name}.py").read_text()
+        for name in ("client/change", "declarations/reconcile", "declarations/renames")
+    )
     by_client = set(re.findall(r"Reason\.(\w+)", client))
     given = by_scripts | by_worker | {Reason[name].value for name in by_client}
     assert given >= REASONS, REASONS - given

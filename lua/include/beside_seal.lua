@@ -1,7 +1,7 @@
 -- beside_seal: what decides a promise and is not in the signed record, for the worker to compare with that.
 -- Needs   job, call
 -- Gives   beside_seal(record, job, run), beside_seal_of_run(record, own, run)
--- Why     The scripts go by fields of a job's hash, which a seal does not cover: see redsched/agreement.py.
+-- Why     The scripts go by fields of a job's hash, which a seal does not cover: see redsched/worker/agreement.py.
 --
 -- It is: delivery, max_instances, max_recoveries, runs_left, periodic, and 1 where a worker lost the run. Of a run that keeps
 -- a record of another definition of its job it is the last alone; of a record without a seal it is nothing.

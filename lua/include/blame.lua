@@ -20,7 +20,7 @@ do
     end
   end
 
-  -- The stall is an event: see `stalled` in redsched/events.py.
+  -- The stall is an event: see `stalled` in redsched/client/events.py.
   function blame.add_to(fields)
     if report[1] then
       fields[#fields + 1] = 'stalled'

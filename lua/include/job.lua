@@ -24,7 +24,7 @@ local function job_of(run_id)
   return nil
 end
 
--- What was declared by an application: id -> its entry, a msgpack map (redsched/declarations.py).
+-- What was declared by an application: id -> its entry, a msgpack map (redsched/declarations/definition.py).
 local function declared_key(application)
   return prefix .. 'declared:' .. application
 end

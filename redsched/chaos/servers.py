@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from redsched.embedded import server_binary
+from redsched.embedded.server import server_binary
 
 __all__ = ["Aof", "LocalServer", "answers", "find_server", "free_port", "version_of", "wait_until"]
 

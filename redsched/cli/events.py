@@ -13,7 +13,7 @@ from redsched import BackgroundTaskScheduler, Event
 from redsched.cli import output
 from redsched.cli.session import Prefix, Url, place, run
 from redsched.errors import InvalidInputError
-from redsched.logs import setup
+from redsched.logs.formats import setup
 
 __all__ = ["KINDS", "events"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from redsched.printing import one_line, plain, to_json
+from redsched.logs.escaping import one_line, plain, to_json
 
 __all__ = ["fields", "instant", "lasting", "one_line", "plain", "print_json", "print_table", "say", "until"]
 

@@ -27,7 +27,7 @@ from redsched.cli.exits import ExitCode, exit_code_of
 from redsched.cli.stopping import Stop
 from redsched.cli.target import load
 from redsched.errors import StoreReadOnlyError, StoreUnavailableError
-from redsched.logs import LogFormat, setup
+from redsched.logs.formats import LogFormat, setup
 
 __all__ = ["Settings", "own_process", "run", "serve"]
 

@@ -20,7 +20,7 @@ from redsched.cli.child import DRAIN, NOW
 from redsched.cli.exits import ExitCode
 from redsched.cli.service import Settings
 from redsched.cli.stopping import Stop
-from redsched.logs import setup
+from redsched.logs.formats import setup
 
 __all__ = ["run"]
 

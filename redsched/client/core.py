@@ -10,22 +10,22 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redsched import forks
-from redsched.codec import RECORD_OVERHEAD_BYTES
-from redsched.ids import new_id
-from redsched.loops import PerLoop
-from redsched.options import JobOptions
+from redsched.client.results import ResultWaiter
+from redsched.codec.values import RECORD_OVERHEAD_BYTES
+from redsched.jobs.ids import new_id
+from redsched.jobs.options import JobOptions
+from redsched.runtime import forks
+from redsched.runtime.loops import PerLoop
 from redsched.store.limits import Limits
 from redsched.store.store import Store
 from redsched.store.transitions import Shard
 from redsched.store.urls import parse_url
-from redsched.tasks import TaskRegistry
-from redsched.waiting import ResultWaiter
+from redsched.tasks.registry import TaskRegistry
 from redsched.worker.circuits import guard
 
 if TYPE_CHECKING:  # what few processes need is imported where it is used
-    from redsched.circuit import CircuitBreakerPolicy
-    from redsched.embedded import EmbeddedServer
+    from redsched.embedded.server import EmbeddedServer
+    from redsched.policies.circuit_breaker import CircuitBreakerPolicy
 
 __all__ = ["BATCH", "TRIES", "Client", "instant_of"]
 
@@ -130,7 +130,8 @@ class Client:
         """
         is_embedded = parse_url(redis_url, self.store_settings["options"]).kind == "embedded"
         self._store = None if is_embedded else Store(redis_url, prefix, **self.store_settings)
-        self.redis_url, self.prefix = redis_url, prefix
+        self.redis_url: str = redis_url
+        self.prefix: str = prefix
 
     def after_fork(self) -> None:
         """Be a client of the child; the parent's goes on in the parent."""
@@ -152,7 +153,7 @@ class Client:
         return self._store or await asyncio.to_thread(self._resolve)
 
     def _resolve(self) -> Store:
-        from redsched.embedded import resolve
+        from redsched.embedded.server import resolve
 
         with self._opening:
             if self._store is None:

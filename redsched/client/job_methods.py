@@ -7,21 +7,22 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Unpack
 
-from redsched import jobs, results
+from redsched.client import change as jobs
+from redsched.client import history as results
 from redsched.client.core import Client
+from redsched.client.events import history
+from redsched.client.listing import JobPage
 from redsched.errors import StoreError
-from redsched.events import history
-from redsched.keywords import JobChanges, WhenOptions
-from redsched.listing import JobPage
+from redsched.jobs.keywords import JobChanges, WhenOptions
+from redsched.jobs.options import JobOptions
 from redsched.model import Event, JobView, State, TaskExecutionResult
-from redsched.options import JobOptions
 from redsched.schedules import Schedule
 from redsched.store import queries
 from redsched.store.clock import from_ms
 
 if TYPE_CHECKING:  # what few processes need is imported where it is used
-    from redsched.clock_repair import ClockRepair
-    from redsched.doctor import Finding
+    from redsched.client.clock_repair import ClockRepair
+    from redsched.doctor.examine import Finding
 
 __all__ = ["JobMethods"]
 
@@ -204,7 +205,7 @@ class JobMethods:
         store = await self.client.open()
         with contextlib.suppress(StoreError):  # what is wrong with the server is what it is asked for
             await store.learn()
-        from redsched.doctor import examine
+        from redsched.doctor.examine import examine
 
         return await examine(store)
 
@@ -218,7 +219,7 @@ class JobMethods:
             SchedulerStateError: the clock of Redis' machine is more than a minute from this machine's.
             StoreError: Redis did not do it.
         """
-        from redsched.clock_repair import repair_clock
+        from redsched.client.clock_repair import repair_clock
 
         return await repair_clock(await self.client.store(), dry_run=dry_run)
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from redsched.client.core import Client
-from redsched.feed import EventFeed, Listener
-from redsched.loops import Owner, PerLoop
+from redsched.client.event_reader import EventFeed, Listener
+from redsched.runtime.loops import Owner, PerLoop
 
 __all__ = ["Listeners"]
 

@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from redsched import BackgroundTaskScheduler, RedschedError, embedded
+from redsched import BackgroundTaskScheduler, RedschedError
 from redsched.demo import report, screen
 from redsched.demo.agenda import PastDateError, Settings, choose_day
 from redsched.demo.director import Director
 from redsched.demo.fleet import FleetError
 from redsched.demo.worker import EVENTS_MAX, LEASE_S
-from redsched.ids import new_id
+from redsched.embedded import server as embedded
+from redsched.jobs.ids import new_id
 
 __all__ = ["register"]
 

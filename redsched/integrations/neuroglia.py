@@ -25,8 +25,8 @@ from typing import Any, TypeVar
 
 import redsched
 from redsched import BackgroundTaskScheduler, InvalidConfigError, SchedulerStateError, current_scheduler
-from redsched.background import dependencies, module_name
-from redsched.tasks import is_coroutine_function
+from redsched.tasks.class_based import dependencies, module_name
+from redsched.tasks.registry import is_coroutine_function
 
 try:
     from neuroglia.dependency_injection import ServiceCollection, ServiceDescriptor

@@ -18,9 +18,10 @@ from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from redsched import BackgroundTaskScheduler, InvalidConfigError, RedschedError, TaskMetrics, forks
+from redsched import BackgroundTaskScheduler, InvalidConfigError, RedschedError, TaskMetrics
 from redsched.integrations.metrics_server import start_server
-from redsched.metrics import BUCKETS, STANDARD, Histogram, Sample
+from redsched.metrics.collector import BUCKETS, STANDARD, Histogram, Sample
+from redsched.runtime import forks
 
 try:
     from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app

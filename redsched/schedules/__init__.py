@@ -1,6 +1,6 @@
 """When a job is due: a date, an interval, a cron expression, or any of several. Pure: no I/O, no clock.
 
-Read `base.py` for what a schedule answers, `expression.py` and `redsched.zones` for how cron does it. All instants are
+Read `base.py` for what a schedule answers, `expression.py` and `redsched.schedules.zones` for how cron does it. All instants are
 integer milliseconds since the epoch (UTC).
 """
 
@@ -16,7 +16,7 @@ from redsched.schedules.cron import CronSchedule
 from redsched.schedules.date import DateSchedule
 from redsched.schedules.dialect import SecondsOrder
 from redsched.schedules.interval import IntervalSchedule
-from redsched.zones import parse_timezone
+from redsched.schedules.zones import parse_timezone
 
 __all__ = [
     "MAX_MS",

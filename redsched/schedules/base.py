@@ -11,7 +11,7 @@ from typing import Any
 
 from redsched.checks import is_int
 from redsched.errors import InvalidScheduleError
-from redsched.zones import local_datetime, zone
+from redsched.schedules.zones import local_datetime, zone
 
 __all__ = ["MAX_MS", "BasedSchedule", "Schedule", "check_bounds", "check_int", "in_words", "instant_in_words"]
 

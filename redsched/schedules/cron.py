@@ -12,7 +12,7 @@ from redsched.schedules.base import BasedSchedule, check_bounds, check_int
 from redsched.schedules.dialect import SecondsOrder
 from redsched.schedules.expression import Expression, parse_expression
 from redsched.schedules.suspicious import refuse_suspicious
-from redsched.zones import FIRST_YEAR, LAST_YEAR, Fold, Gap, Piece, parse_timezone, pieces, year_of
+from redsched.schedules.zones import FIRST_YEAR, LAST_YEAR, Fold, Gap, Piece, parse_timezone, pieces, year_of
 
 __all__ = ["CronSchedule"]
 

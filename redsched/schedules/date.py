@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redsched.schedules.base import Schedule, check_int, instant_in_words
-from redsched.zones import parse_timezone
+from redsched.schedules.zones import parse_timezone
 
 __all__ = ["DateSchedule"]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redsched.schedules.base import BasedSchedule, check_bounds, check_int, in_words
-from redsched.zones import parse_timezone
+from redsched.schedules.zones import parse_timezone
 
 __all__ = ["IntervalSchedule"]
 

@@ -13,7 +13,7 @@ import msgpack
 
 from redsched.context import ActiveEvent, current_event
 from redsched.errors import DurabilityError, StoreError, StoreUnavailableError
-from redsched.ids import new_id
+from redsched.jobs.ids import new_id
 from redsched.store.clock import StoreClock
 from redsched.store.durability import Promise
 from redsched.store.keys import Keys

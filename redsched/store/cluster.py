@@ -14,7 +14,7 @@ import redis.exceptions as redis_errors
 from redis.crc import key_slot
 
 from redsched.errors import StoreAccessError, StoreError, StoreReadOnlyError, StoreUnavailableError
-from redsched.loops import LoopLock, PerLoop
+from redsched.runtime.loops import LoopLock, PerLoop
 from redsched.settings import default_of
 from redsched.store.link import Link
 from redsched.store.urls import ServerUrl

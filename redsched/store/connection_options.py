@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from redsched.checks import is_int, is_number
-from redsched.redaction import HIDDEN, shown_name, shown_value
+from redsched.logs.redaction import HIDDEN, shown_name, shown_value
 
 __all__ = ["OPTIONS", "Need", "Option", "WrongOptionError", "is_secret", "read_options", "shown_option"]
 

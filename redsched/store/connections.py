@@ -9,8 +9,8 @@ from typing import Final
 from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
-from redsched import forks
-from redsched.loops import LoopBound
+from redsched.runtime import forks
+from redsched.runtime.loops import LoopBound
 
 __all__ = ["Connections", "abandon", "forsake"]
 

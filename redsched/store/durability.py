@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redsched.errors import DurabilityError, StoreAccessError, StoreError
-from redsched.options import DURABILITIES
+from redsched.jobs.options import DURABILITIES
 from redsched.store.wire import Wire
 
 __all__ = ["Promise", "online_replicas", "server_facts"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from zlib import crc32
 
-from redsched.ids import job_of
+from redsched.jobs.ids import job_of
 
 LAYOUT_VERSION = 1
 """Grows when older processes can no longer work beside newer ones on the same keys: see docs/upgrading.md."""

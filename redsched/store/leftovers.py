@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from redsched.ids import job_of
+from redsched.jobs.ids import job_of
 from redsched.store.keys import KINDS
 from redsched.store.queries import scan
 from redsched.store.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redsched.codec import RECORD_OVERHEAD_BYTES
+from redsched.codec.values import RECORD_OVERHEAD_BYTES
 from redsched.settings import default_of
 
 __all__ = ["MIB", "Limits"]

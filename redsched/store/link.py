@@ -24,13 +24,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from redsched.errors import InvalidConfigError, RedschedError, StoreError, StoreReadOnlyError, StoreReplyError
-from redsched.loops import PerLoop
+from redsched.runtime.loops import PerLoop
 from redsched.settings import default_of
-from redsched.signatures import signature_of
 from redsched.store.connections import Connections
 from redsched.store.failures import translate
 from redsched.store.urls import ServerUrl, parse_url
 from redsched.store.wire import Wire
+from redsched.tasks.signatures import signature_of
 
 __all__ = ["Link"]
 

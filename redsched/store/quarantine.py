@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgpack
 
-from redsched.ids import job_of
+from redsched.jobs.ids import job_of
 from redsched.store.keys import KINDS, Keys
 
 __all__ = ["KEEP_MS", "suspects"]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from redsched.codec import unpack_foreign
+from redsched.codec.values import unpack_foreign
 from redsched.errors import EncodingError, StoreAccessError
 from redsched.schedules import MAX_MS
 from redsched.store.keys import EVERY_CLOCK, prefix_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from threading import Lock
 
-from redsched import forks
-from redsched.ids import new_id
+from redsched.jobs.ids import new_id
+from redsched.runtime import forks
 
 __all__ = ["Requests"]
 

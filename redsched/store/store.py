@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from redsched.checks import check_queue, is_int
+from redsched.codec.payload_security import PayloadSecurity, Sealer
 from redsched.errors import InvalidConfigError, RecordVersionError, StoreError
-from redsched.sealing import PayloadSecurity, Sealer
 from redsched.settings import default_of
 from redsched.store.durability import Promise
 from redsched.store.keys import LAYOUT_VERSION, shard_of

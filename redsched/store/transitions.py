@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from redsched.codec import pack_result
+from redsched.codec.values import pack_result
 from redsched.errors import (
     ConflictingIdError,
     JobLookupError,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from redsched.redaction import HIDDEN
+from redsched.logs.redaction import HIDDEN
 from redsched.store.connection_options import shown_option
 
 __all__ = ["SCHEMES", "Kind", "UrlParts", "kind_of", "split_url", "without_password"]

@@ -12,8 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from redsched.context import current_run
+from redsched.worker.executors.threads import Call
 from redsched.worker.runs import Run
-from redsched.worker.threads import Call
 
 if TYPE_CHECKING:
     from redsched.worker.state import WorkerState

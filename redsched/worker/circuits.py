@@ -1,7 +1,12 @@
 """How calls pass a circuit breaker: each asks Redis first, and tells Redis how it ended.
 
+<<<<<<< HEAD
 The state of a circuit is in Redis and is changed by one script (`lua/circuit.lua`), so all workers and services see
 the same state. The parameters of a circuit are in its policy, which is data (`redsched/circuit.py`).
+=======
+The state of a circuit is in Redis and changes in one script (`lua/circuit.lua`), so all workers and services see the
+same. What a circuit is like is said by its policy, which is data (`redsched/policies/circuit_breaker.py`).
+>>>>>>> 91356ba (Modules stand in rooms, each with one subject)
 """
 
 from __future__ import annotations
@@ -10,10 +15,10 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from redsched.circuit import CircuitBreakerPolicy
 from redsched.errors import CircuitOpenError
-from redsched.ids import new_id
-from redsched.policies import is_one_of
+from redsched.jobs.ids import new_id
+from redsched.policies.circuit_breaker import CircuitBreakerPolicy
+from redsched.policies.retry import is_one_of
 from redsched.store.store import Store
 from redsched.store.wire import Resend
 

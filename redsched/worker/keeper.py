@@ -21,8 +21,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from redsched import forks
-from redsched.interpreter import python_program
+from redsched.runtime import forks
+from redsched.runtime.interpreter import python_program
 from redsched.worker import keeper_child
 from redsched.worker.keeper_child import BEAT, IGNORED, LATE, RUN, Silence
 from redsched.worker.vouching import Voucher

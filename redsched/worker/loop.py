@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from redsched.agreement import check_agreement
-from redsched.codec import Record
+from redsched.codec.values import Record
 from redsched.errors import (
     CircuitOpenError,
     EncodingError,
@@ -24,18 +23,19 @@ from redsched.errors import (
     StoreError,
     TaskTimeoutError,
 )
-from redsched.ids import job_of, run_id_of
-from redsched.job import Job
+from redsched.jobs.ids import job_of, run_id_of
+from redsched.jobs.options import JobOptions
+from redsched.jobs.record import Job
 from redsched.model import Outcome, Reason
-from redsched.options import JobOptions
-from redsched.plan import is_misfire
 from redsched.schedules import MAX_MS
+from redsched.schedules.plan import is_misfire
 from redsched.store.transitions import PollReply, PollRequest, Shard
 from redsched.store.wire import Resend, WrongTypeError
 from redsched.worker import run_log
+from redsched.worker.agreement import check_agreement
 from redsched.worker.circuits import failed_trial_delay
 from redsched.worker.execution import call_within_policies, is_on_loop, slot_is_closed
-from redsched.worker.executors import Skipped
+from redsched.worker.executors.registry import Skipped
 from redsched.worker.outcomes import Outcomes
 from redsched.worker.places import Places
 from redsched.worker.planning import plan_row

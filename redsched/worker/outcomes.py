@@ -7,10 +7,10 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
-from redsched.codec import pack_result
+from redsched.codec.payload_security import Sealer
+from redsched.codec.values import pack_result
+from redsched.jobs.options import DEFAULT_RESULT_TTL_MS
 from redsched.model import Outcome, Reason
-from redsched.options import DEFAULT_RESULT_TTL_MS
-from redsched.sealing import Sealer
 from redsched.store.rows import PollRequest
 from redsched.worker.runs import Run
 from redsched.worker.troubles import shortened

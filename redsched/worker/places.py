@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from redsched.codec import SEALED_VERSION
-from redsched.learning import lessons
+from redsched.codec.values import SEALED_VERSION
+from redsched.tasks.learning import lessons
 from redsched.worker.tracebacks import log_error
 
 if TYPE_CHECKING:

@@ -1,16 +1,16 @@
-"""Jobs of which something was missed, or whose following fire is not known: `redsched.plan`, from row to row."""
+"""Jobs of which something was missed, or whose following fire is not known: `redsched.schedules.plan`, from row to row."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redsched.agreement import check_agreement
 from redsched.errors import EncodingError
-from redsched.job import Job
+from redsched.jobs.record import Job
 from redsched.model import Reason
-from redsched.plan import plan
 from redsched.schedules import MAX_MS
+from redsched.schedules.plan import plan
 from redsched.store.clock import StoreClock
+from redsched.worker.agreement import check_agreement
 from redsched.worker.troubles import (
     FOR_OTHERS,
     clean,

@@ -13,15 +13,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from redsched import context
-from redsched.codec import Record
+from redsched.codec.values import Record
 from redsched.errors import SchedulerStateError
-from redsched.ids import job_of, run_id_of
-from redsched.job import Job
+from redsched.jobs.ids import job_of, run_id_of
+from redsched.jobs.options import JobOptions
+from redsched.jobs.record import Job
 from redsched.model import Reason, RunContext
-from redsched.options import JobOptions
+from redsched.schedules.zones import zone
 from redsched.store.clock import StoreClock, from_ms
-from redsched.tasks import Task
-from redsched.zones import zone
+from redsched.tasks.registry import Task
 
 if TYPE_CHECKING:
     from redsched.store.store import Store

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from redsched import forks
+from redsched.runtime import forks
 from redsched.worker.revival import serve_on
 from redsched.worker.worker import Worker
 

@@ -15,11 +15,11 @@ import msgpack
 
 from redsched.checks import check_queue, int_between
 from redsched.errors import InvalidConfigError
-from redsched.handlers import Handlers
 from redsched.settings import default_of
 from redsched.store.store import Store
-from redsched.tasks import TaskRegistry
-from redsched.worker.executors import Executors
+from redsched.tasks.registry import TaskRegistry
+from redsched.worker.executors.registry import Executors
+from redsched.worker.handlers import Handlers
 from redsched.worker.runs import Run
 from redsched.worker.slots import Slots
 from redsched.worker.stall_report import StallReport
@@ -59,40 +59,40 @@ class WorkerState(ABC):
         tally: Tally | None = None,
     ) -> None:
         int_between(concurrency, "concurrency", 1, error=InvalidConfigError)
-        self.id = worker_id
-        self.registry = registry
+        self.id: str = worker_id
+        self.registry: TaskRegistry = registry
         self.queues: list[str] = [*dict.fromkeys(check_queue(queue) for queue in queues), f"local:{worker_id}"]
         self.packed_queues: bytes = msgpack.packb(self.queues, use_bin_type=False) or b""
-        self.concurrency = concurrency
+        self.concurrency: int = concurrency
         self.executors: Executors = executors or Executors()
-        self.max_catch_up = max_catch_up
+        self.max_catch_up: int = max_catch_up
         self.handlers: Handlers = handlers or Handlers()
         self.tally: Tally = tally or Tally()
         self.stopping: bool = False
         self.giving_back: bool = False
         """The grace time is over: what a poll still brings is given back at once."""
-        self.holding = 0
+        self.holding: int = 0
         """Runs that are held now, on all shards: executed, or waiting for a slot."""
         self.ahead: int = 0
         """How many more runs may be held than are executed at once."""
         self.duration_ms: float = 0.0
         """How long runs took lately."""
-        self.started = 0
+        self.started: int = 0
         """Runs that were begun."""
-        self.reserved = 0
+        self.reserved: int = 0
         """Places promised to polls that are under way."""
-        self.refused = 0
+        self.refused: int = 0
         """Settles that Redis refused, since this worker had lost the lease."""
-        self.lost = 0
+        self.lost: int = 0
         """Leases that ended while their task still ran here."""
         self.failed_declarations: Callable[[], Mapping[str, str]] = dict
         """Declared jobs of this process that are not stored as declared -> why."""
         self.ended_with: Exception | None = None  # until another takes its place
-        self.store = store
+        self.store: Store = store
         self._said: dict[str, float] = {}
         self._fed = 0
         self._started = time.monotonic()
-        self.slots = Slots(concurrency)
+        self.slots: Slots = Slots(concurrency)
 
     @property
     @abstractmethod

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
-from redsched.metrics import TaskMetrics
+from redsched.metrics.collector import TaskMetrics
 
 __all__ = ["Tally"]
 

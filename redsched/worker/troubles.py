@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redsched.agreement import BegunBeforeError
 from redsched.errors import RecordVersionError, TaskFailedError, UnknownKeyError, UntrustedRecordError
-from redsched.job import Job
+from redsched.jobs.record import Job
 from redsched.model import Reason
+from redsched.worker.agreement import BegunBeforeError
 
 __all__ = [
     "FOR_OTHERS", "clean", "failure_of", "need_of", "no_executor", "no_key", "postponement_ms", "reason_of",

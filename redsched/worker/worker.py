@@ -16,11 +16,11 @@ from typing import Any
 import anyio
 
 from redsched.errors import SchedulerStateError, StoreError
-from redsched.learning import unwatch, watch
-from redsched.loops import Owner
+from redsched.runtime.loops import Owner
 from redsched.settings import default_of
 from redsched.store.store import Store
-from redsched.tasks import TaskRegistry
+from redsched.tasks.learning import unwatch, watch
+from redsched.tasks.registry import TaskRegistry
 from redsched.worker.loop import ShardLoop
 from redsched.worker.slots import Slots
 from redsched.worker.stalls import StallWatch
@@ -90,7 +90,8 @@ class Worker(WorkerState):
             raise SchedulerStateError(f"worker {self.id} serves already")
         self._serving = True
         self._owner.take()
-        self.stopping = self.giving_back = False
+        self.stopping: bool = False
+        self.giving_back: bool = False
         stopped = self._stopped = anyio.Event()
         here = asyncio.get_running_loop()
 

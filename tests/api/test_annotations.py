@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from redsched import BackgroundTask, TaskFailureHandler
-from redsched.background import dependencies
+from redsched.tasks.class_based import dependencies
 from redsched.testing import Kit
 
 SOURCE = """

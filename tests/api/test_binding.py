@@ -21,8 +21,8 @@ from redsched import (
     RetryPolicy,
     schedule_task,
 )
-from redsched.binding import check_call
-from redsched.signatures import signature_of
+from redsched.tasks.binding import check_call
+from redsched.tasks.signatures import signature_of
 from redsched.testing import Kit
 
 
@@ -264,7 +264,7 @@ async def test_a_signature_is_read_once_for_each_shape_of_a_call(
         read.append(args)
         return signature_of(*args, **kwargs)
 
-    monkeypatch.setattr("redsched.binding.signature_of", counted)
+    monkeypatch.setattr("redsched.tasks.binding.signature_of", counted)
     scheduler = redsched_kit.scheduler
     scheduler.register(function, name="task")
     await scheduler.schedule_many(JobSpec("job", function, args=[number]) for number in range(100))

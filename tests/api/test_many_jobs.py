@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from redsched import BackgroundTaskScheduler, InvalidInputError, JobSpec, State
-from redsched.scheduling import BATCH_BYTES
+from redsched.client.schedule import BATCH_BYTES
 from redsched.store.link import Link
 from redsched.store.transitions import Shard
 from redsched.testing import Kit, fresh_prefix, kit

@@ -23,7 +23,7 @@ from redsched import (
     SchedulerStateError,
     TaskExecutionResult,
 )
-from redsched.options import DEFAULT_RESULT_TTL_MS
+from redsched.jobs.options import DEFAULT_RESULT_TTL_MS
 from redsched.store.scripts import lua_folder
 from redsched.store.transitions import Shard
 from redsched.testing import Kit, fresh_prefix
@@ -295,7 +295,7 @@ async def test_what_an_older_worker_settled_is_found_in_the_events(redsched_kit:
 
 
 async def test_a_lost_message_makes_an_answer_late_not_missing(redsched_kit: Kit, monkeypatch: Any) -> None:
-    monkeypatch.setattr("redsched.waiting.ASK_AGAIN_S", 0.3)
+    monkeypatch.setattr("redsched.client.results.ASK_AGAIN_S", 0.3)
     scheduler = redsched_kit.scheduler
     once = await scheduler.schedule_delayed_task("job", value, 60)
     each = await scheduler.schedule_interval("job", value, minutes=1)

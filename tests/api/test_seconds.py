@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from redsched import BackgroundTaskScheduler, CronSchedule, InvalidInputError, JobSpec, declarations, schedule_task
+from redsched import BackgroundTaskScheduler, CronSchedule, InvalidInputError, JobSpec, schedule_task
+from redsched.declarations import definition as declarations
 from redsched.testing import Kit
 
 

@@ -25,8 +25,8 @@ from redsched import (
     State,
     schedule_task,
 )
-from redsched.declare import declared
-from redsched.tasks import default_registry
+from redsched.tasks.decorator import declared
+from redsched.tasks.registry import default_registry
 from redsched.testing import Kit, fresh_prefix, kit
 
 ran: list[Any] = []

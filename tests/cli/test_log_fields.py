@@ -13,7 +13,7 @@ import pytest
 
 from redsched import Event, RetryPolicy, TaskFailureHandler, current_run
 from redsched.cli.exits import ExitCode
-from redsched.logs import JsonFormatter, RunFields, TextFormatter
+from redsched.logs.formats import JsonFormatter, RunFields, TextFormatter
 from redsched.testing import Kit
 
 from .harness import Start
@@ -258,7 +258,7 @@ async def test_a_child_process_logs_as_its_worker_does_with_the_fields(
 
 
 async def test_without_a_log_nothing_is_looked_up(redsched_kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    from redsched import logs
+    from redsched.logs import formats as logs
     from redsched.worker.runs import Run
 
     def forbidden(*_: object) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 
-from redsched.logs import JsonFormatter, RepeatFilter, TextFormatter
+from redsched.logs.formats import JsonFormatter, RepeatFilter, TextFormatter
 
 
 def record(
@@ -46,7 +46,7 @@ def test_json_is_one_line_with_the_traceback_and_extras() -> None:
 
 def test_the_same_warning_is_held_back_for_a_while_and_then_counted(monkeypatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(sys.modules["redsched.logs"].time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys.modules["redsched.logs.formats"].time, "monotonic", lambda: now[0])
     repeats = RepeatFilter(every=10)
     assert repeats.filter(record("gone; sending again in 0.1 s"))
     assert not repeats.filter(record("gone; sending again in 0.2 s"))

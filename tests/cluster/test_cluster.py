@@ -12,11 +12,11 @@ import pytest
 from redsched import BackgroundTaskScheduler, CircuitBreakerPolicy, JobSpec, RetryPolicy
 from redsched.chaos.nodes import ClusterServers, ask
 from redsched.errors import InvalidConfigError, StoreAccessError, StoreError, StoreUnavailableError
-from redsched.reactive import ReactiveTaskProcessor
+from redsched.reactive.processor import ReactiveTaskProcessor
+from redsched.reactive.streams import RedisStream, StreamEvent
 from redsched.store.cluster import Cluster, slot_of
 from redsched.store.durability import Promise
 from redsched.store.urls import parse_url
-from redsched.streams import RedisStream, StreamEvent
 from redsched.testing import fresh_prefix
 from tests.faults.local import until
 from tests.invariants import check

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redsched import pruning
+from redsched.declarations import pruning
 from redsched.store.declared import read_declared
 
 from .conftest import Apps, at

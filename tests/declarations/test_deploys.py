@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from redsched import BackgroundTaskScheduler, InvalidInputError, renames, schedule_task
+from redsched import BackgroundTaskScheduler, InvalidInputError, schedule_task
+from redsched.declarations import renames
 
 from .conftest import Apps, at, ran
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from redsched import PayloadSecurity
-from redsched.declarations import digest_of, unpack_parts
-from redsched.scheduling import draft_of
+from redsched.client.schedule import draft_of
+from redsched.declarations.definition import digest_of, unpack_parts
 
 from .conftest import Apps, at
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redsched import BackgroundTaskScheduler, JobSpec
-from redsched.scheduling import draft_of
+from redsched.client.schedule import draft_of
 
 from .conftest import Apps, at, ran
 

@@ -17,12 +17,13 @@ from threading import Thread
 import pytest
 import redis
 
-from redsched import BackgroundTaskScheduler, InvalidConfigError, StoreUnavailableError, embedded
+from redsched import BackgroundTaskScheduler, InvalidConfigError, StoreUnavailableError
+from redsched.embedded import server as embedded
 from tests.servers import wait_until
 
 USER = """
 import sys, time
-from redsched import embedded
+from redsched.embedded import server as embedded
 server = embedded.start(sys.argv[1])
 print(server.started, flush=True)
 time.sleep(60)

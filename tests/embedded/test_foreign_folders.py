@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from redsched import InvalidConfigError, embedded
-from redsched.embedded_files import FolderError, make_folder, open_file
-from redsched.embedded_process import recorded_pid, signal_server
+from redsched import InvalidConfigError
+from redsched.embedded import server as embedded
+from redsched.embedded.files import FolderError, make_folder, open_file
+from redsched.embedded.process import recorded_pid, signal_server
 from tests.servers import wait_until
 
 OTHER = 65534
@@ -46,7 +47,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 def as_other(code: str, *arguments: object) -> str:
     """Run as another user; what it printed."""
     # The interpreter may be where only root can read: all is loaded before.
-    become = f"import os, sys; from redsched import embedded; os.setgroups([]); os.setgid({OTHER}); os.setuid({OTHER})"
+    become = f"import os, sys; from redsched.embedded import server as embedded; os.setgroups([]); os.setgid({OTHER}); os.setuid({OTHER})"
     done = subprocess.run(
         [sys.executable, "-c", f"{become}\n{code}", *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True
     )

@@ -19,9 +19,9 @@ from redsched.chaos.ledger import Execution
 from redsched.chaos.place import Moment
 from redsched.chaos.verdict import judge
 from redsched.chaos.wishes import Change, Wish, make_wishes
-from redsched.codec import pack_payload
-from redsched.worker.processes import ProcessPool, target_of
-from redsched.worker.told import pack_context
+from redsched.codec.values import pack_payload
+from redsched.worker.executors.child_context import pack_context
+from redsched.worker.executors.processes import ProcessPool, target_of
 
 T0 = 1_000_000_000_000
 """Redis' time in ms at 0 s of the monotonic clock."""

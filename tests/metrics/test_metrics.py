@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from redsched import BackgroundTaskScheduler, InvalidConfigError, InvalidInputError, MetricsCollector, TaskMetrics
 from redsched.integrations import metrics_server, prometheus
-from redsched.metrics import BUCKETS, STANDARD
+from redsched.metrics.collector import BUCKETS, STANDARD
 from redsched.testing import Kit, fresh_prefix, kit
 from redsched.worker.tally import Tally
 from tests.servers import free_port

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redsched.plan import Plan, Span, first_fires, is_misfire, plan
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule
+from redsched.schedules.plan import Plan, Span, first_fires, is_misfire, plan
 
 SECOND, MINUTE, HOUR, YEAR = 1000, 60_000, 3_600_000, 365 * 86_400_000
 T0 = 1_780_272_000_000  # 2026-06-01T00:00Z

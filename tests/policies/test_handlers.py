@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from redsched import BackgroundTaskScheduler, InvalidInputError, TaskFailureHandler, handlers
+from redsched import BackgroundTaskScheduler, InvalidInputError, TaskFailureHandler
 from redsched.testing import Kit
-from redsched.worker import worker
+from redsched.worker import handlers, worker
 
 
 class Monitor(TaskFailureHandler):

@@ -22,10 +22,10 @@ import pytest
 
 from redsched import BackgroundTaskScheduler, ReactiveTaskProcessor, TaskMetrics, current_scheduler
 from redsched.chaos.nodes import ClusterServers, SentinelServers
-from redsched.ids import new_id
 from redsched.integrations.prometheus import serve
+from redsched.jobs.ids import new_id
 from redsched.testing import fresh_prefix, server
-from redsched.worker.processes import GOODBYE_S
+from redsched.worker.executors.processes import GOODBYE_S
 from tests.processes import c_forks, shared
 from tests.processes.harness import fork, in_children, sockets
 from tests.security.test_secrets import certificates, tls_port  # noqa: F401  fixtures

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from redsched.interpreter import python_program
+from redsched.runtime.interpreter import python_program
 
 
 def test_python_itself_is_taken_as_it_is() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from redsched.codec import Record, pack_payload
+from redsched.codec.values import Record, pack_payload
 from redsched.testing import Kit
 from redsched.worker.worker import Worker
 
@@ -24,7 +24,7 @@ async def _plant(kit: Kit, record: bytes) -> Worker:
     return kit.scheduler.make_worker()
 
 
-@pytest.mark.parametrize("task", ["os.system", "builtins.eval", "subprocess.run", "redsched.embedded.start"])
+@pytest.mark.parametrize("task", ["os.system", "builtins.eval", "subprocess.run", "redsched.embedded.server.start"])
 async def test_a_name_is_looked_up_and_never_imported(redsched_kit: Kit, task: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     record = Record(task, "planted", pack_payload([f"touch {trace}"], {}), {}).pack()

@@ -14,7 +14,8 @@ import reactivex
 import rx
 import rx.subject
 
-from redsched import InvalidInputError, ReactiveTaskProcessor, RetryPolicy, SchedulerStateError, reactive
+from redsched import InvalidInputError, ReactiveTaskProcessor, RetryPolicy, SchedulerStateError
+from redsched.reactive import processor as reactive
 from redsched.testing import Kit
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from redsched.schedules import CronSchedule
-from redsched.zones import Stretch, cut_into_pieces, instant_ms, local_datetime
+from redsched.schedules.zones import Stretch, cut_into_pieces, instant_ms, local_datetime
 
 from .brute import DAY, Clock, clock_around, matcher, minute_of, transitions, zone_offset
 

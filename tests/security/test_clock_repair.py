@@ -9,8 +9,9 @@ import msgpack
 import pytest
 from typer.testing import CliRunner
 
-from redsched import SchedulerStateError, clock_repair, current_run
+from redsched import SchedulerStateError, current_run
 from redsched.cli.root import build
+from redsched.client import clock_repair
 from redsched.store.rows import PollRequest
 from redsched.store.transitions import Shard
 from redsched.store.wire import Resend

@@ -22,17 +22,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from redsched import BackgroundTaskScheduler, CronSchedule, PayloadSecurity, RedschedError, SchedulerConfig
-from redsched.codec import Record, pack_payload, unpack_foreign, unpack_payload, unpack_progress, unpack_result
-from redsched.events import decode_entry
-from redsched.job import Job
-from redsched.outcomes import Ended
+from redsched.client.events import decode_entry
+from redsched.client.outcomes import Ended
+from redsched.codec.payload_security import Sealer
+from redsched.codec.values import Record, pack_payload, unpack_foreign, unpack_payload, unpack_progress, unpack_result
+from redsched.doctor.stored_fields import FIELDS, odd_fields
+from redsched.jobs.record import Job
+from redsched.jobs.view import view_of
 from redsched.schedules import schedule_from_wire
-from redsched.sealing import Sealer
 from redsched.store.clock import StoreClock
 from redsched.store.queries import StoredJob
 from redsched.store.urls import parse_url
-from redsched.stored_fields import FIELDS, odd_fields
-from redsched.views import view_of
 from redsched.worker.planning import plan_row
 from redsched.worker.worker import Worker
 

@@ -32,13 +32,13 @@ from typer.testing import CliRunner
 from redsched import BackgroundTaskScheduler, Outcome, PayloadSecurity, StoreError
 from redsched.cli.exits import ExitCode
 from redsched.cli.root import build
-from redsched.codec import Record, pack_payload
+from redsched.codec.values import Record, pack_payload
+from redsched.doctor.stored_fields import FIELDS as KNOWN_FIELDS
+from redsched.doctor.traces import traces
 from redsched.store import leftovers
 from redsched.store.keys import KEY_TABLE, KINDS
 from redsched.store.scripts import lua_folder
-from redsched.stored_fields import FIELDS as KNOWN_FIELDS
 from redsched.testing import fresh_prefix
-from redsched.traces import traces
 from tests.security import victim
 from tests.servers import ROOT, LocalServer
 
@@ -687,4 +687,4 @@ def test_every_field_that_a_script_writes_is_known() -> None:
         if script.stem == "schedule":
             written |= set(re.findall(r"fields\[[^\]]+\] = '([a-z_]+)' *(?:--.*)?$", script.read_text(), re.MULTILINE))
     assert len(written) > 40, "the scripts are not read as they are written"
-    assert written - {"default", "paused"} <= known, "redsched/stored_fields.py lacks what a script writes"
+    assert written - {"default", "paused"} <= known, "redsched/doctor/stored_fields.py lacks what a script writes"

@@ -15,7 +15,10 @@ import msgpack
 import pytest
 
 from redsched import BackgroundTaskScheduler, EncodingError, PayloadSecurity, StoreReplyError, UntrustedRecordError
-from redsched.codec import (
+from redsched.codec.extensions import MAX_DIGITS
+from redsched.codec.payload_security import Sealer
+from redsched.codec.untrusted import MAX_CONTAINERS, MAX_NESTING
+from redsched.codec.values import (
     MAX_FOREIGN_BYTES,
     Record,
     pack_payload,
@@ -25,12 +28,9 @@ from redsched.codec import (
     unpack_progress,
     unpack_result,
 )
-from redsched.extensions import MAX_DIGITS
-from redsched.sealing import Sealer
 from redsched.store import link as link_module
 from redsched.store.transitions import Shard
 from redsched.testing import Kit
-from redsched.untrusted import MAX_CONTAINERS, MAX_NESTING
 
 ran: list[Any] = []
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redsched.logs import JsonFormatter, TextFormatter
-from redsched.printing import one_line, to_json
+from redsched.logs.escaping import one_line, to_json
+from redsched.logs.formats import JsonFormatter, TextFormatter
 
 HOSTILE = {
     "escape sequence": "\x1b[2J\x1b]0;title\x07",

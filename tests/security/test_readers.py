@@ -9,7 +9,7 @@ import msgpack
 import pytest
 
 from redsched import BackgroundTaskScheduler, Event
-from redsched.metrics import TaskMetrics
+from redsched.metrics.collector import TaskMetrics
 from redsched.testing import Kit, fresh_prefix
 from redsched.worker.tally import Tally
 

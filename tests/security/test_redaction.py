@@ -24,7 +24,7 @@ from redsched import (
     SchedulerConfig,
 )
 from redsched.demo.fleet import Fleet
-from redsched.redaction import without_credentials
+from redsched.logs.redaction import without_credentials
 from redsched.store.urls import parse_url, without_password
 from tests.security.test_secrets import command_line
 from tests.servers import LocalServer

@@ -17,7 +17,7 @@ from redsched import (
     UnknownKeyError,
     UntrustedRecordError,
 )
-from redsched.codec import Record, pack_payload
+from redsched.codec.values import Record, pack_payload
 from redsched.testing import fresh_prefix
 
 OLD, NEW = "old key, which is 32 bytes or more", "new key, which is 32 bytes or more"
@@ -331,7 +331,7 @@ async def test_a_declared_job_is_sealed_when_keys_begin_or_change(make: Make) ->
 def test_encryption_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from redsched import sealing
+    from redsched.codec import payload_security as sealing
 
     sealing._cipher.cache_clear()
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from redsched.plan import Span, first_fires, is_misfire, plan
 from redsched.schedules import CronSchedule, DateSchedule, IntervalSchedule, Schedule
-from redsched.zones import instant_ms
+from redsched.schedules.plan import Span, first_fires, is_misfire, plan
+from redsched.schedules.zones import instant_ms
 
 Instants = list[int]  # ms since the epoch
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redsched import BackgroundTaskScheduler, Reason, State, codec
-from redsched.codec import (
+from redsched import BackgroundTaskScheduler, Reason, State
+from redsched.codec import values as codec
+from redsched.codec.values import (
     MAX_PAYLOAD_BYTES,
     Record,
     pack_payload,

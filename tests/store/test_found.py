@@ -11,7 +11,7 @@ from zlib import crc32
 import msgpack
 import pytest
 
-from redsched.outcomes import Ended
+from redsched.client.outcomes import Ended
 from redsched.store.marks import PARTS, index_of, mark_of
 from redsched.store.queries import clear
 from redsched.store.scripts import lua_folder

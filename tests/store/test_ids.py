@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redsched import ids
 from redsched.checks import check_id
-from redsched.ids import new_id
+from redsched.jobs import ids
+from redsched.jobs.ids import new_id
 
 
 def at(monkeypatch: pytest.MonkeyPatch, now_ms: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 
 from redsched import BackgroundTaskScheduler, JobSpec, Reason, RecordVersionError, State
-from redsched.codec import SEALED_VERSION, Record
+from redsched.codec.values import SEALED_VERSION, Record
 from redsched.store.store import Store
 from redsched.testing import Kit, fresh_prefix, kit
 from redsched.worker import places

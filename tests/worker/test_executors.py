@@ -18,7 +18,7 @@ from redsched import (
     RetryPolicy,
 )
 from redsched.testing import Kit, fresh_prefix, kit
-from redsched.worker.executors import Executors
+from redsched.worker.executors.registry import Executors
 
 SKIPPED = {"status": "skipped", "reason": "busy"}
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from redsched import RetryPolicy
-from redsched.codec import pack_payload, unpack_result
+from redsched.codec.values import pack_payload, unpack_result
 from redsched.errors import EncodingError, InvalidInputError, SchedulerStateError, TaskFailedError
 from redsched.testing import Kit
-from redsched.worker.processes import ProcessPool, target_of
+from redsched.worker.executors.processes import ProcessPool, target_of
 from tests.servers import ROOT, wait_until
 from tests.worker import functions
 
@@ -290,8 +290,8 @@ def test_children_end_with_a_killed_parent_even_in_the_middle_of_a_task(tmp_path
     parent = subprocess.Popen(
         [sys.executable, "-c", f"""
 import asyncio
-from redsched.codec import pack_payload
-from redsched.worker.processes import ProcessPool, target_of
+from redsched.codec.values import pack_payload
+from redsched.worker.executors.processes import ProcessPool, target_of
 from tests.worker import functions
 async def main():
     await ProcessPool(1).run(target_of(functions.tell_and_hang), pack_payload([{str(told)!r}], {{}}))
@@ -311,8 +311,8 @@ def test_functions_of_a_script_run_in_a_child_too(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("""
 import asyncio, os
-from redsched.codec import pack_payload, unpack_result
-from redsched.worker.processes import ProcessPool, target_of
+from redsched.codec.values import pack_payload, unpack_result
+from redsched.worker.executors.processes import ProcessPool, target_of
 
 def where():
     return os.getpid()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from redsched import RetryPolicy, TaskFailureHandler
-from redsched.logs import TextFormatter
+from redsched.logs.formats import TextFormatter
 from redsched.testing import Kit
 from tests.worker.functions import chained, fail, grouped, in_a_loop
 
@@ -46,7 +46,15 @@ async def test_a_traceback_begins_with_the_task(
 
 # -- what is shown, in each place where a traceback is shown ----------------------------------------------------------
 
-OURS = ("/redsched/worker/", "/redsched/circuit.py", "/asyncio/", "/anyio/", "/concurrent/", "threading.py", "<frozen")
+OURS = (
+    "/redsched/worker/",
+    "/redsched/policies/circuit_breaker.py",
+    "/asyncio/",
+    "/anyio/",
+    "/concurrent/",
+    "threading.py",
+    "<frozen",
+)
 
 
 def stacks(text: str) -> Iterator[list[str]]:

@@ -1,0 +1,1 @@
+"""Jobs that the code declares: how `start` makes what is stored agree with them."""

@@ -1,0 +1,1 @@
+"""What a job is: as it is described, checked, stored and shown."""

@@ -1,0 +1,1 @@
+"""How log lines look, and how text from elsewhere is made safe to print."""

@@ -1,0 +1,1 @@
+"""Counters, gauges and histograms, and the standard set of them."""

@@ -1,0 +1,1 @@
+"""What happens when a run fails: retries and circuit breakers."""

@@ -1,0 +1,1 @@
+"""Events become jobs: observables, async iterators and Redis Streams as sources."""

@@ -1,0 +1,1 @@
+"""The process around a scheduler: forks and event loops."""
