@@ -18,8 +18,10 @@ from redsched.store.scripts import lua_folder
 ROOT = Path(redsched.__file__).parent
 LUA = Path(str(lua_folder()))
 PURE = (
-    "model", "errors", "codec.untrusted", "codec.extensions", "codec.payload_security", "codec.values", "jobs.options", "jobs.ids", "schedules.zones", "schedules.plan", "jobs.record", "schedules.instants",
-    "jobs.spec", "schedules", "logs.escaping", "logs.redaction", "tasks.signatures", "checks", "context", "policies.circuit_breaker",
+    "model", "errors", "codec.untrusted", "codec.extensions", "codec.payload_security", "codec.values",
+    "jobs.options", "jobs.ids", "schedules.zones", "schedules.plan", "jobs.record", "schedules.instants",
+    "jobs.spec", "schedules", "logs.escaping", "logs.redaction", "tasks.signatures", "checks", "context",
+    "policies.circuit_breaker",
     "settings", "config_values",
 )  # fmt: skip
 """Modules and packages that compute, and do nothing else."""

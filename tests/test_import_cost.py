@@ -57,9 +57,12 @@ def test_an_import_loads_nothing_of_the_package_but_itself() -> None:
 
 
 FOR_FEW = [
-    "redsched.doctor.examine", "redsched.embedded.server", "redsched.store.cluster", "redsched.store.sentinel", "redsched.reactive.processor",
-    "redsched.reactive.streams", "redsched.metrics.standard", "redsched.config", "redsched.worker.worker", "redsched.worker.loop",
-    "redsched.worker.executors.processes", "redsched.testing", "redsched.cli", "redsched.demo", "redsched.chaos", "typer", "rich",
+    "redsched.doctor.examine", "redsched.embedded.server", "redsched.store.cluster", "redsched.store.sentinel",
+    "redsched.reactive.processor",
+    "redsched.reactive.streams", "redsched.metrics.standard", "redsched.config", "redsched.worker.worker",
+    "redsched.worker.loop",
+    "redsched.worker.executors.processes", "redsched.testing", "redsched.cli", "redsched.demo", "redsched.chaos",
+    "typer", "rich",
     "prometheus_client", "starlette", "pytest", "croniter", "dateutil",
 ]  # fmt: skip
 
@@ -126,11 +129,15 @@ def test_a_command_loads_its_own_modules_only(command: str, others: tuple[str, .
 def test_a_run_of_pytest_that_uses_no_fixture_loads_nothing_of_it(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import sys\n\ndef test_it():\n"
-        "    assert {m for m in sys.modules if m.startswith('redsched')} <= {'redsched', 'redsched.testing', 'redsched.testing.pytest_plugin'}\n"
+        "    plugin = {'redsched', 'redsched.testing', 'redsched.testing.pytest_plugin'}\n"
+        "    assert {m for m in sys.modules if m.startswith('redsched')} <= plugin\n"
         "    assert 'redis' not in sys.modules\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "redsched.testing.pytest_plugin", str(tmp_path)],
+        [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "redsched.testing.pytest_plugin",
+            str(tmp_path),
+        ],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

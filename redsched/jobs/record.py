@@ -78,7 +78,7 @@ class Definition:
 
     id: str
     mode: str
-    """new, add, keep, replace, update or declare: see `lua/schedule.lua`, and `redsched/declarations/reconcile.py` for update."""
+    """new, add, keep, replace, update or declare: see `lua/schedule.lua`; update is that of `redsched/declarations`."""
     name: str
     task: str
     payload: bytes

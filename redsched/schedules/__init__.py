@@ -1,6 +1,6 @@
 """When a job is due: a date, an interval, a cron expression, or any of several. Pure: no I/O, no clock.
 
-Read `base.py` for what a schedule answers, `expression.py` and `redsched.schedules.zones` for how cron does it. All instants are
+Read `base.py` for what a schedule answers, `expression.py` and `zones.py` for how cron does it. All instants are
 integer milliseconds since the epoch (UTC).
 """
 

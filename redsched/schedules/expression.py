@@ -1,6 +1,6 @@
 """A cron expression, apart from zones and instants: which local times match it?
 
-A local time here is a number of seconds, as a wall clock shows it, counted as if it were UTC (see `redsched.schedules.zones`).
+A local time here is a number of seconds, as a wall clock shows it, counted as if it were UTC (see `zones.py`).
 
 `croniter` gives the next match, on such naive times, where it has no DST to handle, from plain lists of numbers, where
 it has no dialect to read (`dialect.py` did). Rules of days that it does not know are looked up in the lists of the

@@ -1,4 +1,4 @@
-"""Jobs of which something was missed, or whose following fire is not known: `redsched.schedules.plan`, from row to row."""
+"""Jobs of which something was missed, or whose following fire is not known: `schedules/plan.py`, from row to row."""
 
 from __future__ import annotations
 

@@ -47,7 +47,10 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 def as_other(code: str, *arguments: object) -> str:
     """Run as another user; what it printed."""
     # The interpreter may be where only root can read: all is loaded before.
-    become = f"import os, sys; from redsched.embedded import server as embedded; os.setgroups([]); os.setgid({OTHER}); os.setuid({OTHER})"
+    become = (
+        "import os, sys; from redsched.embedded import server as embedded; "
+        f"os.setgroups([]); os.setgid({OTHER}); os.setuid({OTHER})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{become}\n{code}", *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True
     )

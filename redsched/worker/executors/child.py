@@ -1,7 +1,7 @@
 """A child of the process pool: `python -m redsched.worker.executors.child IN OUT PYTHONPATH LOG`.
 
 IN and OUT are file descriptors of two pipes that carry length-prefixed msgpack, PYTHONPATH is what tasks see of it.
-LOG is how the log of its parent looks, where redsched set that up (`redsched.logs.formats`): then its own looks so as well.
+LOG is how the log of its parent looks, where redsched set that up (`redsched.logs`): then its own looks so as well.
 
 Ends when its input ends, that is, when its parent ends, even in the middle of a task.
 """
