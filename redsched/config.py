@@ -61,7 +61,7 @@ class RedisJobStoreConfig:
     connection_pool_size: int = default_of("connection_pool_size")
     """Connections of one process at most. A worker holds three for each shard."""
     health_check_interval: float = default_of("health_check_interval")
-    """Seconds: a connection that was not used for so long is tried before it is used. 0 = not."""
+    """Seconds after which an idle connection is checked before it is used. 0 = never."""
     job_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Options of jobs that give none; they go before the `job_defaults` of the scheduler."""
     distributed_lock_timeout: float = default_of("lease")

@@ -62,7 +62,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
 
     Args:
         redis_url: `redis://`, `rediss://` (TLS), `unix:///path/redis.sock`, `redis+sentinel://host,host/service`,
-            `redis+cluster://host,host`, or `embedded:///folder`, which starts a server of its own with its data there.
+            `redis+cluster://host,host`, or `embedded:///folder`, which starts a server with its data there.
         job_store_prefix: what all its keys start with: schedulers of one prefix share their jobs.
         timezone: of jobs that name none, and of naive datetimes.
         job_defaults: options of jobs that give none: coalesce, max_instances, misfire_grace_time, timeout, …
@@ -95,7 +95,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
             ends dead): let all processes of a prefix name the same.
         retry_for: seconds for which a call is sent again while Redis does not answer.
         connection_pool_size: how many connections this process opens at most; a worker holds three for each shard.
-        health_check_interval: seconds after which an unused connection is tried before it is used; 0 = not.
+        health_check_interval: seconds after which an idle connection is checked before it is used; 0 = never.
         lock_prefix: names the key of the leases. The first process of a prefix says it; None = as it is stored.
         redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
         payload_security: keys with which jobs and results are signed, or encrypted: see `PayloadSecurity`.
@@ -233,7 +233,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
 
     @property
     def worker(self) -> Worker | None:
-        """This process' worker, if it has one."""
+        """The worker of this process, if it has one."""
         return None if self._serving is None else self._serving.worker
 
     async def store(self) -> Store:
@@ -310,7 +310,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
 
     @property
     def declared_jobs(self) -> list[DeclaredJob]:
-        """What became of the jobs that `@schedule_task` declares, as of the last start; those that failed too."""
+        """The jobs that `@schedule_task` declares, with their status since the last start, failed ones included."""
         return [] if self._reconciler is None else list(self._reconciler.jobs.values())
 
     async def prune(self, *, dry_run: bool = False) -> tuple[list[str], list[str]]:
@@ -430,7 +430,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         """One more executor, as in the setting `executors`. Before `start`, or no run of it is under way.
 
         Raises:
-            InvalidConfigError: it is no executor.
+            InvalidConfigError: it is not an executor.
         """
         self._executors.add(name, check_executors({name: executor})[name])
         self.client.executors = self._executors.names
@@ -462,19 +462,19 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         self._listeners.add(listener, kinds, self._owner if self._is_started else None)
 
     def remove_listener(self, listener: Listener) -> None:
-        """Call it no more."""
+        """Stop calling this listener."""
         self._listeners.remove(listener)
 
     def add_failure_handler(self, handler: TaskFailureHandler) -> None:
-        """Tell it how each run of this process' worker ends.
+        """Call this handler when a run of this process's worker ends.
 
         Raises:
-            InvalidInputError: it is no `TaskFailureHandler`.
+            InvalidInputError: it is not a `TaskFailureHandler`.
         """
         self._handlers.add(handler)
 
     def remove_failure_handler(self, handler: TaskFailureHandler) -> None:
-        """Tell it no more."""
+        """Stop calling this handler."""
         self._handlers.remove(handler)
 
     @property

@@ -38,7 +38,7 @@ Look = Callable[[BackgroundTaskScheduler], Awaitable[None]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one fault."""
+    """The result of one fault."""
 
     fault: type[Fault]
     seed: int
@@ -55,7 +55,7 @@ class Outcome:
 
     @property
     def violations(self) -> list[str]:
-        """What may not be, in words; without what nobody can keep under this fault."""
+        """The violations, in words, without those that cannot be avoided under this fault."""
         kept = [
             f"{column}: {text}"
             for column, texts in self.verdict.problems.items()
@@ -139,7 +139,7 @@ async def _watched_clock(place: Place, samples: list[tuple[float, int]]) -> Asyn
     watching = asyncio.create_task(_watch_clock(place, samples))
     try:
         yield watching
-    finally:  # before anything is taken down: that nobody answers then is no news
+    finally:  # before anything is stopped: missing answers are expected then
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 

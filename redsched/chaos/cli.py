@@ -64,7 +64,7 @@ def chaos(
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything there.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table there.")] = None,
 ) -> None:
-    """Break a real server and real workers in every known way, and count what was lost, doubled, early or never told.
+    """Break a real server and real workers in every known way, and count jobs that were lost, doubled or early.
 
     Starts everything itself, on loopback. Exit code 0 only if every promise was kept.
     """
@@ -81,7 +81,7 @@ def chaos(
     command = " ".join(["redsched chaos", *_without_files(sys.argv[2:])])
     report = Report(command, seed, version_of(binary), [])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave no process behind
-    logging.getLogger("redsched").addHandler(logging.NullHandler())  # that Redis is away is no news here
+    logging.getLogger("redsched").addHandler(logging.NullHandler())  # outages of Redis are expected here
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(f"{report.versions}; seed {seed}; {count:,} jobs for each of {len(chosen)} faults")
     unmade = False
@@ -133,7 +133,7 @@ def _told(error: BaseException) -> str:
 
 
 def _without_files(arguments: list[str]) -> list[str]:
-    """What matters of the command line for who wants to repeat it."""
+    """The options that are needed to repeat the run."""
     kept: list[str] = []
     skip = False
     for argument in arguments:

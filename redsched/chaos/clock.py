@@ -1,4 +1,4 @@
-"""What is known of Redis' time at an instant of the monotonic clock, from samples. Pure."""
+"""Estimates Redis' time at an instant of the monotonic clock, from samples. Pure."""
 
 from __future__ import annotations
 

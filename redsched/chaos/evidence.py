@@ -1,4 +1,4 @@
-"""What is known after a chaos run, and the account that is made of it. Pure."""
+"""The evidence after a chaos run, and the account that is made of it. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from redsched.chaos.wishes import Wish
 __all__ = ["COLUMNS", "Evidence", "Told", "Verdict", "fire_ms_of", "percentile", "recoveries"]
 
 COLUMNS = {
-    "lost": "accepted, and neither done nor ended for a reason that is told",
+    "lost": "accepted, and neither done nor ended for a recorded reason",
     "doubled": "executed again although nothing allowed it (of at_most_once: executed again at all)",
     "fired twice": "two first executions of one fire time of a periodic job",
     "instances": "more executions at once than max_instances",
     "early": "begun before it was due, by Redis' clock",
-    "unexplained": "done though refused or never due, told as done though it was not, or never coming to an end",
+    "unexplained": "done though refused or never due, reported as done though it was not, or without an end",
 }
 """What may not happen: column of the table -> what it means."""
 
@@ -116,19 +116,19 @@ class Told:
                     pass
 
     def why(self, fire_ms: int) -> str | None:
-        """Why there was no effect of this fire, if that was told."""
+        """Why there was no effect of this fire, if that was recorded."""
         for kind, first, last, reason in self.ended:
             if first <= fire_ms <= last:
                 return f"{kind}: {reason}" if kind != reason else kind
         return None
 
     def whole(self) -> str | None:
-        """Why the job as a whole ended, if that was told."""
+        """Why the job as a whole ended, if that was recorded."""
         return next((kind for kind, first, _, _ in self.ended if kind in ("cancelled", "removed") and not first), None)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Of sorted values, the one that so many are not above."""
+    """The percentile of sorted values."""
     return values[min(len(values) - 1, int(len(values) * share))]
 
 

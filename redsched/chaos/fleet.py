@@ -127,7 +127,7 @@ class Fleet:
                 await member.process.wait()
 
     def check(self) -> None:
-        """Raises FleetError if a worker died that nobody killed."""
+        """Raises FleetError if a worker died without being killed."""
         for member in self.working:
             if member.process.returncode is not None:
                 raise FleetError(

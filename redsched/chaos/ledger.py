@@ -2,8 +2,8 @@
 
 One line for each word, written by one `write` on a file opened with O_APPEND: lines of several processes do not mix,
 and a process that is killed leaves a whole line or none. Its instants are of the machine's monotonic clock, which all
-processes share and which nobody sets: it is independent of Redis' clock and of any wall clock. libfaketime, in a worker
-whose clock is to be wrong, makes that one wrong as well: there the kernel is asked past it.
+processes share and which is never set: it is independent of Redis' clock and of any wall clock. libfaketime, in a
+worker whose clock is to be wrong, makes that one wrong as well: there the kernel is asked past it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Word = Literal["start", "done", "raised", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a task said."""
+    """A line that a task wrote."""
 
     word: str
     job_id: str
@@ -126,7 +126,7 @@ def busy(path: Path) -> set[int]:
 
 
 def executions(lines: Iterable[Line]) -> list[Execution]:
-    """What was executed, in the order of the starts. Two starts of one claim are two executions."""
+    """The executions, in the order of the starts. Two starts of one claim are two executions."""
     made: list[Execution] = []
     running: dict[tuple[str, int, int, int], Execution] = {}
     for line in lines:

@@ -24,7 +24,7 @@ __all__ = ["LOOK_S", "produce", "sample_clock"]
 CALLERS = 8
 """How many callers submit at once: while one waits for an answer, the others go on."""
 BATCH_S = 0.02
-"""What falls due within so many seconds is submitted together."""
+"""Jobs that fall due within this many seconds are submitted together."""
 NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_S = 0.1
 """Between two looks at Redis' clock."""

@@ -1,4 +1,4 @@
-"""A proxy with faults, between clients and Redis, in the event loop of whoever opens it.
+"""A proxy with faults, between clients and Redis, in the event loop that opens it.
 
 It reads the protocol, so that a fault meets one request or one reply, exactly, however they are cut into packets and
 whatever else is in a pipeline.
@@ -22,7 +22,7 @@ class _Fault:
 
 
 class _Messages:
-    """Cuts a stream of RESP into whole messages. A line that is no RESP (an inline command) is one as well."""
+    """Cuts a stream of RESP into whole messages. A line that is not RESP (an inline command) is one as well."""
 
     def __init__(self) -> None:
         self._data = bytearray()

@@ -1,4 +1,4 @@
-"""What a chaos run says: a table for people, JSON for programs, Markdown for the docs."""
+"""The report of a chaos run: a table for people, JSON for programs, Markdown for the docs."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ STARTS_S = 20.0
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on just now."""
+    """A loopback port that is free at the moment."""
     # Below the range from which systems take ports for outgoing connections. While a server is down, a client that
     # tries its port again and again would else be given that very port at some time, reach itself, and keep the
     # server from coming back.
@@ -80,7 +80,7 @@ def find_server(name: str | None = None) -> str:
 
 
 def version_of(binary: str) -> str:
-    """What a server says of itself in short: `Redis 7.0.15`."""
+    """A server's name and version, such as `Redis 7.0.15`."""
     said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     words = said.split()
     number = next((word[2:] for word in words if word.startswith("v=")), "of an unknown version")
@@ -88,7 +88,7 @@ def version_of(binary: str) -> str:
 
 
 class LocalServer:
-    """A server of this machine, started on a free port, with its data in a folder of its own.
+    """A server of this machine, started on a free port, with its data in a separate folder.
 
     >>> with LocalServer(aof="always") as server:
     ...     server.kill()
@@ -129,7 +129,7 @@ class LocalServer:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self.process is not None, "it is not running"
         return self.process.pid
 

@@ -1,4 +1,4 @@
-"""What the jobs of a chaos run do: they note in the ledger that they start, and how they end."""
+"""The tasks of a chaos run: they note in the ledger that they start, and how they end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN = "CHAOS_UNKNOWN"
 
 
 class WantedError(Exception):
-    """What a task raises that is there to fail."""
+    """The exception of tasks that fail on purpose."""
 
 
 def open_ledger(path: str) -> None:

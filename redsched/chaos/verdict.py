@@ -35,7 +35,7 @@ def judge(evidence: Evidence) -> Verdict:
     for wish in evidence.wishes:
         _Job(wish, done.pop(wish.id, []), Told(said[wish.id]), evidence, verdict).judge()
     for job_id in done:
-        verdict.say("unexplained", f"{job_id} was executed, and nobody asked for it")
+        verdict.say("unexplained", f"{job_id} was executed, and was never requested")
     verdict.recoveries = recoveries(evidence)
     verdict.in_children = recoveries(evidence, in_children=True)
     return verdict
@@ -77,7 +77,7 @@ class _Job:
         self._too_early()
         for fire_ms, attempt in self.told.done:
             if not any(one.attempt == attempt and one.word == "done" for one in self.by_fire.get(fire_ms, ())):
-                self.say("unexplained", f"its fire {fire_ms}, attempt {attempt}, is told to be done, and is not")
+                self.say("unexplained", f"its fire {fire_ms}, attempt {attempt}, is reported as done, and is not")
         for fire_ms, attempt in self.told.done & self.told.recovered.keys():
             self.say("unexplained", f"its fire {fire_ms}, attempt {attempt}, was settled after its lease had ended")
         if self.state in ("scheduled", "running"):
@@ -91,7 +91,7 @@ class _Job:
     def _repeats(self, fire_ms: int, executions: list[Execution]) -> None:
         """Each execution but the last needs a reason why another one followed."""
         again = self.told.again
-        # Fires that were due together are one claim: if that is lost, those of them that were not settled begin anew.
+        # Fires that were due together are one claim: if that is lost, those of them that were not settled begin again.
         lost = {
             one.token
             for (fire, attempt) in self.told.recovered
@@ -109,7 +109,7 @@ class _Job:
                 self.say(
                     column,
                     f"its fire {fire_ms} has attempts {earlier.attempt} (token {earlier.token}, process {earlier.pid}) "
-                    f"and {later.attempt} (token {later.token}, process {later.pid}); nothing was told in between",
+                    f"and {later.attempt} (token {later.token}, process {later.pid}); nothing was reported in between",
                 )
 
     def _too_early(self) -> None:
@@ -188,7 +188,7 @@ class _Job:
         to_ms = next((change.to_ms for change in self.wish.changes if change.to_ms is not None), None)
         if to_ms is None:
             return False
-        # The scheduler's word, not the ledger's: a run is its worker's until Redis was told, or until the lease ended.
+        # The scheduler's word, not the ledger's: a run is its worker's until it is settled, or its lease ended.
         return any(fire_ms != to_ms and at_ms >= to_ms for (fire_ms, _), at_ms in self.told.over.items())
 
     def _due_when_asked(self, one: Execution) -> None:
@@ -260,7 +260,7 @@ class _Job:
 
     def _instances(self) -> None:
         spans: list[tuple[float, int]] = []
-        # By token: the fires of a batch are one claim, and what is told names the first of them that was not settled.
+        # By token: the fires of a batch are one claim, and the report names the first of them that was not settled.
         # Each later claim that is lost may name a later one, which the first had begun as well.
         lost: dict[int, float] = {}
         for one in self.executions:

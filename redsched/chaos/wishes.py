@@ -1,4 +1,4 @@
-"""What a chaos run asks the scheduler for: a mixed load, the same for the same seed. Pure."""
+"""The requests of a chaos run: a mixed load, the same for the same seed. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = {
 """Kinds of one-shot jobs, by weight. parked: paused and never resumed. doomed: fails in every attempt.
 moved: changed to another time."""
 ONE_IN_PERIODIC, MOST_PERIODIC = 200, 100
-"""One job of so many is periodic, up to so many: they fire for as long as the load lasts, and some of them take a slot
+"""One job in 200 is periodic, up to 100 of them: they fire for as long as the load lasts, and some of them take a slot
 all the time."""
 INTERVALS_MS = (300, 400, 500, 700, 1000)
 
@@ -123,7 +123,7 @@ def _later(now: datetime, milliseconds: int) -> datetime:
 
 
 def make_wishes(seed: int, jobs: int, seconds: float, known_by_few: float = 0.0) -> list[Wish]:
-    """A load of so many jobs over so many seconds, in the order in which they are to be submitted.
+    """A load of `jobs` jobs over `seconds` seconds, in the order in which they are to be submitted.
 
     Args:
         known_by_few: the share of the ordinary jobs that are of a task which not all workers have.

@@ -57,7 +57,7 @@ __all__ = [
 log = logging.getLogger("redsched")
 
 NO_VERSION = -1
-"""Which no job is at."""
+"""A version that no job has."""
 
 
 # -- look -----------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ Change = Callable[[Job, StoredJob, int], Mapping[str, Any]]
 
 
 async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | None:
-    """Read a job, compute a change of it, store it if nobody else changed it; else again. The job as it is then."""
+    """Read a job, compute a change, store it if the job is unchanged; else try again. Returns the job afterwards."""
     check_id(job_id)
     shard = store.shard(job_id)
     for _ in range(TRIES):
@@ -209,7 +209,7 @@ def _from_now(schedule: Schedule, job_id: str, now_ms: int) -> list[int] | str:
 def _dropped(
     job: Job, stored: StoredJob, when: Any, now_ms: int, reason: Reason = Reason.RESCHEDULED
 ) -> list[list[Any]]:
-    """What a job that is due next at `when` (of `lua/modify.lua`) leaves behind."""
+    """The fires that a job drops if it is due next at `when` (see `lua/modify.lua`)."""
     upto_ms = now_ms if when == "end" else min(now_ms, when[0] - 1)
     return dropped(stored.fields, stored.due_ms, job.schedule, upto_ms, reason)
 
@@ -309,7 +309,7 @@ def _modified(job_id: str, record: Record, store: Store) -> Mapping[str, Any]:
 
 
 def _kept(old: Schedule | None, ways: Mapping[str, Any], when: Mapping[str, Any]) -> dict[str, Any]:
-    """What a new cron expression or interval takes over from the schedule before it, where the call does not say."""
+    """The settings that a new cron expression or interval keeps from the old schedule, unless the call sets them."""
     if not isinstance(old, CronSchedule | IntervalSchedule) or (ways["cron"] is None and ways["interval"] is None):
         return {}
     kept: dict[str, Any] = {}
@@ -376,7 +376,7 @@ async def modify(client: Client, job_id: str, changes: Mapping[str, Any]) -> Job
             else:
                 at_ms = instant_ms(explicit, zone, "next_run_time")
                 following = -1
-                # Also the fires ahead of now that are passed over: somebody may wonder where they are.
+                # Also the fires ahead of now that are passed over: they must not disappear without a record.
                 behind = dropped(stored.fields, stored.due_ms, schedule, at_ms - 1, Reason.RESCHEDULED)
                 if schedule is not None:
                     schedule = schedule.rebased(at_ms)

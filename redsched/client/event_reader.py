@@ -40,7 +40,7 @@ class EventFeed(LoopBound):
         self._listeners[listener] = frozenset(kinds) if kinds is not None else None
 
     def remove(self, listener: Listener) -> None:
-        """Call it no more."""
+        """Stop calling this listener."""
         self._listeners.pop(listener, None)
 
     @property

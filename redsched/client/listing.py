@@ -34,7 +34,7 @@ class JobPage(list[JobView]):
     """
 
     cursor: str | None = None
-    """For the next `get_jobs(cursor=…)`; None: there are no more."""
+    """For the next `get_jobs(cursor=…)`; None on the last page."""
 
 
 def check_state(state: State | str | None) -> State | None:

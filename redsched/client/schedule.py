@@ -46,7 +46,7 @@ def draft_of(client: Client, store: Store, spec: JobSpec) -> tuple[Draft, Task, 
 
 
 def _drafts(client: Client, store: Store, specs: Sequence[JobSpec]) -> tuple[list[Draft], str]:
-    """What is to be stored, all of it checked; and the process that alone can run it, if there is such a job."""
+    """The checked drafts, and the id of the only process that can run them, if one of them is local."""
     forks.notice()
     made = [draft_of(client, store, spec) for spec in specs]
     owner = next((local for _, _, local in made if local), "")
@@ -105,7 +105,7 @@ async def schedule_many(client: Client, specs: Sequence[JobSpec]) -> list[JobHan
 
 
 def _batches(ids: Sequence[str], drafts: Mapping[str, Draft]) -> Iterator[list[str]]:
-    """What is stored by one call: at most so many jobs, and so many bytes of arguments; at least one job."""
+    """The jobs of each call: at most BATCH jobs and BATCH_BYTES bytes of arguments, but at least one job."""
     batch: list[str] = []
     size = 0
     for job_id in ids:
@@ -120,7 +120,7 @@ def _batches(ids: Sequence[str], drafts: Mapping[str, Draft]) -> Iterator[list[s
 
 
 async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], drafts: Mapping[str, Draft]) -> None:
-    """What one call of the script would refuse, found before the first of several calls stores anything."""
+    """Find what one call of the script would refuse, before the first of several calls stores anything."""
     for shard, members in groups:
         needing = [draft for draft in map(drafts.__getitem__, members) if draft.needs_now]
         assumed = await instant_of(shard) if needing else 0

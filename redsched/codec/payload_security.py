@@ -123,7 +123,7 @@ class PayloadSecurity:
                 return _cipher()(key.of_salt(rest[:_SALT])).decrypt(rest[_SALT:], stored, _joined(context))
             except _invalid_tag():
                 pass
-        raise UntrustedRecordError("its signature is not true of it: it was changed, or is another job's")
+        raise UntrustedRecordError("its signature does not match: it was changed, or belongs to another job")
 
 
 class _Key:

@@ -243,7 +243,7 @@ class Record:
             RecordVersionError: it was written by a newer redsched.
             EncodingError: it is not a record, or too long.
             UnknownKeyError: it was sealed with a key that is not among ours.
-            UntrustedRecordError: it should have a seal and has none, or one that is not true of it.
+            UntrustedRecordError: it should have a seal and has none, or its seal does not match.
         """
         must_be_sealed = sealer is not None and not sealer.accept_unsigned
         if must_be_sealed and isinstance(data, bytes) and data[1:2] == _UNSEALED:

@@ -1,11 +1,11 @@
-"""What code acts for: an event of a stream whose handling may be repeated, and must then do nothing twice.
+"""The origin of requests: an event of a stream whose handling may be repeated, and must then do nothing twice.
 
 While a handler of such an event runs, its requests to Redis are numbered by the event instead of by the process. The
 scripts answer a number that they have answered before with the first reply (`lua/include/once.lua`), so whatever the
 handler does to jobs is done once, however often the event is delivered.
 
-A number says what is asked, of which jobs, and the how manieth time that is; not how many other requests there were.
-So calls that run side by side, and a call that is left out the second time, do not shift the numbers of others.
+A number identifies the operation, its jobs, and its ordinal among identical operations; it does not count others.
+So concurrent calls, and a call that is omitted the second time, do not shift the numbers of others.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Connections(LoopBound):
             connection = await self.pool.get_connection()
         except BaseException:
             self._out -= 1
-            # One that was given up while it was made is among these, half way through the greeting: the next reply
+            # A connection whose creation was cancelled is among these, half way through the greeting: the next reply
             # on it would be the greeting's.
             await self.pool.disconnect(inuse_connections=False)
             raise

@@ -52,7 +52,7 @@ def check_executors(executors: Any) -> Mapping[str, Any]:
     """Executors by name, as a user gives them.
 
     Raises:
-        InvalidConfigError: one is none; the message names it.
+        InvalidConfigError: a value is not an executor; the message names it.
     """
     if not isinstance(executors, Mapping):
         raise InvalidConfigError(f"executors is {executors!r}; pass a dict", field="executors")

@@ -33,7 +33,7 @@ class Silence:
 
     Args:
         lease: how long a lease lasts. A third of it is what passes at most between two renewals.
-        limit: how long an event loop may be blocked until it is given up.
+        limit: how long an event loop may be blocked before its runs are recovered.
         now: when the first sign of life came.
     """
 
@@ -56,7 +56,7 @@ class Silence:
             self.blocker = ""
 
     def seconds_to_vouch(self, now: float) -> float:
-        """For how long to vouch now; 0 = not now."""
+        """How long to vouch from now on; 0 = do not vouch now."""
         is_silent = now - self.on_time >= self.patience and now - self.last < self.limit
         until = min(now + self.lease, self.last + self.limit)
         if not is_silent or self.vouched_until - now > self.lease * 0.6 or self.vouched_until >= until - 0.001:

@@ -73,7 +73,7 @@ _OVER = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED
 
 
 class ShardLoop:
-    """What one worker does on one shard."""
+    """The loop of one worker on one shard."""
 
     def __init__(self, worker: WorkerState, shard: Shard) -> None:
         self.worker = worker
@@ -96,7 +96,7 @@ class ShardLoop:
     # -- the turn -----------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Work until the worker is told to stop and nothing is held any more."""
+        """Work until the worker is stopping and holds no more runs."""
         while True:
             self._wake.clear()
             reply = await self.turn()
@@ -210,7 +210,7 @@ class ShardLoop:
         self._heartbeat_at = 0.0
 
     def look_again(self) -> None:
-        """This process has learned something."""
+        """Check which parked runs this worker can run, because the process has learned something."""
         self.places.look_again()
         if self.places.is_new:
             self.announce()
@@ -283,7 +283,7 @@ class ShardLoop:
             self.worker.ahead //= 2
 
     def _accept(self, row: Sequence[Any], now: float) -> None:
-        """A claimed run: hold it, and execute it when there is a slot. What it is, is read then."""
+        """Hold a claimed run, and execute it when there is a slot. Its record is decoded then."""
         run = Run(row[0].decode("utf-8", "surrogateescape"), row[1], self, now, row)
         run.plain = type(row) is tuple
         self._hold(run)
@@ -291,14 +291,14 @@ class ShardLoop:
     def _hold(self, run: Run) -> None:
         old = self.held.get(run.id)
         if old is not None:
-            old.stop("lost")  # claimed anew by ourselves: the old claim's lease had ended
+            old.stop("lost")  # claimed again by this worker: the old claim's lease had expired
             self._let_go(old)
         self.held[run.id] = run
         self.worker.holding += 1
         self.worker.slots.put(run)
 
     def _read(self, run: Run) -> bool:
-        """Read what the claim brought. False if nobody here can execute it: then it is settled."""
+        """Decode a claim and look up its task. False if this worker cannot execute it: then it is settled."""
         if run.row and not self._decode(run, run.row):
             return False
         run.row = ()
@@ -358,7 +358,7 @@ class ShardLoop:
     # -- execution ----------------------------------------------------------------------------------------------
 
     async def execute(self, run: Run) -> None:
-        """What a slot does for a run. Whatever goes wrong, one that nobody executes any more is not held on to."""
+        """Execute a run in a slot. Whatever goes wrong, a run that is no longer executed is no longer held."""
         if self.held.get(run.id) is not run:
             return  # it was given back, cancelled or lost while it waited
         try:

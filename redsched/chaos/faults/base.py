@@ -1,4 +1,4 @@
-"""What a fault is."""
+"""The base class of faults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Unavailable(Exception):  # noqa: N818 - it says what it is
 
 
 class Fault(ABC):
-    """One row of the matrix: where it happens, what is done there, and what nobody can keep meanwhile."""
+    """One row of the matrix: where it happens, what is done there, and which promises cannot be kept meanwhile."""
 
     name: ClassVar[str]
     """As `--fault` takes it."""
@@ -39,9 +39,9 @@ class Fault(ABC):
     known_by_few: ClassVar[float] = 0.0
     """The share of the ordinary jobs that are of a task which not all workers have."""
     recovers_in_s: ClassVar[float | None] = None
-    """Within so many seconds (p99) after it, each run that it hit has begun elsewhere; None = no such promise."""
+    """Seconds (p99) within which each run that it hit has begun elsewhere; None = no such promise."""
     cannot_keep: ClassVar[Mapping[str, str]] = {}
-    """Column of the verdict -> why nobody can keep it under this fault, and which setting removes it."""
+    """Column of the verdict -> why it cannot be kept under this fault, and which setting removes it."""
 
     def check(self) -> None:  # noqa: B027 - most faults can be made everywhere
         """Raises Unavailable if it cannot be made here."""
@@ -56,11 +56,11 @@ class Fault(ABC):
         """Break things, again and again, until the load is nearly over; and mend them."""
 
     async def verify(self, place: Place) -> list[str]:
-        """What else is wrong after the fault, in words; once all is quiet."""
+        """Further problems after the fault, in words, when everything has settled."""
         del place
         return []
 
     def examine(self, evidence: Evidence) -> list[str]:
-        """What else is wrong with what is known after the run, in words."""
+        """Further problems in the evidence after the run, in words."""
         del evidence
         return []

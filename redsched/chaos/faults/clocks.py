@@ -1,4 +1,4 @@
-"""What happens to clocks. libfaketime makes them wrong."""
+"""Faults of clocks. libfaketime makes them wrong."""
 
 from __future__ import annotations
 

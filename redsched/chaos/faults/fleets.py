@@ -1,4 +1,4 @@
-"""What happens to several servers: a cluster's nodes, and those that sentinels watch."""
+"""Faults of several servers: a cluster's nodes, and those that sentinels watch."""
 
 from __future__ import annotations
 

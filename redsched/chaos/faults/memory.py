@@ -1,4 +1,4 @@
-"""What happens when Redis has no memory left."""
+"""Faults of memory: Redis has none left."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class WrongEviction(Fault):
 
     name = "wrong-eviction"
     shows = (
-        "maxmemory is reached with allkeys-lru: Redis throws away keys, and with them jobs. Nobody can keep a promise "
+        "maxmemory is reached with allkeys-lru: Redis evicts keys, and with them jobs. No promise can be kept "
         "there; each worker warns of it when it starts."
     )
     layout: ClassVar[Layout] = Layout(aof="no", server_args=("--maxmemory-policy", "allkeys-lru", "--maxmemory", "1gb"))

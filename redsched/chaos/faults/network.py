@@ -1,4 +1,4 @@
-"""What happens between clients and Redis: producers and workers all go through a proxy."""
+"""Faults between clients and Redis: producers and workers all go through a proxy."""
 
 from __future__ import annotations
 

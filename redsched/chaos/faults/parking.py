@@ -1,4 +1,4 @@
-"""What happens where only some of the workers have a task."""
+"""Faults while only some of the workers know a task."""
 
 from __future__ import annotations
 

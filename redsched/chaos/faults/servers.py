@@ -1,4 +1,4 @@
-"""What happens to Redis itself."""
+"""Faults of Redis itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to worker processes."""
+"""Faults of worker processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Threads for plain functions: `size` of them, and at most as many again for functions that were abandoned.
 
-A thread cannot be stopped. On a timeout or a cancellation its function is *abandoned*: its result is given up, and it
+A thread cannot be stopped. On a timeout or a cancellation its function is *abandoned*: its result is discarded, and it
 runs out. Others get its place, so that a few functions that hang do no harm; but where more than `size` are abandoned,
 each further one keeps its place, or functions that hang would leave more and more threads behind. What comes meanwhile
 waits for a place, and its timeout begins when it has one.
@@ -44,7 +44,7 @@ class _State(Enum):
     RUNNING = "its thread executes it"
     ENDED = "its thread is done with it"
     ABANDONED = "its thread still executes it, but its run is over"
-    DROPPED = "it was given up before its thread began it"
+    DROPPED = "its run ended before its thread began it"
 
 
 class Call:
