@@ -79,7 +79,7 @@ async def examine(store: Store) -> list[Finding]:
     try:
         patient.facts = await server_facts(store.link)
     except StoreAccessError:
-        unseen = Finding("version", "warning", "this user may not ask INFO: most cannot be seen", "allow +info")
+        unseen = Finding("version", "warning", "this user may not ask INFO, so most checks are skipped", "allow +info")
         return [unseen, *[await _guarded(patient, check) for check in (_latency, _acl, _keys, _writers)]]
     checks = [*CHECKS, _tls] if store.secure else CHECKS
     return [await _guarded(patient, check) for check in checks]
@@ -89,7 +89,7 @@ async def _guarded(patient: _Patient, check: Callable[[_Patient], Awaitable[Find
     try:
         return await check(patient)
     except StoreError as error:
-        return Finding(check.__name__.strip("_"), "warning", f"it could not be seen: {error}")
+        return Finding(check.__name__.strip("_"), "warning", f"the check failed: {error}")
 
 
 async def _version(patient: _Patient) -> Finding:
@@ -105,7 +105,7 @@ async def _version(patient: _Patient) -> Finding:
 async def _eviction(patient: _Patient) -> Finding:
     policy = patient.facts.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
-        return Finding("eviction", "ok", "noeviction: a full server refuses new jobs, and keeps those that it has")
+        return Finding("eviction", "ok", "noeviction: a full server refuses new jobs, and keeps the stored ones")
     limit = patient.number("maxmemory")
     advice = "CONFIG SET maxmemory-policy noeviction, or give redsched a separate server"
     if not limit:
@@ -135,7 +135,7 @@ async def _persistence(patient: _Patient) -> Finding:
         try:
             policy = (await patient.ask("CONFIG", "GET", "appendfsync"))[1].decode()
         except (StoreError, IndexError):
-            policy = "not to be seen"
+            policy = "not readable"
         lost = {"always": "nothing acknowledged is lost", "everysec": "a crash loses up to a second"}
         level: Level = "warning" if policy == "no" else "ok"
         advice = "CONFIG SET appendfsync everysec" if policy == "no" else ""
@@ -200,10 +200,10 @@ async def _clock(patient: _Patient) -> Finding:
         return Finding(
             "clock",
             "warning",
-            f"{apart:+,.1f} s apart from this machine's. Only Redis' decides",
+            f"{apart:+,.1f} s apart from this machine's clock. Only Redis' clock decides",
             "repair the one that is wrong (NTP)",
         )
-    return Finding("clock", "ok", f"{apart * 1000:+,.0f} ms apart from this machine's")
+    return Finding("clock", "ok", f"{apart * 1000:+,.0f} ms apart from this machine's clock")
 
 
 async def _latency(patient: _Patient) -> Finding:
@@ -240,7 +240,7 @@ async def _acl(patient: _Patient) -> Finding:
             "see the recipe in docs/security.md",
         )
     if user == "default":
-        return Finding("acl", "warning", "everybody is the user default", "give each service its own: docs/security.md")
+        return Finding("acl", "warning", "all clients use the default user", "one user per service: docs/security.md")
     return Finding("acl", "ok", f"user {user} may do all that a worker does")
 
 
@@ -277,7 +277,7 @@ async def _keys(patient: _Patient) -> Finding:
         return Finding("keys", "ok", f"{count:,} keys, each with its owner")
     shown = "; ".join(found[:5])
     more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-    return Finding("keys", "warning", f"{shown}{more}", "nothing of redsched needs them: look, and delete them")
+    return Finding("keys", "warning", f"{shown}{more}", "redsched does not need them: check and delete them")
 
 
 async def _writers(patient: _Patient) -> Finding:

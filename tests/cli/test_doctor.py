@@ -45,7 +45,7 @@ def test_a_server_that_is_set_up_well_has_no_error(good: LocalServer) -> None:
     assert {each["check"] for each in found.values() if each["level"] != "ok"} <= {"acl", "latency"}
     assert "Valkey" in found["version"]["message"]
     assert "nothing acknowledged is lost" in found["persistence"]["message"]
-    assert found["acl"]["message"] == "everybody is the user default"
+    assert found["acl"]["message"] == "all clients use the default user"
 
 
 @pytest.mark.parametrize(
