@@ -20,7 +20,7 @@ _NAMES = {
     ),
     "redsched.tasks.decorator": ("schedule_task",),
     "redsched.client.clock_repair": ("ClockRepair",),
-    "redsched.doctor.examine": ("Finding",),
+    "redsched.doctor.finding": ("Finding",),
     "redsched.errors": (
         "CircuitOpenError",
         "ConflictingIdError",

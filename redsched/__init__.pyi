@@ -9,7 +9,7 @@ from redsched.client.handle import JobHandle
 from redsched.client.listing import JobPage
 from redsched.codec.payload_security import PayloadSecurity
 from redsched.config import RedisJobStoreConfig, SchedulerConfig
-from redsched.doctor.examine import Finding
+from redsched.doctor.finding import Finding
 from redsched.errors import (
     CircuitOpenError,
     ConflictingIdError,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from redsched import BackgroundTaskScheduler, ClockRepair, Finding, StoreError
+from redsched import BackgroundTaskScheduler, ClockRepair, Finding, RecordVersionError, StoreError
 from redsched.cli import output
 from redsched.cli.exits import ExitCode
 from redsched.cli.serving import Fleet, read_fleet
@@ -25,7 +25,7 @@ async def _examine(scheduler: BackgroundTaskScheduler) -> list[Finding]:
     try:
         fleet = await read_fleet(scheduler)
         return [*found, await _workers(scheduler, fleet), _declarations(fleet)]
-    except StoreError as error:  # problems of the server itself are in `found`
+    except (StoreError, RecordVersionError) as error:  # problems of the server itself are in `found`
         return [*found, Finding("workers", "warning", f"they could not be read: {error}")]
 
 

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+from redsched.doctor.finding import Finding
 from redsched.doctor.traces import traces
-from redsched.errors import StoreAccessError, StoreError
+from redsched.errors import RecordVersionError, StoreAccessError, StoreError
 from redsched.store.cluster import Cluster
 from redsched.store.durability import online_replicas, server_facts
+from redsched.store.keys import LAYOUT_VERSION
 from redsched.store.leftovers import leftovers
 from redsched.store.store import Store
 
-__all__ = ["Finding", "examine"]
+__all__ = ["examine"]
 
 log = logging.getLogger("redsched")
-
-Level = Literal["ok", "warning", "error"]
 
 OLDEST = (7, 0)
 """Scripts with flags came with Redis 7.0."""
@@ -33,25 +33,6 @@ PINGS = 20
 WRITES_SHOWN = 20
 SLOW_S, VERY_SLOW_S = 0.005, 0.1
 CLOCK_WARN_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found, and what to do about it.
-
-    >>> async def main() -> None:
-    ...     async with BackgroundTaskScheduler(url) as scheduler:
-    ...         for finding in await scheduler.examine_server():
-    ...             if finding.level == "error":
-    ...                 print(finding.check, finding.message, finding.advice)
-    """
-
-    check: str
-    """version, eviction, memory, persistence, replicas, clock, latency, acl, cluster, keys, writers; with TLS: tls."""
-    level: Level
-    message: str
-    advice: str = ""
-    """What to change; empty where nothing is to be changed."""
 
 
 @dataclass(slots=True)
@@ -67,8 +48,8 @@ class _Patient:
         return int(text) if text.lstrip("-").isdigit() else 0
 
 
-async def examine(store: Store) -> list[Finding]:
-    """All checks, in a fixed order.
+async def examine(store: Store, newer: RecordVersionError | None = None) -> list[Finding]:
+    """All checks, in a fixed order. `newer`: why this redsched leaves the keys of the prefix alone.
 
     Raises:
         StoreUnavailableError: no answer from Redis.
@@ -76,20 +57,30 @@ async def examine(store: Store) -> list[Finding]:
     """
     patient = _Patient(store)
     await patient.ask("PING")
+    layout = [] if newer is None else [_layout(store, newer)]
     try:
         patient.facts = await server_facts(store.link)
     except StoreAccessError:
-        unseen = Finding("version", "warning", "this user may not ask INFO, so most checks are skipped", "allow +info")
-        return [unseen, *[await _guarded(patient, check) for check in (_latency, _acl, _keys, _writers)]]
+        unseen = Finding("version", "warning", "this user may not ask INFO: most cannot be seen", "allow +info")
+        return [*layout, unseen, *[await _guarded(patient, check) for check in (_latency, _acl, _keys, _writers)]]
     checks = [*CHECKS, _tls] if store.secure else CHECKS
-    return [await _guarded(patient, check) for check in checks]
+    return [*layout, *[await _guarded(patient, check) for check in checks]]
 
 
 async def _guarded(patient: _Patient, check: Callable[[_Patient], Awaitable[Finding]]) -> Finding:
     try:
         return await check(patient)
     except StoreError as error:
-        return Finding(check.__name__.strip("_"), "warning", f"the check failed: {error}")
+        return Finding(check.__name__.strip("_"), "warning", f"it could not be seen: {error}")
+
+
+def _layout(store: Store, newer: RecordVersionError) -> Finding:
+    """The stored number of the layout stops each process that starts."""
+    key = store.shards[0].keys.clock
+    advice = (
+        f"if no newer redsched runs here, another program wrote the field layout of {key}: set it to {LAYOUT_VERSION}"
+    )
+    return Finding("layout", "error", str(newer), advice)
 
 
 async def _version(patient: _Patient) -> Finding:
@@ -105,7 +96,7 @@ async def _version(patient: _Patient) -> Finding:
 async def _eviction(patient: _Patient) -> Finding:
     policy = patient.facts.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
-        return Finding("eviction", "ok", "noeviction: a full server refuses new jobs, and keeps the stored ones")
+        return Finding("eviction", "ok", "noeviction: a full server refuses new jobs, and keeps those that it has")
     limit = patient.number("maxmemory")
     advice = "CONFIG SET maxmemory-policy noeviction, or give redsched a separate server"
     if not limit:
@@ -135,9 +126,9 @@ async def _persistence(patient: _Patient) -> Finding:
         try:
             policy = (await patient.ask("CONFIG", "GET", "appendfsync"))[1].decode()
         except (StoreError, IndexError):
-            policy = "not readable"
+            policy = "not to be seen"
         lost = {"always": "nothing acknowledged is lost", "everysec": "a crash loses up to a second"}
-        level: Level = "warning" if policy == "no" else "ok"
+        level: Literal["ok", "warning"] = "warning" if policy == "no" else "ok"
         advice = "CONFIG SET appendfsync everysec" if policy == "no" else ""
         return Finding(
             "persistence", level, f"append-only file, appendfsync {policy}: {lost.get(policy, 'unknown')}", advice
@@ -200,10 +191,10 @@ async def _clock(patient: _Patient) -> Finding:
         return Finding(
             "clock",
             "warning",
-            f"{apart:+,.1f} s apart from this machine's clock. Only Redis' clock decides",
+            f"{apart:+,.1f} s apart from this machine's. Only Redis' decides",
             "repair the one that is wrong (NTP)",
         )
-    return Finding("clock", "ok", f"{apart * 1000:+,.0f} ms apart from this machine's clock")
+    return Finding("clock", "ok", f"{apart * 1000:+,.0f} ms apart from this machine's")
 
 
 async def _latency(patient: _Patient) -> Finding:
@@ -240,7 +231,7 @@ async def _acl(patient: _Patient) -> Finding:
             "see the recipe in docs/security.md",
         )
     if user == "default":
-        return Finding("acl", "warning", "all clients use the default user", "one user per service: docs/security.md")
+        return Finding("acl", "warning", "everybody is the user default", "give each service its own: docs/security.md")
     return Finding("acl", "ok", f"user {user} may do all that a worker does")
 
 
@@ -277,7 +268,7 @@ async def _keys(patient: _Patient) -> Finding:
         return Finding("keys", "ok", f"{count:,} keys, each with its owner")
     shown = "; ".join(found[:5])
     more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-    return Finding("keys", "warning", f"{shown}{more}", "redsched does not need them: check and delete them")
+    return Finding("keys", "warning", f"{shown}{more}", "nothing of redsched needs them: look, and delete them")
 
 
 async def _writers(patient: _Patient) -> Finding:

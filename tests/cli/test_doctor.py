@@ -45,7 +45,7 @@ def test_a_server_that_is_set_up_well_has_no_error(good: LocalServer) -> None:
     assert {each["check"] for each in found.values() if each["level"] != "ok"} <= {"acl", "latency"}
     assert "Valkey" in found["version"]["message"]
     assert "nothing acknowledged is lost" in found["persistence"]["message"]
-    assert found["acl"]["message"] == "all clients use the default user"
+    assert found["acl"]["message"] == "everybody is the user default"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,20 @@ def test_a_clock_that_stepped_back_and_time_travel_are_told(good: LocalServer) -
         assert "stepped back by 9" in found["clock"]["message"] or "by 100" in found["clock"]["message"]
         admin.hset("{doctor:0}:clock", "offset_ms", 5000)
         assert "testing kit" in asked(good.url)[1]["clock"]["message"]
+
+
+@pytest.mark.parametrize("layout", [b"2", b"\x80\x80", b"junk"])
+def test_a_layout_that_stops_each_start_is_an_error_with_its_key(good: LocalServer, layout: bytes) -> None:
+    with redis.Redis.from_url(good.url) as client:
+        client.hset("{doctor:0}:clock", mapping={b"layout": layout})
+        try:
+            code, found = asked(good.url)
+        finally:
+            client.delete("{doctor:0}:clock")
+    assert code == 5
+    assert found["layout"]["level"] == "error"
+    assert "field layout of {doctor:0}:clock" in found["layout"]["advice"]
+    assert "writers" in found
 
 
 LEFT = [

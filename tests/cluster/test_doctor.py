@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redsched import BackgroundTaskScheduler
 from redsched.chaos.nodes import ClusterServers
-from redsched.doctor.examine import Finding
+from redsched.doctor.finding import Finding
 from redsched.testing import fresh_prefix
 
 
