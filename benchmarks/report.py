@@ -18,8 +18,8 @@ COLUMNS = (
 )  # fmt: skip
 PLOTTED = ("immediate, jobs/s", "all due at one instant, jobs/s", "bulk adding, jobs/s", "worker CPU a job, us")
 NOT_ITS_OWN = {
-    "taskiq": "has no delayed jobs of its own; its memory is that of a job that waits for a worker",
-    "APScheduler 3": "is no queue: one process, timers in its memory",
+    "taskiq": "has no delayed jobs; its memory is that of a job that waits for a worker",
+    "APScheduler 3": "not a queue: one process, timers in its memory",
 }
 
 

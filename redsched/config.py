@@ -34,7 +34,7 @@ _OTHER_VARIABLES = frozenset(
         "REDSCHED_SUDO",
     }
 )
-"""Environment variables of redsched that are no settings of a scheduler."""
+"""Environment variables of redsched that are not settings of a scheduler."""
 
 
 @dataclass(frozen=True, kw_only=True)

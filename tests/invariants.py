@@ -2,7 +2,7 @@
 
     await check(store)
 
-An orphan would be memory that nothing ever frees, or a job that nobody ever runs.
+An orphan would be memory that nothing ever frees, or a job that is never run.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ USES_PRIVATE = {
     },
     "chaos.place": {
         "redsched.store.link": "what is done to a server itself: CONFIG, FAILOVER, CLIENT KILL",
-        "redsched.store.store": "how many shards a cluster has where nobody names a number",
+        "redsched.store.store": "how many shards a cluster has where no number is set",
         "redsched.store.keys": "which slots are the shards'",
         "redsched.store.cluster": "which slots are the shards'",
     },
@@ -52,7 +52,7 @@ USES_PRIVATE = {
     "demo.agenda": {"redsched.store.clock": "to_ms: pure arithmetic"},
     "demo.director": {"redsched.store.clock": "from_ms, to_ms: pure arithmetic"},
     "demo.cli": {
-        "redsched.embedded.server": "a server of its own, documented in the guide",
+        "redsched.embedded.server": "an embedded server, documented in the guide",
         "redsched.jobs.ids": "a prefix that no other demo uses",
     },
     "integrations.neuroglia": {
@@ -99,13 +99,13 @@ LONGER_LUA = {
     "modify": (120, "one branch for each `when`"),
     "schedule": (175, "one branch for each mode"),
     "include/reap": (76, "workers that are gone, and dead runs beyond their bounds"),
-    "include/outcomes": (85, "what is noted of a run, told, and kept"),
+    "include/outcomes": (85, "outcomes of runs: noted, reported, and kept"),
     "include/finish": (90, "the usual run's end, and what is kept of it"),
     "include/found": (115, "one search, from the index to the row, in which nothing is believed"),
     "include/take": (70, "what is claimed one by one: of a queue, and of a place"),
 }
 KEY_LITERALS = {
-    "reactive.streams": {":dead": "beside a stream of the user's, which is no key of ours"},
+    "reactive.streams": {":dead": "beside a stream of the user's, which is not one of our keys"},
     "store.queries": {
         "job:": "the kind of `Keys.every`, and what is cut off to get the id",
         "due:": "the kind of `Keys.every`",

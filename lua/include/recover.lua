@@ -18,12 +18,12 @@ local function recover_run(run_id)
   local job = own and to_table(call('HGETALL', job_key(own))) or run
   local attempt = (whole(run.attempt) or 0) + 1
   local recoveries = whole(run.recoveries) or 0
-  local anew = not own and is_anew(run)
+  local again = not own and is_anew(run)
   local first, last, count = span_of(run.fire_ms, run.fires)
   local stalled = stall.was_stalled(run_id, voucher)
   local innocent = stalled and voucher.blocker ~= '' and voucher.blocker ~= run_id and stall.may_excuse(run.excused)
-  if run.cancel or anew or not (job.record or run.record) then
-    local reason = anew and not run.cancel and 'replaced' or 'cancelled'
+  if run.cancel or again or not (job.record or run.record) then
+    local reason = again and not run.cancel and 'replaced' or 'cancelled'
     event('cancelled', own or run_id, reason, first, last, count, attempt, nil, run_id)
     end_run(run_id, own, job)
   elseif job.delivery == 'at_most_once' then

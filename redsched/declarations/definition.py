@@ -183,7 +183,7 @@ class Declaration:
         return self.draft.definition
 
     def entry(self, generation: int, state: str = "") -> Entry:
-        """Its entry in the application's list."""
+        """The entry in the application's list."""
         return Entry(generation, self.digest, self.parts["schedule"], self.definition.options.max_runs, state)
 
     def fields(self, generation: int) -> list[str | int | bytes]:

@@ -1,1 +1,1 @@
-"""What a job is: as it is described, checked, stored and shown."""
+"""Jobs: how they are described, checked, stored and shown."""

@@ -1,1 +1,1 @@
-"""What happens when a run fails: retries and circuit breakers."""
+"""Policies for runs that fail: retries and circuit breakers."""

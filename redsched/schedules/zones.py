@@ -112,7 +112,7 @@ def _offset_of(text: str) -> timedelta | None:
 
 
 def _fixed_key(offset: timedelta) -> str:
-    """What a fixed offset is stored as: by its IANA name where it has one, which each version of redsched can read."""
+    """The stored form of a fixed offset: its IANA name where it has one, which each version of redsched can read."""
     if not offset:
         return "UTC"
     hours, rest = divmod(offset, timedelta(hours=1))
@@ -131,7 +131,7 @@ def _names() -> dict[str, str]:
 def _zone(key: str, field: str) -> tzinfo:
     if _FIXED_KEY.fullmatch(key) and (offset := _offset_of(key)) is not None:
         return datetime_timezone(offset, key)
-    # "localtime" is another zone on each machine, and "Factory" says that nobody chose one.
+    # "localtime" is another zone on each machine, and "Factory" says that none was chosen.
     if key not in ("localtime", "Factory"):
         try:
             return ZoneInfo(key)
@@ -244,7 +244,7 @@ def instant_ms(value: datetime, timezone: str) -> int:
 
 
 def local_datetime(at_ms: int, timezone: str) -> datetime:
-    """That instant (ms since the epoch), as an aware datetime in `timezone`."""
+    """An instant (ms since the epoch) as an aware datetime in `timezone`."""
     return datetime.fromtimestamp(at_ms // 1000, zone(timezone)).replace(microsecond=at_ms % 1000 * 1000)
 
 
@@ -297,7 +297,7 @@ _Span = tuple[int, int]
 
 
 def _without(span: _Span, taken: Iterable[_Span]) -> list[_Span]:
-    """What is left of span after all of `taken` was cut out of it; half-open, in order."""
+    """The rest of span after all of `taken` was cut out of it; half-open, in order."""
     left = [span]
     for low, high in taken:
         left = [
@@ -325,8 +325,8 @@ def cut_into_pieces(parts: Sequence[Stretch], gap: Gap, fold: Fold) -> list[Piec
     for index, part in enumerate(parts):
         low, high = shown[index]
         if gap == "shift" and index and shown[index - 1][1] < low:
-            # What another stretch shows is no gap, and a time in two holes (jump, back, jump again) belongs to the
-            # first.
+            # A time that another stretch shows is not in a gap, and a time in two holes (jump, back, jump again)
+            # belongs to the first.
             hole = (shown[index - 1][1], low)
             found += [Piece(part.start_s, lo, hi, part.offset_s, True) for lo, hi in _without(hole, shown + holes)]
             holes.append(hole)

@@ -1,1 +1,1 @@
-"""Which functions a worker may run: the registry, the decorator, and tasks as classes."""
+"""The functions that a worker may run: the registry, the decorator, and tasks as classes."""

@@ -1,7 +1,7 @@
 """The testing kit: a real server, time that you move, and waiting for what happens instead of sleeping.
 
-The names are imported when they are first used: pytest loads `redsched.testing.pytest_plugin` in every run of whoever
-has redsched installed.
+The names are imported when they are first used: pytest loads `redsched.testing.pytest_plugin` in every test run of
+users that have redsched installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ended on one shard since the last poll, in the form in which the next one takes it along."""
+"""The outcomes of one shard since the last poll, in the form in which the next poll sends them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Outcomes:
 
     @property
     def are_there(self) -> bool:
-        """Whether runs ended that Redis has not been told of."""
+        """Whether runs ended that Redis does not know yet."""
         return bool(self._rows or self._ended)
 
     def settle(

@@ -1,4 +1,4 @@
-"""What a worker has and has in hand, as its loops, its places and its watch see it; `worker.py` serves with it."""
+"""The state of a worker, shared by its loops, its places and its watch; `worker.py` serves with it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Named(BackgroundTask):
 
 
 class Inherits(Named):
-    """Has the method, and a name of its own."""
+    """Has the method, and its own name."""
 
 
 class Unfinished(BackgroundTask):

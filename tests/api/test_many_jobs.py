@@ -166,7 +166,7 @@ async def test_an_id_that_is_taken_keeps_all_large_jobs_out(redsched_kit: Kit) -
 
 
 async def test_no_step_through_the_keys_takes_many_at_once(mixed: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 200,000 jobs a step of 10,000 keys is 5 to 10 ms in which Redis serves nobody else."""
+    """Of 200,000 jobs a step of 10,000 keys is 5 to 10 ms in which Redis serves no other client."""
     steps: list[int] = []
     command = Link.command
 

@@ -1,4 +1,4 @@
-"""How runs ended is found by those who ask, by whoever has the id, without a look at other runs."""
+"""Outcomes of runs are found by their ids, in any process, without reading other runs."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_whoever_waits_is_told_at_once(redsched_kit: Kit, how: str, period
         assert found.outcome is outcome
         assert found.job_id == handle.id
         assert found.result == (7 if outcome is Outcome.DONE and options.get("result_ttl") != 0 else None)
-    assert time.monotonic() - began < 2.5, "it was told, and did not have to ask again"
+    assert time.monotonic() - began < 2.5, "it was notified, and did not have to ask again"
     await reader.shutdown()
 
 
@@ -303,7 +303,7 @@ async def test_a_lost_message_makes_an_answer_late_not_missing(redsched_kit: Kit
     for handle in (once, each):
         await wished(redsched_kit, handle.id)
         store = await scheduler.store()
-        await store.link.command("HDEL", store.shards[0].keys.job(handle.id), "wish")  # as if it was told nobody
+        await store.link.command("HDEL", store.shards[0].keys.job(handle.id), "wish")  # as if no notification was sent
     await redsched_kit.advance(minutes=1)
     for found in await asyncio.gather(*waits):
         assert found.success
@@ -368,7 +368,7 @@ async def test_of_what_has_not_ended_get_result_gives_none(redsched_kit: Kit) ->
     assert await scheduler.get_result(once.id) is None
     assert await scheduler.get_result("nothing") is None
     store = await scheduler.store()
-    assert not await store.link.command("HEXISTS", store.shards[0].keys.job(once.id), "wish"), "nobody waits"
+    assert not await store.link.command("HEXISTS", store.shards[0].keys.job(once.id), "wish"), "no wait is left"
 
 
 async def test_a_job_scheduled_again_under_its_id_is_waited_for_again(redsched_kit: Kit) -> None:

@@ -142,7 +142,7 @@ async def test_an_interval_starts_one_interval_from_now_and_never_drifts(redsche
     first = await due(handle)
     assert (first - await redsched_kit.now()).total_seconds() == seconds(timedelta(minutes=10))
     await redsched_kit.advance(minutes=25)
-    await redsched_kit.travel(minutes=33, seconds=17)  # nobody worked for a while: the newest runs, and late
+    await redsched_kit.travel(minutes=33, seconds=17)  # no worker ran for a while: the newest runs, and late
     await redsched_kit.run_due()
     assert fired == [first + timedelta(minutes=minutes) for minutes in (0, 10, 40)]
     assert await due(handle) == first + timedelta(minutes=50)

@@ -1,4 +1,4 @@
-"""Into how many shards jobs are divided is read from Redis: nobody sees a part of them."""
+"""The number of shards is read from Redis: no process sees only a part of the jobs."""
 
 from __future__ import annotations
 

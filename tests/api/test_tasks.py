@@ -190,7 +190,7 @@ async def test_a_method_waits_for_a_worker_that_has_an_instance(make: Make) -> N
     worker.scheduler.bind(Oven("late"))
     assert await worker.advance(minutes=1) == 1
     assert await result(handle) == "late bakes salami"
-    assert worker.scheduler.registry.find(f"{__name__}.Oven.clean") is None  # nobody registered it
+    assert worker.scheduler.registry.find(f"{__name__}.Oven.clean") is None  # it was not registered
 
 
 async def test_static_and_class_methods_are_tasks_of_their_module(make: Make) -> None:

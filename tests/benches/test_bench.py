@@ -1,4 +1,4 @@
-"""The benchmark counts honestly: a lost or doubled job is told, what fails is in the table, nothing is left running."""
+"""The benchmark counts honestly: lost or doubled jobs are shown, failures are in the table, nothing is left running."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ async def until(check: Callable[[], Awaitable[Any]], *, timeout: float = 15.0, w
 
 
 class Process:
-    """A command line in a process of its own, and what it said on stderr."""
+    """A command line in a separate process, and its stderr."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -117,7 +117,7 @@ class Shell:
         self._env = {"REDSCHED_URL": kit.scheduler.redis_url, "REDSCHED_PREFIX": kit.scheduler.prefix}
 
     async def __call__(self, *arguments: str, **env: str) -> Result:
-        # In a thread: a command has an event loop of its own.
+        # In a thread: a command runs its own event loop.
         return await asyncio.to_thread(
             CliRunner().invoke, build(), list(arguments), env={**self._env, **env}, prog_name="redsched"
         )
@@ -129,7 +129,7 @@ class Shell:
 
 
 class OwnRedis:
-    """A server with AOF that a test may kill and start again, on a port of its own."""
+    """A server with AOF that a test may kill and start again, on a separate port."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

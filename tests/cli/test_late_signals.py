@@ -1,4 +1,4 @@
-"""SIGTERM while the event loop is blocked: acted on as soon as it turns again, and its lateness is told."""
+"""SIGTERM while the event loop is blocked: handled as soon as it turns again, and its lateness is told."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ async def test_a_signal_to_a_blocked_worker_is_acted_on_late_and_says_so(
     worker.signal(signal.SIGTERM)
     line = await worker.says("is acted on now", timeout=20)
     assert re.search(r"SIGTERM (came|is acted on now and may have come) [\d.]+ s ago|the stop request", line)
-    assert task in line or task == "hold"  # a call that uses no processor cannot be told from a stopped process
+    assert task in line or task == "hold"  # a call that uses no processor looks like a stopped process
     assert await worker.ends(timeout=20) == ExitCode.OK
     await redsched_kit.wait_for("done", "blocker")

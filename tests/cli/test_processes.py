@@ -17,7 +17,7 @@ async def pids(kit: Kit) -> set[int]:
 
 
 async def children(kit: Kit, number: int, *, without: int = 0) -> set[int]:
-    """Wait until so many workers serve."""
+    """Wait until that number of workers serve."""
 
     async def enough() -> set[int]:
         found = await pids(kit) - {without}

@@ -154,7 +154,7 @@ async def test_a_new_job_starts_at_once_where_several_workers_are_idle(
         assert result.result == n
     history = await scheduler.get_history(limit=100)
     late = sorted(event.lateness for event in history if event.kind == "done" and event.lateness is not None)
-    assert late[len(late) // 2] < 0.5  # nobody waited for a nap, which is of seconds
+    assert late[len(late) // 2] < 0.5  # no sleep was awaited, which takes seconds
     for each in others:
         await each.shutdown()
 

@@ -62,7 +62,7 @@ async def test_connections_that_ask_at_once_forget_no_sentinel() -> None:
             answers = await asyncio.gather(*(store.link.command("PING") for _ in range(8)))
             assert answers == [b"PONG"] * 8
             assert set(own.sentinels.sentinels) == known
-            await Connections.close(own)  # so that each connects anew
+            await Connections.close(own)  # so that each connects again
         await store.close()
 
 

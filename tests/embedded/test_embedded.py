@@ -142,7 +142,7 @@ def test_a_killed_keeper_is_replaced_by_the_next_user(tmp_path: Path) -> None:
             connection.set("key", "value")
         pid = server.pid
         os.kill(keeper_of(pid), signal.SIGKILL)
-        wait_until(lambda: not alive(pid))  # its server must not stay behind, kept by nobody
+        wait_until(lambda: not alive(pid))  # its server must not stay behind without a user
         with embedded.start(tmp_path), client(server) as connection:
             assert connection.get("key") == b"value"
 
@@ -198,7 +198,7 @@ def test_a_server_that_reads_its_data_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_user_of_which_only_the_lock_is_left_does_not_start_another_server(tmp_path: Path) -> None:
-    """The lock goes with the process: one that is killed while it starts the server hinders nobody."""
+    """The lock goes with the process: one that is killed while it starts the server blocks no other."""
     starter = subprocess.Popen(
         [sys.executable, "-c", f"""
 import fcntl, time

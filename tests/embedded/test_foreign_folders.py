@@ -1,4 +1,4 @@
-"""Whoever shares the machine gets nowhere: an embedded server is in a folder of this user, and follows no link."""
+"""Other users of the machine cannot interfere: an embedded server is in a folder of this user, and follows no link."""
 
 from __future__ import annotations
 

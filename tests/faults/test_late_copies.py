@@ -77,7 +77,7 @@ async def test_a_copy_of_an_old_poll_claims_nothing(redsched_kit: Kit) -> None:
     await scheduler.schedule_immediate_task("effect", effect, args=[1], delivery="at_most_once")
     _, _, _, claims, plans, *_ = await raw.shard.link.script(*sent[0])  # byte for byte, as the network would bring it
     assert (claims, plans) == ([], [])
-    # It would have been claimed for nobody: dead after the lease, and never run.
+    # It would have been claimed without a worker: dead after the lease, and never run.
     assert await redsched_kit.run_due() == 1
     assert ran == [1]
     await check(await scheduler.store())

@@ -22,7 +22,7 @@ from tests.servers import LocalServer
 
 NEAR_S = 0.05
 SOON_S = 1.0
-"""Idle workers sleep up to ten seconds here: what nobody woke for is later by seconds."""
+"""Idle workers sleep up to ten seconds here: a run without a wake-up is late by seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ async def test_where_the_only_worker_that_knows_is_killed_what_is_due_waits_for_
         await client.shutdown()
 
 
-# -- in this process: who is told, and when ----------------------------------------------------------------------------
+# -- in this process: who is notified, and when ----------------------------------------------------------------------
 
 
 async def waiting(client: BackgroundTaskScheduler, *ids: str) -> None:

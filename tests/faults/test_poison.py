@@ -1,4 +1,4 @@
-"""Jobs that harm whoever runs them: each ends with a reason, and the others run on.
+"""Jobs that harm their workers: each ends with a reason, and the others run on.
 
 Elsewhere: a job that kills its worker each time (test_workers_die.py), records and arguments that cannot be decoded
 (promises/test_9_no_foreign_code.py), records of a newer version (store/test_codec.py), what somebody else put into
@@ -110,7 +110,7 @@ async def test_a_job_that_wants_more_memory_than_there_is_fails_and_its_worker_g
 async def test_jobs_that_kill_their_workers_use_up_their_recoveries_and_the_others_all_run(
     fleet: Fleet, client: BackgroundTaskScheduler
 ) -> None:
-    """Several at once, among others: each takes whoever runs beside it along, but never to the end."""
+    """Several at once, among others: each takes the runs beside it along, but never to the end."""
     fleet.add(3)
     poison = [await client.schedule_immediate_task("poison", tasks.deadly, max_recoveries=1) for _ in range(3)]
     innocent = [await client.schedule_immediate_task("innocent", tasks.steady, max_recoveries=50) for _ in range(60)]

@@ -173,7 +173,7 @@ def test_a_reason_must_be_possible() -> None:
     assert blamed(verdict(wish(delivery="at_most_once"), [], dead)) == {}
     assert blamed(verdict(wish(), [], dead)) == {"unexplained": 1}
     cancelled = [event("cancelled", "job", 2.0, reason=Reason.CANCELLED)]
-    assert blamed(verdict(wish(), [], cancelled)) == {"unexplained": 1}, "nobody cancelled it"
+    assert blamed(verdict(wish(), [], cancelled)) == {"unexplained": 1}, "it was not cancelled"
     asked = Change("cancel", 0.5, 1.5, 1.6, "done")
     assert blamed(verdict(wish(changes=[asked]), [], cancelled)) == {}
 
@@ -307,14 +307,14 @@ def test_a_child_that_goes_on_after_its_worker_was_killed_is_as_one_whose_worker
     once = wish("process", executor="processpool")
     once.delay_ms = 1000
     assert blamed(verdict(once, runs, told, killed=killed)) == {}
-    assert blamed(verdict(once, runs, killed=killed)) == {"doubled": 1}, "nothing was told"
+    assert blamed(verdict(once, runs, killed=killed)) == {"doubled": 1}, "nothing was reported"
     late = [replace(runs[0], end=4.6), runs[1]]
     found = verdict(once, late, told, killed=killed)
     assert (blamed(found), found.stale) == ({}, 1)
     once.options["delivery"] = "at_most_once"
     assert blamed(verdict(once, late, told, killed=killed)) == {"doubled": 1}
     dead = [event("dead", "job", 4.4, 2.0, attempt=1, reason=Reason.AT_MOST_ONCE)]
-    assert blamed(verdict(once, late[:1], dead, killed=killed)) == {}, "its effect is there, and nobody began it again"
+    assert blamed(verdict(once, late[:1], dead, killed=killed)) == {}, "its effect is there, and it was not begun again"
 
 
 def test_a_clock_that_stands_still_is_no_reason_to_call_things_early() -> None:
@@ -369,7 +369,7 @@ def test_a_job_that_was_moved_may_be_skipped_while_its_run_is_still_a_workers() 
     again = run("job", 1.005, start=3.5, attempt=2)
     assert blamed(verdict(moved("done"), [again], [skipped, stopped])) == {}
     told, before = (event("done", "job", at, 1.005, attempt=1) for at in (3.2, 2.9))
-    assert blamed(verdict(moved("done"), [run("job", 1.005)], [skipped, told])) == {}, "its end was not told in time"
+    assert blamed(verdict(moved("done"), [run("job", 1.005)], [skipped, told])) == {}, "its end was reported too late"
     assert blamed(verdict(moved("done"), [run("job", 1.005)], [before, skipped])) == {"unexplained": 1}
     assert blamed(verdict(wish(), [], [event("skipped", "job", 1.01, 1.005, reason=Reason.MAX_INSTANCES)])) == {
         "unexplained": 1

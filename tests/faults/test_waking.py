@@ -19,7 +19,7 @@ from tests.invariants import check
 from tests.servers import LocalServer
 
 LATE_S = 0.4
-"""Idle workers sleep up to ten seconds here, so a job that nobody watches for is late by seconds."""
+"""Idle workers sleep up to ten seconds here, so a job that no worker watches for is late by seconds."""
 gate = Gate()
 
 
@@ -158,7 +158,7 @@ async def test_an_unknown_task_is_left_to_who_knows_it_without_an_attempt_and_is
     await client.start(worker=False)
     plain = await client.schedule_immediate_task("effect", effect, args=["plain"])
     periodic = await client.schedule_interval("tick", effect, 3600, args=["manual"])
-    await periodic.run_now()  # a run of its own
+    await periodic.run_now()  # a separate run
     await asyncio.sleep(2.5)
     events = [e for e in await client.get_history() if e.kind == "postponed"]
     counts = {job_id: sum(e.job_id == job_id for e in events) for job_id in (plain.id, periodic.id)}

@@ -1,4 +1,4 @@
-"""Web servers and workers in processes of their own."""
+"""Web servers and workers in separate processes."""
 
 from __future__ import annotations
 

@@ -319,7 +319,7 @@ def test_a_module_of_that_name_is_not_hidden() -> None:
 
 
 def test_the_imports_of_the_documentation_that_work_and_those_that_do_not() -> None:
-    """What docs/guide/integrations.md says of neuroglia 0.9.4: it must be written anew when this changes."""
+    """What docs/guide/integrations.md says of neuroglia 0.9.4: it must be rewritten when this changes."""
     work = ["hosting.web.WebApplicationBuilder", "dependency_injection.ServiceProviderBase", "eventing.DomainEvent"]
     lack = ["eventing.EventHandler", "reactive.Observable", "reactive.StreamProcessor"]
 

@@ -123,7 +123,7 @@ def _listens(port: int) -> bool:
 
 
 def post_many(url: str, number: int, at_once: int = 8) -> list[dict[str, Any]]:
-    """Place orders, each on a connection of its own, several at once. Returns the answers."""
+    """Place orders, each on a separate connection, several at once. Returns the answers."""
 
     def one(order: int) -> dict[str, Any]:
         # Not httpx: each of its clients reads the certificates of all authorities, which is most of such a test.

@@ -1,4 +1,4 @@
-"""gunicorn and uWSGI, as users start them: each order that was accepted runs once, whoever accepted it."""
+"""gunicorn and uWSGI, as users start them: each order that was accepted runs once, whichever process accepted it."""
 
 from __future__ import annotations
 

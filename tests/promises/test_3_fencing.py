@@ -1,4 +1,4 @@
-"""Promise 3: tokens only grow, and whoever lost the lease can neither settle, retry, report nor reschedule."""
+"""Promise 3: tokens only grow, and a worker that lost the lease can neither settle, retry, report nor reschedule."""
 
 from __future__ import annotations
 

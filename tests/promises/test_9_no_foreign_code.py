@@ -17,7 +17,7 @@ async def harmless() -> None: ...
 
 
 async def _plant(kit: Kit, record: bytes) -> Worker:
-    """Put a job into Redis as somebody with access to it would."""
+    """Put a job into Redis as a client with write access could."""
     shard = (await kit.scheduler.store()).shards[0]
     await shard.link.command("HSET", shard.keys.job("planted"), "record", record)
     await shard.link.command("ZADD", shard.keys.due("default"), 1, "planted")

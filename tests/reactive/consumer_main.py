@@ -1,4 +1,4 @@
-"""A consumer in a process of its own, which dies where it is told to: `python -m … URL PREFIX STREAM WHERE`."""
+"""A consumer in a separate process, which dies at a given point: `python -m … URL PREFIX STREAM WHERE`."""
 
 from __future__ import annotations
 

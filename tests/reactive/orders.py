@@ -30,7 +30,7 @@ class Orders:
         return (await self.command("XPENDING", self.name, "orders"))[0]
 
     async def acknowledged(self, number: int = 0) -> None:
-        """Wait until no more than so many events are not acknowledged, and none is unread."""
+        """Wait until at most that number of events is unacknowledged, and none is unread."""
         async with asyncio.timeout(10):
             while True:
                 with contextlib.suppress(Exception):

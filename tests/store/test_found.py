@@ -1,4 +1,4 @@
-"""How plain runs ended is found by their ids alone, in whatever batches their workers told of them."""
+"""How plain runs ended is found by their ids alone, in whatever batches their workers reported them."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Scheduler(RuleBasedStateMachine):
         self.wishes: set[tuple[str, str]] = set()
         """Jobs that are waited for, and by which client."""
         self.ended: set[str] = set()
-        """Runs whose end a client was told, or a worker told."""
+        """Runs whose end a client has seen, or a worker reported."""
 
     def do(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(call)
@@ -550,7 +550,7 @@ class Scheduler(RuleBasedStateMachine):
             self.do(self.raw.command("DEL", key))
             told = {job_id.decode() for job_id, *_ in messages}
             self.ended |= {run.decode() for _, run, packed in messages if packed}
-            assert {(job_id, client) for job_id in told} <= self.wishes, "nobody waits for that"
+            assert {(job_id, client) for job_id in told} <= self.wishes, "no client waits for that"
             self.wishes -= {(job_id, client) for job_id in told}
         for job_id, client in self.wishes:
             wish = self.do(self.raw.job(job_id)).get("wish", "")

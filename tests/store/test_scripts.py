@@ -53,7 +53,7 @@ DEEPER = "-- deeper: why\n-- Needs   (nothing)\n-- Gives   deeper\nlocal deeper 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of scripts of its own."""
+    """A separate folder of scripts."""
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "piece.lua").write_text(PIECE)
     (tmp_path / "include" / "deeper.lua").write_text(DEEPER)

@@ -1,4 +1,4 @@
-"""The process pool: no pickle, a killed call takes nobody with it, and nothing is left behind."""
+"""The process pool: no pickle, a killed call takes no other with it, and nothing is left behind."""
 
 from __future__ import annotations
 
