@@ -1,4 +1,4 @@
-"""`BackgroundTaskScheduler`: the door that users come in by. Signatures, docs and delegation."""
+"""`BackgroundTaskScheduler`, the entry point for users: signatures, documentation and delegation."""
 
 from __future__ import annotations
 
@@ -63,43 +63,43 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
     Args:
         redis_url: `redis://`, `rediss://` (TLS), `unix:///path/redis.sock`, `redis+sentinel://host,host/service`,
             `redis+cluster://host,host`, or `embedded:///folder`, which starts a server with its data there.
-        job_store_prefix: what all its keys start with: schedulers of one prefix share their jobs.
-        timezone: of jobs that name none, and of naive datetimes.
-        job_defaults: options of jobs that give none: coalesce, max_instances, misfire_grace_time, timeout, …
-        queues: which queues this process' worker serves, the preferred first.
-        concurrency: how many runs this process' worker holds at once.
-        threads: how many plain functions run at once, each in a thread.
-        processes: how many functions with executor="processpool" run at once, each in a child process.
-        executors: further executors by name, or other ones in the place of `default` and `processpool`:
+        job_store_prefix: the prefix of all its keys; schedulers with the same prefix share their jobs.
+        timezone: the zone of jobs that name none, and of naive datetimes.
+        job_defaults: default options of jobs: coalesce, max_instances, misfire_grace_time, timeout, …
+        queues: the queues that this process's worker serves, the preferred first.
+        concurrency: the number of runs that this process's worker executes at once.
+        threads: the number of plain functions that run at once, each in a thread.
+        processes: the number of functions with executor="processpool" that run at once, each in a child process.
+        executors: further executors by name, or replacements of `default` and `processpool`:
             `{"type": "threadpool" or "processpool", "max_workers": …}`, a `CustomTaskExecutor`, or None for one that
             only other processes have.
-        lease: seconds after which a run whose worker gave no sign of life is given to another.
-        stall_limit: seconds that a worker's event loop may be blocked until others take over its runs; 0 = as if dead.
-        shards: into how many hash tags the jobs are spread. The first process of a prefix says it; None = as it is
-            stored, and where nothing is, 1, in a cluster 8. Another number than what is stored is refused.
-        max_catch_up: with coalesce=False, how many overdue fires of one job are run at most.
+        lease: seconds without a sign of life after which the runs of a worker are given to others.
+        stall_limit: seconds that a worker's event loop may be blocked before others take over its runs; 0 = as if dead.
+        shards: the number of hash tags for the jobs. The first process of a prefix stores it; None = the stored
+            number, else 1, or 8 in a cluster. A number other than the stored one is refused.
+        max_catch_up: with coalesce=False, the maximum number of overdue fires of one job that are run.
         shutdown_grace: seconds that runs have to finish when the scheduler is shut down.
-        task_packages: modules and packages that a worker imports when it starts, for the functions in them that are
+        task_packages: modules and packages that a worker imports when it starts, for their functions that are
             decorated with `@schedule_task`.
-        service_provider: where instances come from for methods as tasks: an object with `get_service(class)`.
-        application: who owns the jobs that `@schedule_task` declares here; None = the top-level package of the
+        service_provider: provides the instances for methods as tasks: an object with `get_service(class)`.
+        application: the owner of the jobs that `@schedule_task` declares here; None = the top-level package of the
             function's module. Only the owner prunes or renames them.
         declared_tasks: whether `start` stores the jobs of functions decorated with `@schedule_task`.
-        dead_max, dead_max_bytes, dead_age: how many dead runs are kept, how many bytes they may take on each shard
-            (the oldest go first), and for how long (seconds).
-        events_max, events_max_bytes: entries of the events stream of each shard, and bytes that they may take. An
-            entry carries a batch of up to 250 transitions.
-        outcomes_max_bytes: what is kept, on each shard, of how runs ended, for `result()`; 90 to 150 bytes a run. It is
-            kept for `result_ttl`, or until there is more of it than this.
-        max_payload_bytes: the largest arguments of a job, encoded. A worker reads no record that is much longer (it
-            ends dead): let all processes of a prefix name the same.
-        retry_for: seconds for which a call is sent again while Redis does not answer.
-        connection_pool_size: how many connections this process opens at most; a worker holds three for each shard.
+        dead_max, dead_max_bytes, dead_age: limits on the dead runs of each shard: their number, their bytes, and their
+            age in seconds. The oldest go first.
+        events_max, events_max_bytes: limits on the events stream of each shard: entries and bytes. An entry carries a
+            batch of up to 250 transitions.
+        outcomes_max_bytes: limit on the outcomes of runs that each shard keeps for `result()`; 90 to 150 bytes per run.
+            They are kept for `result_ttl`, or until they exceed this limit.
+        max_payload_bytes: the maximum size of a job's arguments, encoded. A worker does not read a much longer record
+            (it ends dead): use the same value in all processes of a prefix.
+        retry_for: seconds for which a call is retried while Redis does not answer.
+        connection_pool_size: the maximum number of connections of this process; a worker holds three for each shard.
         health_check_interval: seconds after which an idle connection is checked before it is used; 0 = never.
-        lock_prefix: names the key of the leases. The first process of a prefix says it; None = as it is stored.
+        lock_prefix: the name of the leases key. The first process of a prefix stores it; None = the stored name.
         redis_options: further options for redis-py's connections (ssl_ca_certs, username, …).
         payload_security: keys with which jobs and results are signed, or encrypted: see `PayloadSecurity`.
-        durability_replicas: how many replicas must have a job that is scheduled with durability="replicated".
+        durability_replicas: the number of replicas that must have a job that is scheduled with durability="replicated".
         durability_timeout: seconds that a call with `durability` waits; then DurabilityError says that it is stored.
 
     Raises:
@@ -202,10 +202,10 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
 
     def observer(self, *, retry_for: float = 10.0) -> BackgroundTaskScheduler:
         """Another scheduler of the same jobs, with the same Redis, prefix and keys, that runs and declares nothing: to
-        look at them and change them, as the command line does.
+        inspect and change them, as the command line does.
 
         Args:
-            retry_for: seconds for which a call is sent again while Redis does not answer.
+            retry_for: seconds for which a call is retried while Redis does not answer.
         """
         settings = self.client.store_settings
         return BackgroundTaskScheduler(
@@ -241,8 +241,8 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         one.
 
         Raises:
-            InvalidConfigError: this scheduler names another number of shards, or lock_prefix, than is stored.
-            StoreError: Redis does not tell.
+            InvalidConfigError: this scheduler's number of shards, or lock_prefix, differs from the stored one.
+            StoreError: Redis does not answer.
         """
         return await self.client.store()
 
@@ -253,13 +253,13 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         and the worker runs.
 
         Args:
-            worker: False = this process only schedules; its jobs are run by others.
+            worker: False = this process only schedules, and others run its jobs.
             prune: end the jobs that an earlier version of this application declared and this one does not, as soon as
-                no process that declares them is there any more.
+                no live process declares them.
 
         Raises:
             SchedulerStateError: it was started already.
-            StoreError: Redis is not there, or refuses.
+            StoreError: Redis does not answer, or refuses.
         """
         if self._is_started:
             raise SchedulerStateError("the scheduler was started already")
@@ -315,10 +315,10 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
 
     async def prune(self, *, dry_run: bool = False) -> tuple[list[str], list[str]]:
         """End the jobs that an earlier version of this application declared and this one does not. Returns their ids,
-        and those of jobs that are held back, since a process that still declares them is there.
+        and those of jobs that are held back because a live process still declares them.
 
         Args:
-            dry_run: only tell which they are.
+            dry_run: only return the ids.
         """
         reconciler = (
             self._reconciler if self._started and self._reconciler else self._make_reconciler(await self.store())
@@ -348,7 +348,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
             self.client.connect_to(redis_url or self.redis_url, job_store_prefix or self.prefix)
 
     async def wait_until_stopped(self) -> None:
-        """Wait until this process' worker has ended, and raise what ended it. Returns at once if it has none."""
+        """Wait until this process's worker has ended, and raise its error. Returns at once without a worker."""
         self._owner.check("wait_until_stopped")
         if self._serving is not None:
             await self._serving.wait()
@@ -370,7 +370,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         """Stop claiming, let runs finish, give the rest back, and disconnect.
 
         Args:
-            wait: False = do not let runs finish: they are cancelled and start at once elsewhere.
+            wait: False = do not let runs finish: they are cancelled and start immediately elsewhere.
             grace: seconds that runs have to finish, instead of the scheduler's `shutdown_grace`.
 
         Raises:
@@ -405,20 +405,20 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def register(self, function: AnyTask, *, name: str | None = None, **defaults: Unpack[ScheduleOptions]) -> Task:
-        """Let this process' worker run a function, by its name or the given one.
+        """Let this process's worker run a function, under its own name or the given one.
 
         Args:
-            defaults: options of its jobs, where a call gives none.
+            defaults: default options of its jobs.
 
         Raises:
-            InvalidInputError: not callable, a closure without a name, a name that is taken, or a wrong option.
+            InvalidInputError: it is not callable, a closure without a name, a name that is taken, or a wrong option.
         """
         check_names("register", defaults, ScheduleOptions.__optional_keys__ | {"name"})
         check_options(defaults)
         return self.registry.register(function, name=name, defaults=defaults)
 
     def bind(self, instance: Any, kind: type[Any] | None = None) -> None:
-        """Let this process' worker call methods of this instance's class on this instance."""
+        """Let this process's worker call methods of this instance's class on this instance."""
         self.registry.bind(instance, kind)
 
     @property
@@ -427,7 +427,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         return self._executors.names
 
     def add_executor(self, name: str, executor: CustomTaskExecutor | Mapping[str, Any] | None) -> None:
-        """One more executor, as in the setting `executors`. Before `start`, or no run of it is under way.
+        """Add an executor, as in the setting `executors`. Call it before `start`, or while none of its runs is active.
 
         Raises:
             InvalidConfigError: it is not an executor.
@@ -438,8 +438,8 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
     # -- scheduling -----------------------------------------------------------------------------------------------
 
     async def schedule_many(self, specs: Iterable[JobSpec[T]]) -> list[JobHandle[T]]:
-        """Store many jobs in few trips. All are checked before any is stored, the ids that are taken too; each 1,000
-        of a shard are stored all or none, should another process take an id in that very moment.
+        """Store many jobs in few round trips. All jobs and ids are checked before any is stored. Each batch of 1,000 of
+        a shard is stored entirely or not at all, in case another process takes an id at the same moment.
 
         Raises: as `schedule_immediate_task`.
         """
@@ -457,7 +457,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
     def add_listener(self, listener: Listener, kinds: Sequence[str] | None = None) -> None:
         """Call `listener(event)` for each event of the whole fleet, or for those of some kinds (see `Event.kind`).
 
-        From `start` on, or from now if it has started. A coroutine function is awaited beside the others.
+        Begins with `start`, or now if it has started. A coroutine function is awaited concurrently with the others.
         """
         self._listeners.add(listener, kinds, self._owner if self._is_started else None)
 
@@ -479,14 +479,14 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
 
     @property
     def metrics(self) -> TaskMetrics:
-        """What this process has counted so far: the standard set of docs/guide/metrics.md, without what only Redis
-        knows. Add metrics of your own to it as you like.
+        """The metrics of this process: the standard set of docs/guide/metrics.md, without the values that only Redis
+        has. You may add your own metrics to it.
         """
         self._tally.fold(self._metrics)
         return self._metrics
 
     async def collect_metrics(self) -> TaskMetrics:
-        """The standard set, with what Redis knows of the queues, as it is now. It is what Prometheus gets."""
+        """The current standard set, including the values of the queues in Redis: the metrics that Prometheus gets."""
         from redsched.metrics.standard import standard
 
         return await standard(self.client, self.metrics, self.worker)

@@ -15,7 +15,7 @@ __all__ = ["JobHandle"]
 
 
 class JobHandle(Generic[R]):
-    """A job that was accepted: its id, and what can be done with it.
+    """An accepted job: its id, and the operations on it.
 
     >>> async def main() -> None:
     ...     async with BackgroundTaskScheduler(url) as scheduler:
@@ -38,33 +38,33 @@ class JobHandle(Generic[R]):
         return f"<JobHandle {self.name!r} id={self.id!r} {self.status}>"
 
     async def get(self) -> JobView | None:
-        """The job as it is now, or None if it has ended."""
+        """The current state of the job, or None if it has ended."""
         return await jobs.get_job(self._client, self.id)
 
     async def result(self, timeout: float | timedelta | None = None) -> TaskExecutionResult[R]:
-        """Wait until a run of it has ended, and tell how.
+        """Wait until a run of the job has ended, and return its outcome.
 
         Raises:
-            ResultTimeoutError: it did not within `timeout` (seconds, or a timedelta). The run goes on.
+            ResultTimeoutError: it did not end within `timeout` (seconds, or a timedelta). The run continues.
         """
         return await results.wait_for_result(self._client, self.id, timeout)
 
     async def cancel(self) -> bool:
-        """End the job and stop its running instances. Returns whether it was there."""
+        """End the job and stop its running instances. Returns whether it existed."""
         return bool(await jobs.cancel(self._client, [self.id], None))
 
     async def remove(self) -> None:
-        """End the job; running instances go on. Raises JobLookupError if it has ended."""
+        """End the job; running instances finish. Raises JobLookupError if it has ended."""
         await jobs.remove(self._client, self.id)
 
     async def pause(self) -> None:
-        """Keep it from becoming due. Raises JobLookupError if it has ended."""
+        """Keep the job from becoming due. Raises JobLookupError if it has ended."""
         await jobs.pause(self._client, self.id)
 
     async def resume(self) -> JobView | None:
-        """Let it become due again. Raises JobLookupError if it has ended."""
+        """Let the job become due again. Raises JobLookupError if it has ended."""
         return await jobs.resume(self._client, self.id)
 
     async def run_now(self) -> str:
-        """Make it due now, beside its schedule. Raises JobLookupError if it has ended."""
+        """Make the job due now, in addition to its schedule. Raises JobLookupError if it has ended."""
         return await jobs.run_now(self._client, self.id)

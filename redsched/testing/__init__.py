@@ -1,4 +1,4 @@
-"""The testing kit: a real server, time that you move, and waiting for what happens instead of sleeping.
+"""The testing kit: a real server, time that you move, and waiting for events instead of sleeping.
 
 The names are imported when they are first used: pytest loads `redsched.testing.pytest_plugin` in every test run of
 users that have redsched installed.

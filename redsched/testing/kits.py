@@ -1,4 +1,4 @@
-"""The testing kit: a real server, time that you move, and waiting for what happens instead of sleeping.
+"""The testing kit: a real server, time that you move, and waiting for events instead of sleeping.
 
 Time travel moves the clock of the whole fleet at once, on a real server: the scripts add an offset to Redis' time.
 Nothing is faked, so what passes here passes in production.
@@ -110,7 +110,7 @@ class Kit:
         return await self.scheduler.now()
 
     async def travel(self, delta: timedelta | None = None, **parts: float) -> datetime:
-        """Move the whole fleet ahead, at once: what lies between becomes overdue. `travel(hours=1)`, or a timedelta.
+        """Move the whole fleet ahead in one jump: fires in between become overdue. `travel(hours=1)`, or a timedelta.
 
         Raises:
             InvalidInputError: the time would go back.
@@ -129,10 +129,10 @@ class Kit:
         return from_ms(max([await shard.travel(until_ms=until_ms) for shard in store.shards]))
 
     async def run_due(self) -> int:
-        """Run all that is due now, to its end. Returns how many runs were started.
+        """Run everything that is due now, and wait until it ends. Returns the number of runs started.
 
         Raises:
-            SchedulerStateError: a worker serves in this scheduler; then what is due runs by itself.
+            SchedulerStateError: a worker serves in this scheduler, and runs due jobs by itself.
         """
         if self.scheduler.worker is not None:
             raise SchedulerStateError("this scheduler runs a worker: start(worker=False), or wait_for an event")
@@ -142,9 +142,9 @@ class Kit:
         return await self._worker.run_once()
 
     async def advance(self, delta: timedelta | None = None, **parts: float) -> int:
-        """Move time ahead from one due instant to the next, running each on its time, as if the time had passed.
+        """Move time ahead from one due instant to the next, running each job on time, as if the time had passed.
 
-        Returns how many runs were started.
+        Returns the number of runs started.
         """
         delta = delta if delta is not None else timedelta(**parts)
         end_ms = instant_ms(await self.now() + delta, "UTC")
@@ -174,7 +174,7 @@ class Kit:
         """Wait until an event of that kind (of that job) has happened, `count` times since the kit was made.
 
         Raises:
-            ResultTimeoutError: it did not, within `timeout` seconds of real time; the message tells what did.
+            ResultTimeoutError: it did not, within `timeout` seconds of real time; the message lists what happened.
         """
 
         def matching() -> list[Event]:
