@@ -6,14 +6,15 @@ import gc
 from collections.abc import Awaitable, Callable, Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from redsched.store.store import Store
 from tests.invariants import check
 
 # A change is judged by the same examples wherever it is tested; `--hypothesis-profile random` looks for new ones.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("random", derandomize=False)
+# How long an example takes to make says something of the machine alone.
+settings.register_profile("same", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("random", derandomize=False, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 
 

@@ -79,7 +79,8 @@ class _Job:
             if not any(one.attempt == attempt and one.word == "done" for one in self.by_fire.get(fire_ms, ())):
                 self.say("unexplained", f"its fire {fire_ms}, attempt {attempt}, is reported as done, and is not")
         for fire_ms, attempt in self.told.done & self.told.recovered.keys():
-            self.say("unexplained", f"its fire {fire_ms}, attempt {attempt}, was settled after its lease had ended")
+            if not self._began_again(fire_ms, attempt):
+                self.say("unexplained", f"its fire {fire_ms}, attempt {attempt}, was settled after its lease had ended")
         if self.state in ("scheduled", "running"):
             self.say("unexplained", f"it is still {self.state} when all is quiet")
         if wish.periodic:
@@ -87,6 +88,17 @@ class _Job:
             self._instances()
         else:
             self._only_run()
+
+    def _began_again(self, fire_ms: int, attempt: int) -> bool:
+        """Whether what was done began after the lease of that attempt had ended.
+
+        A run that another one held back, by blocking its worker, uses up no attempt: the next one has its number.
+        """
+        ended = self.clock.at(self.told.recovered[fire_ms, attempt].at.timestamp() * 1000)
+        return any(
+            one.attempt == attempt and one.word == "done" and one.start >= ended - SLACK_MS / 1000
+            for one in self.by_fire.get(fire_ms, ())
+        )
 
     def _repeats(self, fire_ms: int, executions: list[Execution]) -> None:
         """Each execution but the last needs a reason why another one followed."""

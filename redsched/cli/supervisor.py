@@ -140,6 +140,7 @@ class _Supervisor:
         """Ask the children to drain, and after a second signal to end immediately; kill those that do neither."""
         self._tell(_drain())
         grace = max((child.grace for child in self.children.values()), default=0.0)
+        log.info("%d worker processes are asked to stop; they have %g s", len(self.children), grace)
         try:
             async with asyncio.timeout(grace + OVERTIME_S):
                 if await self.stop.urged_before(all_ended):

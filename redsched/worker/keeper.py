@@ -80,7 +80,7 @@ class Keeper:
         self._silence.beat(now, late=late)
         if late or now - self._beaten >= self._every:
             self._beaten = now
-            self._send(LATE if late else BEAT)
+            self._send(b"%s%.3f" % (LATE if late else BEAT, now))
 
     # -- the other thread -------------------------------------------------------------------------------------------
 

@@ -22,10 +22,13 @@ from typing import Any
 __all__ = ["BEAT", "IGNORED", "LATE", "RUN", "Silence", "main"]
 
 BEAT, LATE, RUN = b"+", b"-", b"="
-"""Messages, a line each: the event loop turned in time; it turned, but late; the run named after it blocks it."""
+"""Messages, a line each: the event loop turned in time; it turned, but late; the run named after it blocks it.
+Behind the first two stands when it turned: a keeper that was given no processor time reads them late."""
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Ctrl-C and a service manager's SIGTERM reach the keeper as well, but it is needed until its parent has ended."""
 PRELOAD_AFTER_S = 0.1
+NO_TIME = "this machine left the keeper no time"
+"""The beginning of what it says when it was too late."""
 
 
 class Silence:
@@ -62,6 +65,14 @@ class Silence:
         if not is_silent or self.vouched_until - now > self.lease * 0.6 or self.vouched_until >= until - 0.001:
             return 0.0
         return until - now
+
+    def gap(self, now: float) -> float:
+        """For how many seconds nothing kept the leases up to now; 0 = it is not so long that one may have ended.
+
+        The last renewal may have been a third of the lease before the last sign of life.
+        """
+        since = max(self.on_time - self.lease / 3, self.vouched_until - self.lease)
+        return now - since if now - since >= self.lease else 0.0
 
     def wait(self, now: float) -> float:
         """How long there is nothing to do, if no sign of life comes."""
@@ -120,6 +131,7 @@ class _Keeper:
         self.silence = Silence(settings["lease"], settings["limit"], time.monotonic())
         self._rest = b""
         self._failed = False
+        self._was_stopped = False
         self._load_at = time.monotonic() + (PRELOAD_AFTER_S if settings["preload"] else float("inf"))
 
     def read(self) -> bool:
@@ -130,7 +142,10 @@ class _Keeper:
             if line[:1] == RUN:
                 self.silence.blocker = json.loads(line[1:])
             else:
-                self.silence.beat(time.monotonic(), late=line == LATE)
+                now = time.monotonic()
+                late = line[:1] == LATE
+                self.silence.beat(min(now, float(line[1:])), late=late)
+                self._was_stopped = self._was_stopped and late
         return bool(data)
 
     def run(self) -> None:
@@ -147,6 +162,8 @@ class _Keeper:
             seconds = self.silence.seconds_to_vouch(time.monotonic())
             if seconds and is_working(self.parent):
                 self._try(seconds)
+            elif seconds:
+                self._was_stopped = True
         if self.silence.vouched_until > time.monotonic():
             self._try(0.0)
 
@@ -161,6 +178,9 @@ class _Keeper:
         now = time.monotonic()
         try:
             self.client.vouch(seconds, self.silence.blocker)
+            gap = self.silence.gap(time.monotonic())
+            if seconds and gap and not self._failed and not self._was_stopped:
+                self._say(f"{NO_TIME}: nothing renewed them for {gap:.1f} s, and they last {self.silence.lease:g} s")
         except Exception as error:
             if not self._failed:
                 self._say(f"{type(error).__name__}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from redsched.testing import Kit
 from .harness import Start
 
 BLOCKING_APP = '''
-import ctypes, os, sys, time
+import ctypes, os, pathlib, sys, time
 import redsched
 
 scheduler = redsched.BackgroundTaskScheduler(
@@ -27,16 +28,19 @@ scheduler = redsched.BackgroundTaskScheduler(
 @redsched.schedule_task(name="burn")
 async def burn() -> None:
     print("it blocks", file=sys.stderr, flush=True)
-    ends = time.monotonic() + 2.5
-    while time.monotonic() < ends:
+    while not pathlib.Path("gate").exists():
         pass
 
 @redsched.schedule_task(name="hold")
 def hold() -> None:
-    """PyDLL: the interpreter's lock is held during the call."""
+    """PyDLL: the interpreter's lock is held during the call, until the other end of the pipe is opened."""
     print("it blocks", file=sys.stderr, flush=True)
-    ctypes.PyDLL(None).usleep(2_500_000)
+    ctypes.PyDLL(None).open(b"pipe", os.O_RDONLY)
 '''
+
+
+BLOCKED_S = 1.5
+"""More than a quarter of the lease of that application, from which on it is reported."""
 
 
 def _stand_in() -> Callable[..., Any]:
@@ -51,6 +55,7 @@ async def test_a_signal_to_a_blocked_worker_is_acted_on_late_and_says_so(
     redsched_kit: Kit, start: Start, app_folder: Path, task: str, options: tuple[str, ...]
 ) -> None:
     (app_folder / "blocking_app.py").write_text(BLOCKING_APP)
+    os.mkfifo(app_folder / "pipe")
     worker = await start("worker", "blocking_app:scheduler", *options)
     await worker.says("runs at once")
     redsched_kit.scheduler.register(_stand_in(), name=task)
@@ -58,8 +63,13 @@ async def test_a_signal_to_a_blocked_worker_is_acted_on_late_and_says_so(
     assert found is not None
     await redsched_kit.scheduler.schedule_immediate_task(task, found.function, job_id="blocker")
     await worker.says("it blocks")
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(BLOCKED_S)
     worker.signal(signal.SIGTERM)
+    if "2" in options:
+        await worker.says("worker processes are asked to stop")
+    if task == "hold":
+        os.close(os.open(app_folder / "pipe", os.O_WRONLY))
+    (app_folder / "gate").touch()
     line = await worker.says("is acted on now", timeout=20)
     assert re.search(r"SIGTERM (came|is acted on now and may have come) [\d.]+ s ago|the stop request", line)
     assert task in line or task == "hold"  # a call that uses no processor looks like a stopped process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -57,12 +58,6 @@ async def ended(client: BackgroundTaskScheduler, count: int) -> list[Any]:
             await asyncio.sleep(0.1)
 
 
-def assert_near(late: dict[str, list[float]]) -> None:
-    """The 99th percentile, beside the worst of the others: a busy machine delays both."""
-    index = max(0, round(0.99 * len(late["some"])) - 1)
-    assert late["some"][index] <= late["all"][-1] + NEAR_S, late
-
-
 @pytest.mark.alone
 @pytest.mark.parametrize(("count", "every"), [(100, 0.1), (160, 0.05)], ids=["idle", "20 jobs/s"])
 async def test_a_task_that_one_worker_of_four_knows_starts_as_soon_as_one_that_all_know(
@@ -103,6 +98,7 @@ async def percentiles(
 async def test_a_periodic_task_that_one_worker_of_four_knows_starts_on_time_and_is_claimed_in_vain_once(
     fleets: dict[str, tuple[Fleet, BackgroundTaskScheduler]],
 ) -> None:
+    """Half of the fires would be late where a worker looked again later each time: the median tells, on any machine."""
     fires = 15
     for _, client in fleets.values():
         await client.schedule_interval("tick", tasks.effect, seconds=0.3, max_runs=fires, job_id="tick")
@@ -111,7 +107,8 @@ async def test_a_periodic_task_that_one_worker_of_four_knows_starts_on_time_and_
         events = await ended(client, fires)
         late[kind] = sorted(event.lateness for event in events if event.kind == "done")
         assert sum(event.kind == "postponed" for event in events) <= (kind == "some")
-    assert_near(late)
+        assert late[kind][-1] < SOON_S, late
+    assert statistics.median(late["some"]) <= statistics.median(late["all"]) + NEAR_S, late
 
 
 async def test_where_the_only_worker_that_knows_is_killed_what_is_due_waits_for_the_next(server: LocalServer) -> None:

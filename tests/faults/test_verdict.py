@@ -163,6 +163,14 @@ def test_a_worker_without_the_lease_may_not_settle() -> None:
     assert blamed(verdict(wish(), twice, told)) == {"unexplained": 1}
 
 
+def test_an_attempt_that_another_run_held_back_is_not_used_up_so_its_number_is_settled_later() -> None:
+    twice = [run("job", 1.005, took=5.0), run("job", 1.005, start=4.0)]
+    told = [event("recovered", "job", 3.5, 1.005, attempt=1), event("done", "job", 4.1, 1.005, attempt=1)]
+    assert blamed(verdict(wish(), twice, told)) == {}
+    began_before = [run("job", 1.005, took=5.0), run("job", 1.005, start=3.0, word="stopped")]
+    assert blamed(verdict(wish(), began_before, told)) == {"unexplained": 1}
+
+
 @pytest.mark.parametrize("state", ["scheduled", "running"])
 def test_a_job_that_comes_to_no_end_is_not_explained(state: str) -> None:
     assert blamed(verdict(wish(), [run("job", 1.005)], state=state)) == {"unexplained": 1}

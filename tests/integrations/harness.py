@@ -46,7 +46,7 @@ class Web:
                 return True
             return False
 
-        wait_until(ready, 30, self.log)
+        wait_until(ready, 60, self.log)
 
     def terminate(self) -> int:
         """SIGTERM, until it has ended."""

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +169,19 @@ class Running:
         self.seconds = 0.0
         self.lost = 0.0
         """How long it stood still."""
-        threading.Thread(target=self._tick, daemon=True).start()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> None:
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._ended.clear()
 
     def _tick(self) -> None:
-        while True:
+        while not self._ended.is_set():
             before = time.monotonic()
             time.sleep(self.TICK_S)
             took = time.monotonic() - before
@@ -181,6 +190,12 @@ class Running:
 
 
 RUNNING = Running()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _running() -> Iterator[None]:
+    with RUNNING:
+        yield
 
 
 class Attack(RuleBasedStateMachine):

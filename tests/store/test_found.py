@@ -240,6 +240,7 @@ async def test_a_turn_ends_with_its_time(raw: Raw) -> None:
     assert len(await names(raw, "batches:")) == 32
 
 
+@pytest.mark.alone
 async def test_five_hundred_of_two_hundred_thousand_are_found_in_scripts_of_a_few_milliseconds(raw: Raw) -> None:
     ids = [f"job-{number}" for number in range(250)]
     await run(raw, ids)

@@ -20,6 +20,7 @@ import pytest
 
 from redsched import BackgroundTaskScheduler
 from redsched.testing import fresh_prefix
+from redsched.worker import keeper_child
 from tests.faults.local import until
 from tests.invariants import check
 
@@ -355,6 +356,44 @@ async def test_a_keeper_survives_the_signals_of_its_group_and_is_replaced_when_i
     worker.terminate()
     worker.wait()
     await until(lambda: not is_there(keeper), seconds=5)
+
+
+async def test_a_keeper_that_is_given_no_time_says_so(workers: Workers, client: BackgroundTaskScheduler) -> None:
+    worker = await workers.add_with_keeper()
+    [keeper] = keepers_of(worker.pid)
+    handle = await _schedule(client, "burn", "burner", 2 * LEASE)
+    await until(lambda: workers.noted("burn"))
+    os.kill(keeper, signal.SIGSTOP)
+    await asyncio.sleep(LEASE)
+    os.kill(keeper, signal.SIGCONT)
+    assert (await handle.result(timeout=30)).outcome == "done"
+    await until(lambda: "this machine left the keeper no time" in workers.log)
+    assert re.search(r"nothing renewed them for [\d.]+ s, and they last 2 s", workers.log)
+
+
+def test_a_sign_of_life_counts_from_when_it_was_given() -> None:
+    """A keeper that is given no time reads it late, and must not take it for a new one."""
+    silence = keeper_child.Silence(lease=2.0, limit=60.0, now=0.0)
+    silence.beat(10.0, late=False)
+    assert silence.seconds_to_vouch(10.4) == 0
+    assert silence.seconds_to_vouch(10.6) == 2.0
+    assert silence.gap(11.2) == 0
+    assert silence.gap(11.4) == pytest.approx(1.4 + 2 / 3)
+    silence.vouched_until = 12.6
+    assert silence.gap(12.5) == 0
+    assert silence.gap(12.7) == pytest.approx(2.1)
+
+
+async def test_a_worker_that_was_stopped_is_not_said_to_have_a_late_keeper(
+    workers: Workers, client: BackgroundTaskScheduler
+) -> None:
+    worker = await workers.add_with_keeper()
+    worker.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(LEASE + 0.5)
+    worker.send_signal(signal.SIGCONT)
+    handle = await _schedule(client, "nap", "nap", 1.0)
+    assert (await handle.result(timeout=30)).outcome == "done"
+    assert "no time" not in workers.log
 
 
 async def test_an_idle_keeper_sends_nothing_and_no_password_is_seen(

@@ -83,7 +83,8 @@ class LoopBlocked(Fault):
     async def verify(self, place: Place) -> list[str]:
         log = place.fleet.log.read_text(encoding="utf-8", errors="replace")
         wrong = [] if "the event loop was blocked for" in log else ["no worker said that it was blocked"]
-        if refused := log.count("Redis refused to settle"):
+        # A keeper is a process: on a machine that gives it no time for most of a lease it is too late, and says so.
+        if (refused := log.count("Redis refused to settle")) and "left the keeper no time" not in log:
             wrong.append(f"leases of blocked workers ended: {refused} settles were refused")
         return wrong
 
