@@ -6,9 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,8 @@ from typing import Any, Self
 import redis
 
 from benchmarks.environments import HERE, command_of, folder_of
+from redsched import RedschedError
+from redsched.testing import LocalServer
 
 __all__ = ["Bench", "Peer", "PeerError", "rss_of", "server"]
 
@@ -69,31 +69,17 @@ def _die_with_parent() -> None:
 @contextlib.contextmanager
 def server() -> Iterator[int]:
     """A Redis of our own on a free loopback port, without persistence, the same for all."""
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    if binary is None:
-        raise SystemExit("the benchmarks need redis-server or valkey-server on PATH")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="redsched-bench-") as folder:
-        process = subprocess.Popen(
-            [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder],
-            stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,  # noqa: PLW1509
-        )  # fmt: skip
-        try:
-            client = redis.Redis(port=port)
-            deadline = time.monotonic() + 10
-            while True:
-                with contextlib.suppress(redis.ConnectionError):
-                    client.ping()
-                    break
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"{binary} did not start on port {port}")
-                time.sleep(0.02)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(10)
+
+    def preexec() -> None:
+        os.setsid()
+        _die_with_parent()
+
+    try:
+        started = LocalServer(preexec_fn=preexec)
+    except (RedschedError, RuntimeError) as error:
+        raise SystemExit(f"the benchmarks need a server: {error}") from None
+    with started:
+        yield started.port
 
 
 def _stat(pid: int) -> list[str]:

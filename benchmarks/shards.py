@@ -16,9 +16,9 @@ import time
 from datetime import timedelta
 
 import redsched
-from redsched.chaos.nodes import ClusterServers
 from redsched.store.cluster import slot_of
 from redsched.testing import fresh_prefix
+from redsched.testing.clusters import ClusterServers
 
 AHEAD_S = 3.0
 """How long before their instant all jobs must be there, and all workers ready."""

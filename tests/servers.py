@@ -1,7 +1,4 @@
-"""Real servers for tests: redis-server from PATH, the embedded Valkey, or a container. All on loopback.
-
-Each has its port and its data to itself, and keeps both while it is killed, stopped and started again.
-"""
+"""Servers of our tests: `redsched.testing.servers` with a connection, and the images of containers."""
 
 from __future__ import annotations
 
@@ -10,29 +7,16 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol, Self
 
 import pytest
 import redis
 
-from redsched.chaos import servers
-from redsched.chaos.servers import answers, free_port, wait_until
-from redsched.embedded.server import server_binary
+from redsched.testing import servers
+from redsched.testing.servers import Server, answers, free_port, wait_until
+
+__all__ = ["Server", "answers", "free_port", "wait_until"]
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class Server(Protocol):
-    """The operations of a test on a server; its port and data stay over kill, stop, start and restart."""
-
-    url: str
-    port: int
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def kill(self) -> None: ...
-    def restart(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class LocalServer(servers.LocalServer):
@@ -43,73 +27,8 @@ class LocalServer(servers.LocalServer):
         return redis.Redis("127.0.0.1", self.port, socket_timeout=None)
 
 
-class ValkeyServer(LocalServer):
+class ValkeyServer(servers.ValkeyServer, LocalServer):
     """The embedded Valkey's program, on a port."""
-
-    def __init__(self, *args: str, aof: Literal["no", "everysec", "always"] = "no") -> None:
-        super().__init__(*args, aof=aof, binary=server_binary())
-
-
-class ContainerServer:
-    """A server in a container, through testcontainers, on a fixed port so that it keeps it over restarts.
-
-    Args:
-        image: one of `IMAGES`; see `docker_ready`.
-        args: the command in it, where that is not the image's own.
-    """
-
-    def __init__(self, image: str, *args: str) -> None:
-        # Imported here: without containers, tests should not pay for it.
-        from testcontainers.core.config import testcontainers_config
-        from testcontainers.core.container import DockerContainer
-
-        # It would remove containers after a killed test run, but its image would have to be pulled.
-        testcontainers_config.ryuk_disabled = True
-        self.image = image
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}"
-        self._container = DockerContainer(image)
-        # As with_bind_ports, which would open a Redis without a password to the network.
-        self._container.ports["6379/tcp"] = ("127.0.0.1", self.port)  # pyright: ignore[reportArgumentType]
-        if args:
-            self._container.with_command(list(args))
-        try:
-            self._container.start()
-            self._wait()
-        except BaseException:
-            self.close()
-            raise
-
-    def _wait(self) -> None:
-        wait_until(lambda: answers(self.port), 30, f"{self.image} answers")
-
-    def start(self) -> None:
-        """Start it again, with its data."""
-        self._container.get_wrapped_container().start()
-        self._wait()
-
-    def stop(self) -> None:
-        """In good order."""
-        self._container.get_wrapped_container().stop()
-
-    def kill(self) -> None:
-        """kill -9."""
-        self._container.get_wrapped_container().kill()
-
-    def restart(self) -> None:
-        """Stop and start."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Remove it, and its data."""
-        self._container.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 IMAGES = ("redis:7", "valkey/valkey:9")

@@ -20,7 +20,7 @@ from redsched.chaos.cell import Outcome, run_fault
 from redsched.chaos.faults import ALL, Fault
 from redsched.chaos.fleet import FleetError
 from redsched.chaos.report import Report, headings, row
-from redsched.chaos.servers import find_server, version_of
+from redsched.testing.servers import find_server, version_of
 
 __all__ = ["register"]
 

@@ -13,15 +13,15 @@ from typing import Any, Literal, Self
 
 from redsched.chaos import ledger
 from redsched.chaos.fleet import Fleet, Member
-from redsched.chaos.nodes import ClusterServers, SentinelServers
-from redsched.chaos.proxy import FaultProxy
-from redsched.chaos.servers import Aof, LocalServer
 from redsched.chaos.wishes import QUEUES
 from redsched.errors import StoreError
 from redsched.store.cluster import slot_of
 from redsched.store.keys import Keys
 from redsched.store.link import Link
 from redsched.store.store import CLUSTER_SHARDS
+from redsched.testing.clusters import ClusterServers, SentinelServers
+from redsched.testing.proxy import FaultProxy
+from redsched.testing.servers import Aof, LocalServer
 
 __all__ = ["Layout", "Moment", "Place"]
 

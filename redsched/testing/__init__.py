@@ -10,12 +10,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from redsched.testing.clusters import ClusterServers, SentinelServers
+    from redsched.testing.containers import ContainerServer
     from redsched.testing.kits import Kit, fresh_prefix, kit, server
+    from redsched.testing.proxy import FaultProxy
+    from redsched.testing.servers import LocalServer, ValkeyServer
 
-__all__ = ["Kit", "fresh_prefix", "kit", "server"]
+__all__ = [
+    "ClusterServers",
+    "ContainerServer",
+    "FaultProxy",
+    "Kit",
+    "LocalServer",
+    "SentinelServers",
+    "ValkeyServer",
+    "fresh_prefix",
+    "kit",
+    "server",
+]
+
+_MODULES = {
+    "clusters": ("ClusterServers", "SentinelServers"),
+    "containers": ("ContainerServer",),
+    "kits": ("Kit", "fresh_prefix", "kit", "server"),
+    "proxy": ("FaultProxy",),
+    "servers": ("LocalServer", "ValkeyServer"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("redsched.testing.kits"), name)
+    return getattr(import_module(f"redsched.testing.{_MODULE_OF[name]}"), name)

@@ -20,15 +20,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncGenerator, Generator
 from datetime import datetime, timedelta
-from pathlib import Path
 
-from redsched.embedded import server as embedded
 from redsched.errors import InvalidInputError, ResultTimeoutError, SchedulerStateError, StoreUnavailableError
 from redsched.jobs.ids import new_id
 from redsched.model import Event
@@ -37,6 +31,7 @@ from redsched.schedules.zones import instant_ms
 from redsched.store.clock import from_ms
 from redsched.store.queries import clear
 from redsched.store.urls import kind_of
+from redsched.testing.servers import LocalServer
 from redsched.worker.worker import Worker
 
 __all__ = ["Kit", "kit", "server"]
@@ -54,40 +49,12 @@ def server(url: str | None = None) -> Generator[str]:
     if url:
         yield url
         return
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    owner = os.getpid()
-    if binary is None:
-        with embedded.start(args=("--appendonly", "no")) as started:
-            yield started.url
-        return
-    with _folder() as folder:
-        socket = Path(folder) / "redis.sock"
-        process = subprocess.Popen(
-            [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            deadline = time.monotonic() + 10
-            while not socket.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise StoreUnavailableError(f"{binary} did not start")
-                time.sleep(0.01)
-            yield f"unix://{socket}"
-        finally:
-            if os.getpid() == owner:  # a test may fork, and its child may leave this as well
-                process.terminate()
-                process.wait(10)
-
-
-@contextlib.contextmanager
-def _folder() -> Generator[str]:
-    """A temporary one, which the process that made it removes: not a child that is forked meanwhile."""
-    owner, folder = os.getpid(), tempfile.mkdtemp(prefix="redsched-")
     try:
-        yield folder
-    finally:
-        if os.getpid() == owner:
-            shutil.rmtree(folder, ignore_errors=True)
+        started = LocalServer(unix=True)
+    except (RuntimeError, TimeoutError) as error:
+        raise StoreUnavailableError(f"no server for the tests: {error}") from error
+    with started:
+        yield started.url
 
 
 class Kit:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from redsched.testing import Kit
+from tests.servers import LocalServer
 
-from .harness import APP, OwnRedis, Process, Shell, Start
+from .harness import APP, Process, Shell, Start
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def shell(redsched_kit: Kit) -> Shell:
 
 
 @pytest.fixture
-def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
-    server = OwnRedis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
+def own_redis() -> Iterator[LocalServer]:
+    """For a test that kills it and starts it again."""
+    with LocalServer(aof="always") as server:
+        yield server

@@ -13,8 +13,9 @@ import redsched
 from redsched.cli.exits import ExitCode
 from redsched.cli.root import build
 from redsched.testing import Kit
+from tests.servers import LocalServer
 
-from .harness import OwnRedis, Shell
+from .harness import Shell
 
 NOBODY = "redis://:secret@127.0.0.1:1"
 
@@ -50,10 +51,10 @@ def test_no_answer_is_3_and_shows_no_password() -> None:
     assert "secret" not in result.output
 
 
-async def test_a_wrong_password_is_4_and_is_not_shown(own_redis: OwnRedis) -> None:
-    await asyncio.to_thread(own_redis.start, "--requirepass", "right")
-    url = own_redis.url.replace("redis://", "redis://:wrong-secret@")
-    result = await asyncio.to_thread(CliRunner().invoke, build(), ["--url", url, "jobs", "list"])
+async def test_a_wrong_password_is_4_and_is_not_shown() -> None:
+    with LocalServer("--requirepass", "right") as server:
+        url = server.url.replace("redis://", "redis://:wrong-secret@")
+        result = await asyncio.to_thread(CliRunner().invoke, build(), ["--url", url, "jobs", "list"])
     assert result.exit_code == ExitCode.REFUSED
     assert "refused the user" in result.stderr
     assert "secret" not in result.output

@@ -9,8 +9,9 @@ import signal
 from redsched import BackgroundTaskScheduler, testing
 from redsched.cli.exits import ExitCode
 from redsched.testing import Kit
+from tests.servers import LocalServer
 
-from .harness import OwnRedis, Start
+from .harness import Start
 
 TARGET = "shop_app:scheduler"
 
@@ -87,8 +88,7 @@ async def test_a_thread_that_cannot_be_stopped_does_not_keep_it(redsched_kit: Ki
     await redsched_kit.wait_for("released", "b")
 
 
-async def test_it_goes_on_after_redis_was_killed_and_started_again(own_redis: OwnRedis, start: Start) -> None:
-    await asyncio.to_thread(own_redis.start)
+async def test_it_goes_on_after_redis_was_killed_and_started_again(own_redis: LocalServer, start: Start) -> None:
     scheduler = BackgroundTaskScheduler(own_redis.url, testing.fresh_prefix(), declared_tasks=False)
     async with testing.kit(scheduler, clean=False) as kit:
         worker = await start("worker", TARGET, APP_REDIS=own_redis.url, APP_PREFIX=scheduler.prefix)
@@ -104,7 +104,8 @@ async def test_it_goes_on_after_redis_was_killed_and_started_again(own_redis: Ow
         assert await worker.ends() == ExitCode.OK
 
 
-async def test_it_waits_for_a_redis_that_is_not_there_yet(own_redis: OwnRedis, start: Start) -> None:
+async def test_it_waits_for_a_redis_that_is_not_there_yet(own_redis: LocalServer, start: Start) -> None:
+    own_redis.kill()
     worker = await start("worker", TARGET, APP_REDIS=own_redis.url)
     await worker.says("waiting for it, next try in 1 s")
     await asyncio.to_thread(own_redis.start)
@@ -113,17 +114,18 @@ async def test_it_waits_for_a_redis_that_is_not_there_yet(own_redis: OwnRedis, s
     assert await worker.ends() == ExitCode.OK
 
 
-async def test_it_can_be_stopped_while_it_waits_for_redis(own_redis: OwnRedis, start: Start) -> None:
+async def test_it_can_be_stopped_while_it_waits_for_redis(own_redis: LocalServer, start: Start) -> None:
+    own_redis.kill()
     worker = await start("worker", TARGET, APP_REDIS=own_redis.url)
     await worker.says("waiting for it")
     worker.signal(signal.SIGTERM)
     assert await worker.ends(timeout=5) == ExitCode.OK
 
 
-async def test_a_wrong_password_ends_it_at_once(own_redis: OwnRedis, start: Start) -> None:
-    await asyncio.to_thread(own_redis.start, "--requirepass", "right")
-    worker = await start("worker", TARGET, APP_REDIS=own_redis.url.replace("//", "//:wrong-secret@"))
-    assert await worker.ends() == ExitCode.REFUSED
+async def test_a_wrong_password_ends_it_at_once(start: Start) -> None:
+    with LocalServer("--requirepass", "right") as server:
+        worker = await start("worker", TARGET, APP_REDIS=server.url.replace("//", "//:wrong-secret@"))
+        assert await worker.ends() == ExitCode.REFUSED
     assert "refused the user" in worker.lines[-1]
     assert "secret" not in "\n".join(worker.lines)
 

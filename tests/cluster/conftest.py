@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from redsched.chaos.nodes import ClusterServers
+from redsched.testing.clusters import ClusterServers
 
 
 @pytest.fixture(scope="session")

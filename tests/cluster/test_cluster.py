@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from redsched import BackgroundTaskScheduler, CircuitBreakerPolicy, JobSpec, RetryPolicy
-from redsched.chaos.nodes import ClusterServers, ask
 from redsched.errors import InvalidConfigError, StoreAccessError, StoreError, StoreUnavailableError
 from redsched.reactive.processor import ReactiveTaskProcessor
 from redsched.reactive.streams import RedisStream, StreamEvent
@@ -18,6 +17,7 @@ from redsched.store.cluster import Cluster, slot_of
 from redsched.store.durability import Promise
 from redsched.store.urls import parse_url
 from redsched.testing import fresh_prefix
+from redsched.testing.clusters import ClusterServers, ask
 from tests.faults.local import until
 from tests.invariants import check
 

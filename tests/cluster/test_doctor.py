@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from redsched import BackgroundTaskScheduler
-from redsched.chaos.nodes import ClusterServers
 from redsched.doctor.finding import Finding
 from redsched.testing import fresh_prefix
+from redsched.testing.clusters import ClusterServers
 
 
 async def finding(url: str) -> Finding:

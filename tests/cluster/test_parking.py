@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from redsched import BackgroundTaskScheduler, JobSpec
-from redsched.chaos.nodes import ClusterServers
 from redsched.store.cluster import slot_of
 from redsched.testing import fresh_prefix
+from redsched.testing.clusters import ClusterServers
 from tests.cluster.test_cluster import note, quiet, ran
 from tests.faults.local import until
 from tests.invariants import check

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from redsched import BackgroundTaskScheduler, JobSpec
-from redsched.chaos.nodes import SentinelServers
 from redsched.errors import InvalidConfigError, StoreUnavailableError
 from redsched.store.connections import Connections
 from redsched.store.store import Store
 from redsched.testing import fresh_prefix
+from redsched.testing.clusters import SentinelServers
 from tests.faults.local import until
 
 ran: list[int] = []

@@ -23,10 +23,10 @@ from redsched.chaos.evidence import Evidence
 from redsched.chaos.faults import ALL, Fault, clocks
 from redsched.chaos.faults.parking import TaskKnownByFew
 from redsched.chaos.fleet import FleetError
-from redsched.chaos.servers import find_server
 from redsched.chaos.tasks import KNOWN_BY_FEW
 from redsched.chaos.wishes import Change, Wish
 from redsched.cli.root import build
+from redsched.testing.servers import find_server
 from tests.invariants import check
 from tests.servers import ROOT
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from redsched import JobSpec, StoreUnavailableError
-from redsched.chaos.proxy import FaultProxy
+from redsched.testing.proxy import FaultProxy
 from tests.faults.local import Make, effect, ran, until
 from tests.servers import LocalServer
 

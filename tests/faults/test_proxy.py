@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from redsched.chaos.proxy import FaultProxy, _Messages
+from redsched.testing.proxy import FaultProxy, _Messages
 from tests.faults.local import until
 from tests.servers import LocalServer
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from redsched import BackgroundTaskScheduler
-from redsched.chaos.proxy import FaultProxy
+from redsched.testing.proxy import FaultProxy
 from tests.faults.local import Make, effect
 from tests.servers import LocalServer
 

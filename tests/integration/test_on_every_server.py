@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from redsched import BackgroundTaskScheduler, JobSpec, RetryPolicy, current_run
-from redsched.testing import Kit, fresh_prefix, kit
-from tests.servers import ContainerServer, LocalServer, Server, ValkeyServer, docker_ready
+from redsched.testing import ContainerServer, Kit, fresh_prefix, kit
+from tests.servers import LocalServer, Server, ValkeyServer, docker_ready
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always")
 ran: list[Any] = []

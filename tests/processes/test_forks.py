@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from redsched import BackgroundTaskScheduler, ReactiveTaskProcessor, TaskMetrics, current_scheduler
-from redsched.chaos.nodes import ClusterServers, SentinelServers
 from redsched.integrations.prometheus import serve
 from redsched.jobs.ids import new_id
 from redsched.testing import fresh_prefix, server
+from redsched.testing.clusters import ClusterServers, SentinelServers
 from redsched.worker.executors.processes import GOODBYE_S
 from tests.processes import c_forks, shared
 from tests.processes.harness import fork, in_children, sockets

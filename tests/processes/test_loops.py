@@ -22,8 +22,8 @@ from redsched import (
     current_run,
     current_scheduler,
 )
-from redsched.chaos.nodes import ClusterServers, SentinelServers
 from redsched.testing import fresh_prefix
+from redsched.testing.clusters import ClusterServers, SentinelServers
 from tests.processes import shared
 from tests.processes.harness import in_threads, sockets
 

@@ -8,8 +8,8 @@ from collections import Counter
 from typing import Any
 
 from redsched import BackgroundTaskScheduler, JobSpec, RetryPolicy, StoreError
-from redsched.chaos.proxy import FaultProxy
 from redsched.testing import fresh_prefix
+from redsched.testing.proxy import FaultProxy
 from tests.faults.local import until
 from tests.invariants import check
 from tests.servers import LocalServer

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from redsched import BackgroundTaskScheduler
-from redsched.chaos.proxy import FaultProxy
 from redsched.store.scripts import load
 from redsched.testing import fresh_prefix
+from redsched.testing.proxy import FaultProxy
 from tests.faults.local import until
 from tests.invariants import check
 from tests.servers import LocalServer

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from redsched import BackgroundTaskScheduler, DurabilityError, InvalidInputError, JobSpec
-from redsched.chaos.proxy import FaultProxy
+from redsched.testing.proxy import FaultProxy
 from tests.servers import LocalServer, ValkeyServer, wait_until
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from redsched import BackgroundTaskScheduler
-from redsched.chaos.nodes import ClusterServers, SentinelServers
 from redsched.store.store import Store
 from redsched.testing import fresh_prefix, server
+from redsched.testing.clusters import ClusterServers, SentinelServers
 from tests.security.test_secrets import certificates, tls_port  # noqa: F401  fixtures
 from tests.servers import LocalServer, wait_until
 from tests.worker.test_stalls import is_there, keepers_of

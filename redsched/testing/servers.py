@@ -1,4 +1,8 @@
-"""Real servers on loopback. Each has its port and its data to itself, and keeps both over kill, stop and start."""
+"""Real servers on loopback. Each has its port and its data to itself, and keeps both over kill, stop and start.
+
+The one place that starts a redis-server for tests, chaos runs and benchmarks. (The embedded server of an application
+has a keeper, and data that stays: `redsched.embedded`.)
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
+from urllib.parse import quote
 
 from redsched.embedded.server import server_binary
 
-__all__ = ["Aof", "LocalServer", "answers", "find_server", "free_port", "version_of", "wait_until"]
+__all__ = ["Aof", "LocalServer", "Server", "ValkeyServer", "answers", "find_server", "free_port", "version_of"]
+__all__ += ["wait_until"]
 
 Aof = Literal["no", "everysec", "always"]
 
@@ -50,10 +56,13 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = 
         time.sleep(0.01)
 
 
-def answers(port: int) -> bool:
-    """Whether a server that has loaded its data is there."""
+def answers(at: int | Path) -> bool:
+    """Whether a server that has loaded its data is at a loopback port, or at a unix socket."""
     # Not with a client of redis-py: that tries again by itself, for a long time.
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+    family, address = (socket.AF_UNIX, str(at)) if isinstance(at, Path) else (socket.AF_INET, ("127.0.0.1", at))
+    with contextlib.suppress(OSError), socket.socket(family) as connection:
+        connection.settimeout(2)
+        connection.connect(address)
         connection.sendall(b"PING\r\n")
         return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
     return False
@@ -87,6 +96,19 @@ def version_of(binary: str) -> str:
     return f"{words[0].capitalize() if words else Path(binary).name} {number}"
 
 
+class Server(Protocol):
+    """The operations of a test on a server; its port and data stay over kill, stop, start and restart."""
+
+    url: str
+    port: int
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def restart(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class LocalServer:
     """A server of this machine, started on a free port, with its data in a separate folder.
 
@@ -99,7 +121,13 @@ class LocalServer:
         aof: how its data is kept: "no", or what `appendfsync` is.
         binary: the program; None = what `find_server` finds.
         port: a port of the caller's choice.
+        unix: listen on a unix socket in its folder, and on no port (`port` is 0 then).
         environment: added to this process' own.
+        preexec_fn: called in the new process before the program is executed, as `subprocess.Popen` does it.
+
+    Raises:
+        RuntimeError: the server did not start; its last words are in the message.
+        StoreUnavailableError: there is no server program.
     """
 
     def __init__(
@@ -108,24 +136,32 @@ class LocalServer:
         aof: Aof = "no",
         binary: str | None = None,
         port: int | None = None,
+        unix: bool = False,
         environment: Mapping[str, str] | None = None,
+        preexec_fn: Callable[[], None] | None = None,
     ) -> None:
         self.binary = binary or find_server()
-        self.port = port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix="redsched-server-"))
+        self.port = 0 if unix else port or free_port()
+        self._socket = self.folder / "redis.sock" if unix else None
+        self.url = f"unix://{quote(str(self._socket))}" if unix else f"redis://127.0.0.1:{self.port}"
         self.environment = dict(environment or {})
-        persistence = ["--appendonly", "no"] if aof == "no" else ["--appendonly", "yes", "--appendfsync", aof]
-        self._command = [
-            self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
-            *persistence, *args,
-        ]  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
+        self._preexec_fn = preexec_fn
+        self._owner = os.getpid()
+        self._command = self._make_command(aof, args)
         try:
             self.start()
         except BaseException:
             self.close()
             raise
+
+    def _make_command(self, aof: Aof, args: Sequence[str]) -> list[str]:
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        if self._socket is not None:
+            where += ["--unixsocket", str(self._socket)]
+        persistence = ["--appendonly", "no"] if aof == "no" else ["--appendonly", "yes", "--appendfsync", aof]
+        return [self.binary, *where, *persistence, *args]
 
     @property
     def pid(self) -> int:
@@ -142,9 +178,15 @@ class LocalServer:
         assert self.process is None, "it is running"
         with (self.folder / "log").open("ab") as log:
             process = self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.environment}
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                preexec_fn=self._preexec_fn,  # noqa: PLW1509 - the caller's choice
             )
-        wait_until(lambda: process.poll() is not None or answers(self.port), STARTS_S, f"{self._command[0]} answers")
+        at = self._socket or self.port
+        wait_until(lambda: process.poll() is not None or answers(at), STARTS_S, f"{self._command[0]} answers")
         if process.poll() is not None:
             self.process = None
             raise RuntimeError(f"{self._command} ended: {(self.folder / 'log').read_text()[-1000:]}")
@@ -178,7 +220,9 @@ class LocalServer:
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """Kill it and remove its data."""
+        """Kill it and remove its data. In a child that was forked meanwhile it does nothing."""
+        if self._owner != os.getpid():
+            return
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -187,3 +231,10 @@ class LocalServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class ValkeyServer(LocalServer):
+    """The Valkey of the `embedded` extra, on a free port."""
+
+    def __init__(self, *args: str, aof: Aof = "no") -> None:
+        super().__init__(*args, aof=aof, binary=find_server("embedded"))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Self
 
 import hiredis
 
-from redsched.chaos.servers import LocalServer, find_server, free_port, wait_until
+from redsched.testing.servers import Aof, LocalServer, free_port, wait_until
 
 __all__ = ["ClusterServers", "Sentinel", "SentinelServers", "ask"]
 
@@ -171,17 +170,17 @@ class Sentinel(LocalServer):
     """One that watches `jobs`; two of them decide that it is down."""
 
     def __init__(self, primary: int, binary: str | None = None) -> None:
-        self.binary, self.port = binary or find_server(), free_port()
-        self.environment, self.process = {}, None
-        self.url = f"redis://127.0.0.1:{self.port}"
-        self.folder = Path(tempfile.mkdtemp(prefix="redsched-sentinel-"))
+        self._primary = primary
+        super().__init__(binary=binary)
+
+    def _make_command(self, aof: Aof, args: Sequence[str]) -> list[str]:
+        del aof, args
         file = self.folder / "sentinel.conf"
         file.write_text(
-            f"port {self.port}\nbind 127.0.0.1\nsentinel monitor jobs 127.0.0.1 {primary} 2\n"
+            f"port {self.port}\nbind 127.0.0.1\nsentinel monitor jobs 127.0.0.1 {self._primary} 2\n"
             "sentinel down-after-milliseconds jobs 700\nsentinel failover-timeout jobs 5000\n"
         )
-        self._command = [self.binary, str(file), "--sentinel"]
-        self.start()
+        return [self.binary, str(file), "--sentinel"]
 
 
 class SentinelServers:
