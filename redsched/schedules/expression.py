@@ -12,9 +12,12 @@ That also makes croniter rare: the next match is remembered by the match before 
 whatever their zone and whenever they ask, share one call for each match.
 """
 
+import importlib
+import threading
 from bisect import bisect_left, bisect_right
 from copy import copy
 from functools import lru_cache
+from struct import calcsize
 from typing import Any
 
 from redsched.schedules.days import DayRule, days_of_year
@@ -183,21 +186,38 @@ def _next_match(expression: Expression, after_s: int) -> int | None:
 
 
 def _ask_croniter(text: str, after_s: int) -> int | None:
-    from croniter import CroniterBadDateError
-
+    library = _library()
     try:
         # A croniter keeps its place, so each call works on a copy: a thread may ask at the same time.
         return int(copy(_croniter(text)).get_next(float, start_time=float(after_s)))
-    except (CroniterBadDateError, ValueError, OverflowError):
+    except (library.CroniterBadDateError, ValueError, OverflowError):
         return None  # no match within 50 years, or beyond the year 9999
 
 
 @lru_cache(maxsize=4096)
 def _croniter(text: str) -> Any:
-    # Imported where a cron schedule is asked for the first time: it takes 20 ms, with dateutil.
-    from croniter import croniter
+    return _library().croniter(text, 0.0, max_years_between_matches=_SEARCH_YEARS)
 
-    return croniter(text, 0.0, max_years_between_matches=_SEARCH_YEARS)
+
+_importing = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _library() -> Any:
+    """The module croniter, imported where a cron schedule is asked for the first time: it takes 20 ms, with dateutil.
+
+    While it is imported it asks `platform.architecture` how many bits this Python has, which starts the program `file`
+    that PATH finds first. A service should start no program for a schedule, and the size of a pointer says the same.
+    """
+    import platform
+
+    with _importing:
+        asked = platform.architecture
+        platform.architecture = lambda *args, **kwargs: (f"{calcsize('P') * 8}bit", "")
+        try:
+            return importlib.import_module("croniter")
+        finally:
+            platform.architecture = asked
 
 
 # --- the text ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """The cron dialect, the errors of an expression, and other libraries and Debian's cron as oracles of it."""
 
+import os
 import random
 import re
+import subprocess
+import sys
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
 
@@ -467,3 +470,25 @@ def test_a_match_asks_croniter_once_or_twice_where_it_does_not_know_the_days(ask
         at = match + 1
         if at > local(2500, 1, 1):
             break
+
+
+def test_a_cron_schedule_starts_no_process(tmp_path):
+    """Not even `file`, by which `platform.architecture` finds out how many bits this Python has."""
+    trap = tmp_path / "file"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/was_run\n")
+    trap.chmod(0o755)
+    program = """
+import platform, sys, threading
+before, started = platform.architecture, []
+kinds = {"subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec"}
+sys.addaudithook(lambda event, args: started.append((event, args[:2])) if event in kinds else None)
+from redsched import CronSchedule
+schedules = [CronSchedule(text, timezone="Europe/Berlin") for text in ("0 8 * * *", "*/5 * * * mon#2", "0 0 l * *")]
+threads = [threading.Thread(target=each.next, args=(0,)) for each in schedules]
+[each.start() for each in threads], [each.join() for each in threads]
+assert all(each.next(0) for each in schedules)
+assert "croniter" in sys.modules and platform.architecture is before and started == [], started
+"""
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=env)
+    assert not (tmp_path / "was_run").exists()

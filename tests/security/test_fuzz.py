@@ -56,7 +56,6 @@ def _watch(event: str, args: tuple[Any, ...]) -> None:
         ran.append(f"{event} {args!r}")
 
 
-CronSchedule("0 0 1 * MON", "UTC").next(0)  # what is imported for that asks `file` how many bits this Python has
 sys.addaudithook(_watch)
 
 
