@@ -46,7 +46,7 @@ local job = to_table(call('HGETALL', key))
 if not job.record or job.state == 'dead' then
   return answer({ 'NOTFOUND' })
 end
-if (tonumber(job.version) or 0) ~= tonumber(version) then
+if (whole(job.version) or 0) ~= tonumber(version) then
   return answer({ 'CHANGED' })
 end
 
@@ -62,7 +62,7 @@ drop(id, what.dropped)
 if what.entry then
   call('HSET', declared_key(what.entry[1]), id, what.entry[2])
 end
-call('HINCRBY', key, 'version', 1)
+next_version(key)
 call('HDEL', key, 'plan_fence', 'claim_fence', 'after_ms', 'reason', 'postponed', 'needs', unpack(what.unset or {}))
 if what.record then
   call('HSET', key, 'record', what.record)
@@ -103,7 +103,7 @@ if not when and queue ~= (job.queue or 'default') and score then
   call('ZADD', due_key(queue), score, id)
   wake(queue, tonumber(score))
 elseif when == 'saved' then
-  when = { tonumber(job.paused_ms) or tonumber(score) or now_ms, -1 }
+  when = { whole(job.paused_ms) or tonumber(score) or now_ms, -1 }
 end
 if when == 'end' then
   call('ZREM', old_due, id)

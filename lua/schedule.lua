@@ -131,7 +131,7 @@ local function replace(id, key, account)
   if #kept > 0 then
     call('HSET', key, unpack(kept))
   end
-  call('HINCRBY', key, 'version', 1) -- always: whatever was read or computed from the old definition is invalid now
+  next_version(key) -- always: whatever was read or computed from the old definition is invalid now
   return old[3]
 end
 

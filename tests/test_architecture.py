@@ -80,7 +80,6 @@ LONGER = {
     "client.change": (450, "what the door delegates to"),
 }
 LONGER |= {
-    "store.queries": (310, "one function for each read, in one place"),
     "store.transitions": (335, "one method for each script, in one place"),
     "model": (355, "the words, each with what it means"),
     "declarations.reconcile": (340, "one declaration from its start to what became of it"),

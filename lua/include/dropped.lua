@@ -7,8 +7,10 @@
 -- A cursor: {next_ms or false, paused_ms or false, score in `due` or false (of a periodic job always)}
 -- A span:   {reason, first_ms, last_ms, count or false}
 
+local LATEST_MS = 253370764799999 -- as the client reads a score (redsched/store/queries.py)
+
 local function has_moved(job, score, cursor)
-  local at = not job.periodic and score and math.floor(tonumber(score)) or false
+  local at = not job.periodic and score and math.floor(math.max(0, math.min(tonumber(score), LATEST_MS))) or false
   return (job.next_ms or false) ~= cursor[1] or (job.paused_ms or false) ~= cursor[2] or at ~= cursor[3]
 end
 

@@ -1,7 +1,7 @@
 -- job: what several transitions need to know of jobs and runs.
--- Needs   prefix, call
+-- Needs   prefix, call, whole()
 -- Gives   job_key(), run_key(), job_of(), due_key(), declared_key(), free_run_id(), span_of(), to_table(), live_count(), end_job(), end_if_over(), in_chunks()
---         untag()
+--         untag(), next_version()
 
 local function job_key(id)
   return prefix .. 'job:' .. id
@@ -77,6 +77,12 @@ local function untag(id, tags)
       end
     end
   end
+end
+
+-- Count a change of a job's definition. What another program spoilt counts as 0, as where it is read.
+local function next_version(key)
+  local version = whole(call('HGET', key, 'version')) or 0
+  call('HSET', key, 'version', string.format('%.0f', version + 1))
 end
 
 -- Forget a job that has ended.

@@ -17,6 +17,7 @@ from redsched.client import listing
 from redsched.client.core import BATCH, TRIES, Client, instant_of
 from redsched.client.counting import accounts
 from redsched.client.listing import JobPage, check_state
+from redsched.codec.numbers import whole
 from redsched.codec.values import Record, pack_payload, unpack_payload
 from redsched.context import current_event
 from redsched.declarations.definition import noted
@@ -187,7 +188,7 @@ async def _change(store: Store, job_id: str, compute: Change) -> StoredJob | Non
                 continue  # it is there now
             record, row = done
             return None if record is None else queries.changed(job_id, record, row)
-        version = int(stored.fields.get("version", b"0"))
+        version = stored.version
         job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
         now_ms = await instant_of(shard)
         change: dict[str, Any] = {"cursor": cursor_of(stored.fields, stored.due_ms), **compute(job, stored, now_ms)}
@@ -423,8 +424,8 @@ async def reseal(client: Client) -> int:
     sealed = 0
 
     def compute(job: Job, stored: StoredJob, now_ms: int) -> Mapping[str, Any]:
-        left = stored.fields.get("runs_left", b"")
-        bound = {} if job.record.label or not left.isdigit() else {SIGNED_RUNS: int(left)}
+        left = whole(stored.fields.get("runs_left"))
+        bound = {} if job.record.label or left is None else {SIGNED_RUNS: left}
         record = replace(job.record, options=job.record.options | bound)
         return {"kind": "modified", "when": False, "record": record.pack(job.id, sealer)}
 

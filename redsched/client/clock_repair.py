@@ -126,7 +126,7 @@ async def _reschedule(store: Store, shard: Shard, job_id: str, then_ms: int) -> 
             return "left" if stored.due_ms > then_ms and "attempt" not in stored.fields else ""
         now_ms = shard.clock.now_ms()
         try:
-            version = int(stored.fields.get("version", b"0"))
+            version = stored.version
             job = Job.decode(job_id, stored.fields["record"], store.sealer, version=version)
             assert job.schedule is not None
             first, following = first_fires(job.schedule.with_seed(job_id), now_ms)

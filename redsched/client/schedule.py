@@ -181,7 +181,7 @@ async def _store_update(store: Store, shard: Shard, draft: Draft, owner: str, pr
                 definition.mode = "update"
             return status
         try:
-            done = await shard.modify(definition.id, int(stored.fields.get("version", b"0")), change)
+            done = await shard.modify(definition.id, stored.version, change)
         except JobLookupError:
             continue  # it has ended
         if done is not None:

@@ -14,13 +14,13 @@ Most values are a few bytes, which can do none of this: only their length is loo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import msgpack
 
 from redsched.errors import EncodingError
 
-__all__ = ["MAX_CONTAINERS", "MAX_NESTING", "check_shape", "unpack"]
+__all__ = ["MAX_CONTAINERS", "MAX_NESTING", "check_shape", "no_extension", "unpack"]
 
 MAX_NESTING = 100
 """Lists and maps within each other, in arguments and results."""
@@ -39,6 +39,15 @@ _KEY_TYPES = frozenset({str, bytes, int, float, bool, type(None)})
 def _may_begin_containers(data: bytes) -> int:
     """How many lists and maps there may be: the bytes that begin one, also where they stand in a text."""
     return len(data.translate(None, _NOT_CONTAINERS))
+
+
+def no_extension(code: int, data: bytes) -> NoReturn:
+    """Refuse extension types, as `ext_hook`: redsched stores none there.
+
+    Raises:
+        EncodingError: always.
+    """
+    raise EncodingError(f"extension type {code} stands where redsched stores none")
 
 
 class _Budget:
@@ -72,19 +81,21 @@ def unpack(
     *,
     unicode_errors: str = "strict",
     containers: int | None = None,
+    raw: bool = False,
 ) -> Any:
     """The value that some bytes of msgpack stand for.
 
     Args:
         extension: decodes extension types, as msgpack's `ext_hook`.
         containers: how many lists and maps it may hold, where that is less than `MAX_CONTAINERS`.
+        raw: texts stay bytes, as the scripts pack texts and bytes alike.
 
     Raises:
         EncodingError: it nests too deep, or holds too much, or a map has a key that may not be one.
         Exception: it is not msgpack, as msgpack reports it.
     """
     if len(data) <= MAX_NESTING and containers is None:
-        return msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=extension, unicode_errors=unicode_errors)
+        return msgpack.unpackb(data, raw=raw, strict_map_key=False, ext_hook=extension, unicode_errors=unicode_errors)
     count = _may_begin_containers(data)
     if count > MAX_NESTING:
         _walk_over(data)
@@ -94,7 +105,7 @@ def unpack(
         budget = _Budget(limit)
         hooks = {"list_hook": budget.list, "object_pairs_hook": budget.map}
     value = msgpack.unpackb(
-        data, raw=False, strict_map_key=False, ext_hook=extension, unicode_errors=unicode_errors, **hooks
+        data, raw=raw, strict_map_key=False, ext_hook=extension, unicode_errors=unicode_errors, **hooks
     )
     if count > MAX_NESTING and _is_too_deep(value):
         raise EncodingError(f"lists and maps are nested more than {MAX_NESTING} deep", field="payload")

@@ -19,7 +19,7 @@ from msgpack import unpackb
 from redsched.codec.extensions import decode_extension, encode_extension
 from redsched.codec.payload_security import LABEL_BYTES, Sealer, is_encrypted
 from redsched.codec.remedies import PLAIN_TYPES, remedy_for
-from redsched.codec.untrusted import MAX_NESTING, check_shape, unpack
+from redsched.codec.untrusted import MAX_NESTING, check_shape, no_extension, unpack
 from redsched.errors import (
     EncodingError,
     PayloadTooLargeError,
@@ -62,10 +62,6 @@ def _unpack(data: bytes, *, containers: int | None = None) -> Any:
     return unpack(data, decode_extension, containers=containers)
 
 
-def _no_extension(code: int, data: bytes) -> NoReturn:
-    raise EncodingError(f"extension type {code} stands where redsched stores none")
-
-
 def unpack_foreign(data: bytes) -> Any:
     """Decode what another process wrote of itself (heartbeat, event), with odd text replaced: plain values only.
 
@@ -74,7 +70,7 @@ def unpack_foreign(data: bytes) -> Any:
     """
     _check_foreign(data)
     try:
-        return unpack(data, _no_extension, unicode_errors="replace")
+        return unpack(data, no_extension, unicode_errors="replace")
     except EncodingError:
         raise
     except Exception as error:

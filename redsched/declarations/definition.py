@@ -19,11 +19,13 @@ from typing import Any
 
 import msgpack
 
+from redsched.codec.numbers import whole
 from redsched.codec.payload_security import Sealer
+from redsched.codec.untrusted import no_extension, unpack
 from redsched.jobs.options import SIGNED_RUNS
 from redsched.jobs.record import Definition, Job
 from redsched.jobs.spec import Draft, JobSpec
-from redsched.schedules import IntervalSchedule, Schedule, schedule_from_wire
+from redsched.schedules import MAX_MS, IntervalSchedule, Schedule, schedule_from_wire
 
 __all__ = [
     "HASH_OPTIONS",
@@ -92,7 +94,7 @@ def pack_parts(parts: Parts) -> bytes:
 def unpack_parts(data: bytes | None) -> dict[str, bytes] | None:
     """Decode the result of `pack_parts`; None if it is invalid."""
     try:
-        found: Any = msgpack.unpackb(data or b"")
+        found: Any = unpack(data or b"", no_extension)
     except Exception:
         return None
     fine = isinstance(found, dict) and all(isinstance(k, str) and isinstance(v, bytes) for k, v in found.items())  # pyright: ignore[reportUnknownVariableType]
@@ -134,7 +136,7 @@ class Entry:
             return None
         try:
             # The scripts pack texts and bytes alike.
-            found: Any = msgpack.unpackb(data, raw=True)
+            found: Any = unpack(data, no_extension, raw=True)
             made = {key.decode(): value for key, value in found.items()}
             job = {key.decode(): value for key, value in made.get("job", {}).items()}
             state, to = (made.get(name, b"").decode() for name in ("state", "to"))
@@ -144,9 +146,24 @@ class Entry:
                 return None
             if not isinstance(made["digest"], bytes) or not isinstance(made["schedule"], bytes):
                 return None
+            if job and not _is_row(**job):
+                return None
             return cls(made["generation"], made["digest"], made["schedule"], most, state, to, job, gone_ms)
         except Exception:
             return None
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is what `renames.retire` keeps of a job: queue, instant or False, record, fields (flat), tags."""
+    queue, at_ms, record, fields, tags = row
+    numbers = at_ms is False or (type(at_ms) is int and 0 <= at_ms <= MAX_MS)
+    texts = [queue, record, *fields[::2], *tags]
+    return (
+        numbers
+        and len(fields) % 2 == 0
+        and all(type(text) is bytes for text in texts)
+        and all(type(value) is bytes or type(value) is int for value in fields[1::2])
+    )
 
 
 @dataclass(slots=True)
@@ -224,7 +241,7 @@ def is_same_schedule(draft: Draft, job: Job, fields: Mapping[str, bytes], due_ms
     wire = job.record.options.get("schedule")
     if wire is None or written is None:
         known = [fields.get(name) for name in ("fire_ms", "paused_ms")]
-        at = {int(data) for data in known if data and data.isdigit()} | {due_ms}
+        at = {whole(data) for data in known if data} | {due_ms}
         return wire is None and written is None and draft.definition.at_ms in at
     stored = schedule_from_wire(wire)
     return _as_written(stored, written).to_wire() == written.to_wire() and draft.definition.at_ms is None

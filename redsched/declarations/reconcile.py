@@ -181,7 +181,8 @@ class Reconciler:
             if entry is None and not has_failed(one, stored):
                 return await self._add(owner, one, entry)
             return "over" if entry is not None else await self._note_over(owner, one)
-        if entry is not None and stored.fields.get("application", b"").decode() == owner.name and _agrees(one, stored):
+        application = stored.fields.get("application", b"").decode(errors="replace")
+        if entry is not None and application == owner.name and _agrees(one, stored):
             return "kept"
         if self.is_held_back(owner, one.id):
             return "held_back"
@@ -260,7 +261,7 @@ class Reconciler:
         now_ms = await instant_of(shard)
         made = self.computed(owner, one, stored, now_ms)
         made.change["entry"] = [owner.name, one.entry(owner.generation).pack()]
-        version = int(stored.fields.get("version", b"0"))
+        version = stored.version
         try:
             done = await shard.modify(one.id, version, made.change, assumed_ms=now_ms)
         except ClockMovedError:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from redsched.codec.numbers import whole
 from redsched.codec.payload_security import Sealer
 from redsched.codec.values import Record
 from redsched.declarations.definition import (
@@ -27,7 +28,7 @@ from redsched.jobs.options import SIGNED_RUNS, JobOptions
 from redsched.jobs.record import Job
 from redsched.jobs.spec import Draft
 from redsched.model import Reason
-from redsched.schedules import schedule_from_wire
+from redsched.schedules import MAX_MS, schedule_from_wire
 from redsched.schedules.plan import first_fires
 from redsched.store.queries import StoredJob
 
@@ -126,8 +127,7 @@ def _apply_options(one: Declaration, made: Update, job: Job | None, fields: Mapp
     kept = JobOptions.from_wire(options).hash_fields()
     change["unset"] += [name for name in HASH_OPTIONS if name in fields]
     change["set"] += kept
-    left = fields.get("runs_left", b"")
-    made.runs_left = int(left) if left.isdigit() else None
+    made.runs_left = whole(fields.get("runs_left"))
     if "max_runs" in changed:
         _apply_max_runs(one, made, fields)
     noted = flags(fields) - changed
@@ -137,8 +137,8 @@ def _apply_options(one: Declaration, made: Update, job: Job | None, fields: Mapp
 
 
 def _apply_max_runs(one: Declaration, made: Update, fields: Mapping[str, bytes]) -> None:
-    most, before = one.definition.options.max_runs, fields.get("max_runs", b"")
-    used = int(before) - made.runs_left if before.isdigit() and made.runs_left is not None else 0
+    most, before = one.definition.options.max_runs, whole(fields.get("max_runs"))
+    used = before - made.runs_left if before is not None and made.runs_left is not None else 0
     made.runs_left = None if most is None else max(0, most - used)
     made.change["unset"] += ["runs_left", "max_runs"] if most is None else []
     made.change["set"] += [] if most is None else ["runs_left", made.runs_left, "max_runs", most]
@@ -154,8 +154,8 @@ def _apply_cursor(
     if "schedule" not in changed:
         if job is None and one.draft.interval is not None:
             # Its record cannot be read, but where it is on its grid is known.
-            interval, next_ms = one.draft.interval, fields.get("next_ms", b"")
-            at_ms = int(next_ms) - interval.every_ms if next_ms.isdigit() else now_ms
+            interval, next_ms = one.draft.interval, whole(fields.get("next_ms"))
+            at_ms = now_ms if next_ms is None else min(next_ms, MAX_MS) - interval.every_ms
             record.options["schedule"] = interval.anchored(at_ms).to_wire()
         if "paused" in changed and new.paused and not paused:
             change["when"] = "pause"
@@ -245,9 +245,10 @@ def change_of(draft: Draft, stored: StoredJob, sealer: Sealer | None) -> dict[st
     elif "runs_left" in fields:
         at = written.index("runs_left")
         del written[at : at + 2]
-        if SIGNED_RUNS in record.options and fields["runs_left"].isdigit():
+        left = whole(fields["runs_left"])
+        if SIGNED_RUNS in record.options and left is not None:
             # What is left stays, also where it is more than the new bound.
-            record.options[SIGNED_RUNS] = max(record.options[SIGNED_RUNS], int(fields["runs_left"]))
+            record.options[SIGNED_RUNS] = max(record.options[SIGNED_RUNS], left)
     return {
         "kind": "replaced", "when": False, "record": record.pack(stored.id, sealer), "set": written, "unset": unset,
         "queue": new.queue, "tags": list(new.tags),

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from redsched.client.core import instant_of
+from redsched.codec.numbers import whole
 from redsched.declarations.definition import Declaration, Entry
 from redsched.declarations.owners import Owner
 from redsched.declarations.redeclare import Update
+from redsched.errors import UnknownKeyError
 from redsched.jobs.accounting import cursor_of
 from redsched.jobs.record import Job
 from redsched.model import Reason
@@ -91,12 +93,17 @@ async def retire(it: Writer, owner: Owner, one: Declaration, alias: str, stored:
     when = change["when"]
     at_ms = when[0] if isinstance(when, list) else stored.due_ms
     if when == "saved":
-        at_ms = int(fields.get("paused_ms", b"0"))
+        at_ms = whole(fields.get("paused_ms")) or 0
     elif when in ("pause", "end") or (when is False and paused):
         at_ms = None
     record = change.get("record")
     if record is None:
-        known = Job.decode(alias, fields["record"], it.store.sealer).record
+        try:
+            known = Job.decode(alias, fields["record"], it.store.sealer).record
+        except UnknownKeyError:
+            raise
+        except Exception:  # spoilt: what the code says is known
+            known = one.definition.record()
         record = known.pack(one.id, it.store.sealer)
     kept: dict[str, Any] = {name: fields[name] for name in MOVED if name in fields and name not in change["unset"]}
     flat = change["set"]
@@ -110,7 +117,7 @@ async def retire(it: Writer, owner: Owner, one: Declaration, alias: str, stored:
     if when is False and paused:
         kept |= {name: fields[name] for name in ("paused_ms", "paused_from") if name in fields}
     tags = change.get("tags", list(_tags(record, one, it.store)))
-    queue = change.get("queue", fields.get("queue", b"default").decode())
+    queue = change.get("queue", fields.get("queue", b"default").decode(errors="replace"))
     row = [
         queue,
         at_ms if at_ms is not None else False,
@@ -125,7 +132,7 @@ async def retire(it: Writer, owner: Owner, one: Declaration, alias: str, stored:
         "entry": [owner.name, entry.pack()], "cursor": change.get("cursor", cursor_of(stored.fields, stored.due_ms)),
     }  # fmt: skip
     try:
-        done = await shard.modify(alias, int(fields.get("version", b"0")), ending, assumed_ms=now_ms)
+        done = await shard.modify(alias, stored.version, ending, assumed_ms=now_ms)
     except (ClockMovedError, KeyError):
         return None
     return Entry.unpack(entry.pack()) if done is not None else None

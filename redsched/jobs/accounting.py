@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from redsched.codec.numbers import whole
 from redsched.model import Reason
 from redsched.schedules import MAX_MS, Schedule
 from redsched.schedules.plan import span
@@ -22,13 +23,16 @@ Cursor = list[int | str | bool]
 
 
 def _number(fields: Mapping[str, bytes], name: str) -> int | None:
-    data = fields.get(name, b"")
-    return min(int(data), MAX_MS) if data.isdigit() else None
+    number = whole(fields.get(name))
+    return None if number is None else min(number, MAX_MS)
 
 
 def cursor_of(fields: Mapping[str, bytes], due_ms: int | None) -> Cursor:
     """Where a stored job is: what must still be true when a change of it arrives."""
-    next_ms, paused_ms = (fields.get(name, b"").decode(errors="replace") or False for name in ("next_ms", "paused_ms"))
+    # Byte for byte, also what another program wrote: it is compared with what is stored.
+    next_ms, paused_ms = (
+        fields[name].decode(errors="surrogateescape") if name in fields else False for name in ("next_ms", "paused_ms")
+    )
     score = False if "periodic" in fields or due_ms is None else due_ms
     return [next_ms, paused_ms, score]
 

@@ -97,5 +97,5 @@ def _view_of(stored: StoredJob, sealer: Sealer | None) -> JobView:
         reason=_reason(stored),
         error=error,
         traceback=fields.get("traceback", b"").decode(errors="replace") or None,
-        version=_int(fields.get("version")),
+        version=stored.version,
     )

@@ -13,7 +13,6 @@ whatever their zone and whenever they ask, share one call for each match.
 """
 
 import importlib
-import threading
 from bisect import bisect_left, bisect_right
 from copy import copy
 from functools import lru_cache
@@ -199,7 +198,8 @@ def _croniter(text: str) -> Any:
     return _library().croniter(text, 0.0, max_years_between_matches=_SEARCH_YEARS)
 
 
-_importing = threading.Lock()
+def _architecture(*args: Any, **kwargs: Any) -> tuple[str, str]:
+    return f"{calcsize('P') * 8}bit", ""
 
 
 @lru_cache(maxsize=1)
@@ -211,13 +211,14 @@ def _library() -> Any:
     """
     import platform
 
-    with _importing:
-        asked = platform.architecture
-        platform.architecture = lambda *args, **kwargs: (f"{calcsize('P') * 8}bit", "")
-        try:
-            return importlib.import_module("croniter")
-        finally:
-            platform.architecture = asked
+    asked = platform.architecture
+    if asked is _architecture:  # another thread imports it now: this one waits for that
+        return importlib.import_module("croniter")
+    platform.architecture = _architecture
+    try:
+        return importlib.import_module("croniter")
+    finally:
+        platform.architecture = asked
 
 
 # --- the text ---------------------------------------------------------------------------------------------------------

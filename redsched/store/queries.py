@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from redsched.codec.values import unpack_foreign
 from redsched.errors import EncodingError, StoreAccessError
-from redsched.schedules import MAX_MS
 from redsched.store.keys import EVERY_CLOCK, prefix_of
 from redsched.store.store import Store
+from redsched.store.stored_job import StoredJob, instant_ms, stored_job
 from redsched.store.transitions import Shard
 from redsched.store.wire import WrongTypeError
 
@@ -42,17 +42,6 @@ PREFIX_STEPS = 100
 """Of a thousand keys each."""
 
 
-@dataclass(slots=True)
-class StoredJob:
-    """A job's hash as it is, with what the other keys say of it."""
-
-    id: str
-    fields: Mapping[str, bytes]
-    due_ms: int | None
-    running: int
-    waiting: int
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Filters of a read; Redis drops the other jobs."""
@@ -71,7 +60,7 @@ async def read_jobs(store: Store, ids: Iterable[str], wanted: Wanted | None = No
     for shard, members in store.by_shard(ids):
         for start in range(0, len(members), 500):
             for row in await shard.inspect(members[start : start + 500], **which):
-                job = _stored(row)
+                job = stored_job(row)
                 found[job.id] = job
     return found
 
@@ -82,7 +71,9 @@ async def read_dead(store: Store, limit: int = 1000) -> list[StoredJob]:
     for shard in store.shards:
         ids = await shard.link.command("ZRANGE", shard.keys.dead, 0, limit - 1, "REV")
         if ids:
-            found += [_stored(row) for row in await shard.inspect([run_id.decode(errors="replace") for run_id in ids])]
+            found += [
+                stored_job(row) for row in await shard.inspect([run_id.decode(errors="replace") for run_id in ids])
+            ]
     return found
 
 
@@ -91,25 +82,7 @@ def changed(job_id: str, record: bytes, row: Sequence[Any] | None) -> StoredJob 
     if row is None:
         return None
     fields, *rest = row
-    return _stored([job_id.encode(), [b"record", record, *fields], *rest])
-
-
-def _instant_ms(score: bytes | str) -> int:
-    """The instant of a score, or the nearest possible one."""
-    try:
-        return int(max(0.0, min(float(score), MAX_MS)))
-    except ValueError:  # no number
-        return 0
-
-
-def _stored(row: Sequence[Any]) -> StoredJob:
-    job_id, flat, due, running, waiting = row
-    fields = {flat[i].decode(errors="replace"): flat[i + 1] for i in range(0, len(flat), 2)}
-    due_ms = None if due is None else _instant_ms(due)
-    if "periodic" in fields and fields.get("next_ms", b"").isdigit():
-        # While a plan is made, the score is only when another may plan.
-        due_ms = _instant_ms(fields["next_ms"])
-    return StoredJob(job_id.decode(errors="replace"), fields, due_ms, running, waiting)
+    return stored_job([job_id.encode(), [b"record", record, *fields], *rest])
 
 
 async def find_ids(store: Store, *, tag: str | None = None) -> AsyncIterator[str]:
@@ -216,7 +189,7 @@ async def read_workers(store: Store) -> dict[str, dict[str, Any]]:
                 told = unpack_foreign(info) if info is not None else None
             if isinstance(told, dict):
                 entry = workers.setdefault(worker_id, _sane(cast("dict[str, Any]", told)))
-                entry["seen_ms"] = max(entry.get("seen_ms", 0), _instant_ms(flat[index + 1]))
+                entry["seen_ms"] = max(entry.get("seen_ms", 0), instant_ms(flat[index + 1]))
     return workers
 
 

@@ -289,8 +289,7 @@ class ShardLoop:
         self._hold(run)
 
     def _hold(self, run: Run) -> None:
-        old = self.held.get(run.id)
-        if old is not None:
+        if (old := self.held.get(run.id)) is not None:
             old.stop("lost")  # claimed again by this worker: the old claim's lease had expired
             self._let_go(old)
         self.held[run.id] = run
@@ -396,7 +395,9 @@ class ShardLoop:
             try:
                 if self._read(run):
                     end()
-            except Exception as error:  # such as one of a package that is imported for its task
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # such as one of a service provider that is asked for the task's instance
                 self._broken(run, error)
 
     async def _execute(self, run: Run) -> None:
@@ -542,8 +543,7 @@ class ShardLoop:
             self.worker.holding -= 1
 
     def _stop(self, run_id: str, reason: str) -> None:
-        run = self.held.get(run_id)
-        if run is not None:
+        if (run := self.held.get(run_id)) is not None:
             if reason == "lost":
                 self.worker.lost += 1
                 run_log.lease_ended(run)

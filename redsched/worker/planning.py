@@ -35,7 +35,9 @@ def plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[li
     """
     try:
         return _plan_row(worker, clock, row)
-    except Exception as error:  # whatever is stored there must not end the worker
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever is stored there, or a task's lookup raises, must not end the worker
         if len(row) < 2 or not isinstance(row[0], bytes) or not isinstance(row[1], int):
             worker.say_once("odd plan", "a row of plans cannot be read: %r", error)
             return None

@@ -35,7 +35,7 @@ def need_of(error: Exception) -> str | None:
     return f"key:{error.key}" if isinstance(error, UnknownKeyError) and error.key else None
 
 
-def reason_of(error: Exception) -> Reason:
+def reason_of(error: BaseException) -> Reason:
     """The word for what kept a record from being read."""
     if isinstance(error, BegunBeforeError):
         return Reason.AT_MOST_ONCE
