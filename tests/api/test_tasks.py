@@ -25,7 +25,7 @@ from redsched import (
     State,
     schedule_task,
 )
-from redsched.tasks.decorator import declared
+from redsched.declarations.definition import declared
 from redsched.tasks.registry import default_registry
 from redsched.testing import Kit, fresh_prefix, kit
 

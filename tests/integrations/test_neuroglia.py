@@ -315,7 +315,7 @@ def test_a_module_of_that_name_is_not_hidden() -> None:
         "import sys, types; import neuroglia; sys.modules['neuroglia.scheduling'] = types.ModuleType('x')\n"
         "import redsched.integrations.neuroglia as i; i.alias()"
     )
-    assert "of its own" in done.stderr
+    assert "already has a module neuroglia.scheduling" in done.stderr
 
 
 def test_the_imports_of_the_documentation_that_work_and_those_that_do_not() -> None:

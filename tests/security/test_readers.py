@@ -73,6 +73,7 @@ async def test_a_stream_whose_ids_are_used_up_begins_again_and_its_readers_with_
         await scheduler.clear_all_jobs()
 
 
+@pytest.mark.alone
 async def test_heavy_entries_do_not_hold_the_event_loop(scheduler: BackgroundTaskScheduler) -> None:
     longest = 0.0
 

@@ -26,8 +26,8 @@ from redsched import (
     ReactiveTaskProcessor,
     Reason,
     RetryPolicy,
-    declarations,
 )
+from redsched.declarations import definition
 from redsched.testing import Kit, fresh_prefix, kit
 from tests.servers import LocalServer
 from tests.spec.framework import _Subject
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _declares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The declarations of a snippet are only for its own test."""
-    monkeypatch.setattr(declarations, "declared", [])
+    monkeypatch.setattr(definition, "declared", [])
 
 
 def test_every_snippet_has_its_test() -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from redsched import BackgroundTaskScheduler
 from redsched.testing import fresh_prefix
-from redsched.worker import keeper_child
+from redsched.worker import keeper, keeper_child
 from tests.faults.local import until
 from tests.invariants import check
 
@@ -414,7 +414,11 @@ async def test_without_a_process_a_thread_keeps_the_leases_of_a_blocked_loop(
     workers: Workers, client: BackgroundTaskScheduler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As in a program that brings its own interpreter."""
-    monkeypatch.setattr(sys, "executable", "")
+
+    def none() -> str:
+        raise OSError("no Python program was found")
+
+    monkeypatch.setattr(keeper, "python_program", none)
 
     async def blocks() -> None:
         time.sleep(4.0)
