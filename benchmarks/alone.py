@@ -14,7 +14,7 @@ from benchmarks.compare import OURS, Figures, Run, immediate, in_a_loop, spread
 from benchmarks.peers.burn import burn
 from benchmarks.scenarios import idle
 from redsched import testing
-from redsched.worker.loop import ShardLoop
+from redsched.worker.poll import ShardLoop
 
 __all__ = ["alone"]
 

@@ -6,7 +6,7 @@
 --         process     str    id of the process
 --         how         str    start | alive | leave | look
 --         owners      bytes  msgpack list of rows
---         gone_ms     int    a process without a sign of life for this long is gone
+--         worker_ttl_ms int    a process without a sign of life for this long is gone
 -- Derives generations declarers applications job
 -- Reply   OK now_us rows; for each owner: owner, generation (0 = unknown: send start), others; for each other generation
 --         with a process that was seen lately: number, seen_ms, 1 if a process of it is running, its ids
@@ -18,7 +18,7 @@
 --- @include clock
 local KEPT = 100
 local HIGHEST = 900000000000000
-local gone_at = now_ms - tonumber(gone_ms)
+local gone_at = now_ms - tonumber(worker_ttl_ms)
 local ahead_ms = now_ms + 86400000 -- no sign of life is of the future
 
 -- A stored generation's digest and ids; nothing if another program wrote something else.

@@ -12,7 +12,7 @@
 --         capacity    int    how many runs to claim at most; 0 = none
 --         queues      bytes  msgpack list of queues, the preferred first
 --         lease_ms    int    how long a lease lasts
---         nap_ms      int    longest sleep of an idle worker
+--         max_idle_ms int    longest sleep of an idle worker
 --         settled     bytes  msgpack list of rows (include/settle), as the events keep them; '' = none
 --         done        bytes  msgpack flat list: run id, fence, for the first of these rows: plain runs that are done;
 --                            '' = none
@@ -25,7 +25,7 @@
 --         held        bytes  msgpack flat list: run id, fence, of the leases to renew; '' = none
 --         heartbeat   bytes  msgpack map of what the worker serves; '' = no heartbeat in this poll
 --         stalled     bytes  msgpack list: a stall of the event loop or false, the runs that caused one; '' = none
---         gone_ms     int    a worker without a heartbeat for this long is gone
+--         worker_ttl_ms int    a worker without a heartbeat for this long is gone
 --         dead_age_ms int    how long dead runs are kept
 --         dead_max    int    how many dead runs are kept
 --         dead_max_bytes int how many bytes they may take
@@ -88,13 +88,13 @@ local listed = {}
 if heartbeat ~= '' then
   call('ZADD', workers, now_ms, worker)
   call('HSET', prefix .. 'worker:' .. worker, 'info', heartbeat, 'parks', 1)
-  reap(tonumber(gone_ms))
+  reap(tonumber(worker_ttl_ms))
   local fine, list = pcall(list_places)
   listed = fine and list or {}
 end
 
 local room = tonumber(capacity)
-local sleep_until_ms, more = now_ms + nap_ms, 0
+local sleep_until_ms, more = now_ms + max_idle_ms, 0
 local lease_at = earliest_lease()
 for _, queue in ipairs(cmsgpack.unpack(queues)) do
   local parked, stays = claim_parked(queue, room)

@@ -75,7 +75,6 @@ LONGER = {
     "errors": (400, "one class for each error, each with an example"),
     "jobs.spec": (380, "what may be said of a job, in one place: half of it is a list of names"),
     "scheduler": (500, "the public door: half of it is docstrings"),
-    "worker.loop": (576, "one class, one turn: what it does is read from top to bottom"),
     "schedules.zones": (355, "zones by name, then by their clocks: one page on what a zone is"),
     "client.change": (450, "what the door delegates to"),
 }
@@ -195,6 +194,21 @@ def test_only_the_store_speaks_redis() -> None:
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
     assert circles() == []
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "worker")])
+def test_a_worker_and_its_loops_do_not_write_attributes_of_each_other(module: str) -> None:
+    """Each counter has one owner, and others call its methods: `Capacity` has room, ahead, holding and reserved."""
+    written: list[str] = []
+    for node in ast.walk(tree(module)):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            for one in target.elts if isinstance(target, ast.Tuple) else [target]:
+                if isinstance(one, ast.Attribute):
+                    owner = ast.unparse(one.value).rpartition(".")[2].removeprefix("_")
+                    if owner in ("worker", "loop", "capacity", "slots"):
+                        written.append(f"{one.lineno}: {ast.unparse(one)}")
+    assert written == []
 
 
 def test_the_scheduler_is_passed_to_no_function_of_its_own_package() -> None:

@@ -60,7 +60,7 @@ FOR_FEW = [
     "redsched.doctor.examine", "redsched.embedded.server", "redsched.store.cluster", "redsched.store.sentinel",
     "redsched.reactive.processor",
     "redsched.reactive.streams", "redsched.metrics.standard", "redsched.config", "redsched.worker.worker",
-    "redsched.worker.loop",
+    "redsched.worker.poll",
     "redsched.worker.executors.processes", "redsched.testing", "redsched.cli", "redsched.demo", "redsched.chaos",
     "typer", "rich",
     "prometheus_client", "starlette", "pytest", "croniter", "dateutil",

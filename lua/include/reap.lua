@@ -1,6 +1,6 @@
 -- reap: workers that are gone, and dead runs that are too old, too many or too large.
 -- Needs   shorten, job, buried, bury, lost, event, places, workers, dead
--- Gives   reap(gone_ms), forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
+-- Gives   reap(worker_ttl_ms), forget_surplus(dead_age_ms, dead_max, dead_max_bytes)
 -- State   scheduled -> dead, for jobs that only a process could run that is gone
 
 local FORGOTTEN_AT_ONCE = 100
@@ -73,13 +73,13 @@ do
     return #stranded < 100
   end
 
-  function reap(gone_ms)
+  function reap(worker_ttl_ms)
     local ahead = string.format('%.0f', now_ms + AHEAD_MS)
     shorten(leases, 100)
     for _, id in ipairs(call('ZRANGE', workers, ahead, '+inf', 'BYSCORE', 'LIMIT', 0, 10)) do
       call('ZADD', workers, 0, id) -- no heartbeat is of the future: if it lives, it tells again
     end
-    for _, id in ipairs(call('ZRANGE', workers, '-inf', now_ms - gone_ms, 'BYSCORE', 'LIMIT', 0, 10)) do
+    for _, id in ipairs(call('ZRANGE', workers, '-inf', now_ms - worker_ttl_ms, 'BYSCORE', 'LIMIT', 0, 10)) do
       local fine, is_done = pcall(reap_worker, id)
       if is_done or not fine then -- not fine: its queue is of another type
         call('ZREM', workers, id)

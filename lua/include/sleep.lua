@@ -1,5 +1,5 @@
 -- sleep: until when an idle worker may sleep, and who of the idle ones watches which queue.
--- Needs   job, wake, hints, worker, leases, nap_ms
+-- Needs   job, wake, hints, worker, leases, max_idle_ms
 -- Gives   watch(queue), earliest_lease()
 -- Why     See wake. The leader sleeps until the next due instant, its deputy a little longer in case the leader
 --         died, all others until a token or their next heartbeat.
@@ -14,7 +14,7 @@ local watch
 do
   local function keep_watch(queue, lease_at)
     local first = call('ZRANGE', due_key(queue), 0, 0, 'WITHSCORES')
-    local at_ms = math.min(first[2] and tonumber(first[2]) or math.huge, lease_at, now_ms + nap_ms)
+    local at_ms = math.min(first[2] and tonumber(first[2]) or math.huge, lease_at, now_ms + max_idle_ms)
     local idle_key = prefix .. 'idle:' .. queue
     local idle = call('HMGET', idle_key, 'leader', 'until_ms', 'deputy', 'deputy_ms')
     local until_ms, deputy_ms = whole(idle[2]), whole(idle[4])
@@ -30,10 +30,10 @@ do
       or now_ms > deputy_ms + WAKE_SLACK_MS
       or deputy_ms > at_ms + DEPUTY_MS
     then
-      at_ms = math.min(at_ms + DEPUTY_MS, now_ms + nap_ms)
+      at_ms = math.min(at_ms + DEPUTY_MS, now_ms + max_idle_ms)
       call('HSET', idle_key, 'deputy', worker, 'deputy_ms', at_ms)
     else
-      return now_ms + nap_ms
+      return now_ms + max_idle_ms
     end
     call('PEXPIRE', idle_key, 60000)
     return at_ms

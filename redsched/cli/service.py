@@ -236,7 +236,7 @@ async def _announce(scheduler: BackgroundTaskScheduler) -> None:
 
 async def _drain(scheduler: BackgroundTaskScheduler, grace: float, stop: Stop) -> None:
     worker = scheduler.worker
-    held = worker.holding if worker is not None else 0
+    held = worker.capacity.holding if worker is not None else 0
     if worker is not None and worker.stalls is not None:
         worker.stalls.tell_lateness(*(stop.came or ("the stop request", time.monotonic())))
     if held:
@@ -247,7 +247,7 @@ async def _drain(scheduler: BackgroundTaskScheduler, grace: float, stop: Stop) -
     closing = asyncio.create_task(scheduler.shutdown(grace=grace))
     if await stop.urged_before(closing):
         if worker is not None:
-            log.warning("stopping immediately: runs are cancelled and given back (%d)", worker.holding)
+            log.warning("stopping immediately: runs are cancelled and given back (%d)", worker.capacity.holding)
             await worker.stop(grace=0)
         await closing
     closing.result()

@@ -98,8 +98,8 @@ class Client:
         lease_ms = round(given["lease"] * 1000)
         limits = Limits(
             lease_ms=lease_ms,
-            nap_ms=min(10_000, max(100, lease_ms // 3)),
-            gone_ms=max(60_000, 2 * lease_ms),
+            max_idle_ms=min(10_000, max(100, lease_ms // 3)),
+            worker_ttl_ms=max(60_000, 2 * lease_ms),
             dead_age_ms=round(given["dead_age"] * 1000),
             record_max=given["max_payload_bytes"] + RECORD_OVERHEAD_BYTES,
             **{name: given[name] for name in _LIMITS},

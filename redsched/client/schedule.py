@@ -16,7 +16,7 @@ from redsched.jobs.spec import Draft, JobSpec
 from redsched.model import Reason
 from redsched.runtime import forks
 from redsched.store import queries
-from redsched.store.durability import Promise
+from redsched.store.durability import DurabilityLevel
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError, LeftBehindError, Shard, conflict
 from redsched.tasks.registry import Task
@@ -59,12 +59,12 @@ async def schedule(client: Client, spec: JobSpec) -> JobHandle:
     [draft], owner = _drafts(client, store, [spec])
     definition = draft.definition
     await store.agree()
-    promise = None
+    level = None
     shard = store.shard(definition.id)
     if definition.durability is not None:
-        promise = store.promise([definition.durability])
-        await promise.check(shard.link)
-    [status] = await _store(store, shard, [draft], owner, promise)
+        level = store.durability_level([definition.durability])
+        await level.check(shard.link)
+    [status] = await _store(store, shard, [draft], owner, level)
     return JobHandle(client, definition.id, definition.name, status)
 
 
@@ -84,15 +84,15 @@ async def schedule_many(client: Client, specs: Sequence[JobSpec]) -> list[JobHan
     if len(batches) > 1:
         await _check_all(store, groups, by_id)
     levels = {draft.definition.durability for draft in drafts} - {None}
-    promise = store.promise(levels) if levels else None
-    if promise is not None:
+    level = store.durability_level(levels) if levels else None
+    if level is not None:
         for shard, _ in groups:
-            await promise.check(shard.link)
+            await level.check(shard.link)
     at_once = asyncio.Semaphore(2)  # the rows of one batch are made while Redis stores another
 
     async def put(shard: Shard, ids: Sequence[str]) -> None:
         async with at_once:
-            done = await _store(store, shard, [by_id[job_id] for job_id in ids], owner, promise)
+            done = await _store(store, shard, [by_id[job_id] for job_id in ids], owner, level)
         statuses.update(zip(ids, done, strict=True))
 
     if len(batches) == 1:
@@ -136,19 +136,21 @@ async def _check_all(store: Store, groups: Sequence[tuple[Shard, list[str]]], dr
         raise conflict(taken)
 
 
-async def _store(store: Store, shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None) -> list[str]:
+async def _store(
+    store: Store, shard: Shard, drafts: Sequence[Draft], owner: str, level: DurabilityLevel | None
+) -> list[str]:
     others = [draft for draft in drafts if draft.definition.mode != "update"]
     if len(others) == len(drafts):
-        return await _store_batch(store, shard, drafts, owner, promise)
-    done = iter(await _store_batch(store, shard, others, owner, promise) if others else [])
+        return await _store_batch(store, shard, drafts, owner, level)
+    done = iter(await _store_batch(store, shard, others, owner, level) if others else [])
     return [
-        await _store_update(store, shard, draft, owner, promise) if draft.definition.mode == "update" else next(done)
+        await _store_update(store, shard, draft, owner, level) if draft.definition.mode == "update" else next(done)
         for draft in drafts
     ]
 
 
 async def _store_batch(
-    store: Store, shard: Shard, drafts: Sequence[Draft], owner: str, promise: Promise | None
+    store: Store, shard: Shard, drafts: Sequence[Draft], owner: str, level: DurabilityLevel | None
 ) -> list[str]:
     account: dict[str, list[Any]] = {}
     for tries in range(TRIES):
@@ -157,7 +159,7 @@ async def _store_batch(
         if account:
             rows = [[*row, account.get(row[0], False)] for row in rows]
         try:
-            return await shard.schedule(rows, assumed_ms=assumed, owner=owner, promise=promise)
+            return await shard.schedule(rows, assumed_ms=assumed, owner=owner, level=level)
         except ClockMovedError:
             continue  # the clock is known better now
         except LeftBehindError as error:
@@ -165,7 +167,7 @@ async def _store_batch(
     raise StoreError("Redis' clock jumps: no fire time could be computed that was still true when it arrived")
 
 
-async def _store_update(store: Store, shard: Shard, draft: Draft, owner: str, promise: Promise | None) -> str:
+async def _store_update(store: Store, shard: Shard, draft: Draft, owner: str, level: DurabilityLevel | None) -> str:
     """replace_existing="update": as True, but a job that is there and has this schedule keeps its cursor."""
     definition = draft.definition
     for _ in range(TRIES):
@@ -174,7 +176,7 @@ async def _store_update(store: Store, shard: Shard, draft: Draft, owner: str, pr
         if stored is None or change is None:
             definition.mode = "add" if stored is None else "replace"
             try:
-                [status] = await _store_batch(store, shard, [draft], owner, promise)
+                [status] = await _store_batch(store, shard, [draft], owner, level)
             except ConflictingIdError:
                 continue  # it is there now
             finally:

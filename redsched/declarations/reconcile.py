@@ -156,7 +156,7 @@ class Reconciler:
             log.warning(
                 "the declared job %r stays as a newer generation of %s declares it than this process (%d); this one's "
                 "applies when no process of that was seen for %.0f s",
-                one.id, owner.name, owner.generation, self.store.limits.gone_ms / 1000, extra=about,
+                one.id, owner.name, owner.generation, self.store.limits.worker_ttl_ms / 1000, extra=about,
             )  # fmt: skip
         elif status not in ("kept", "added"):
             log.info("the declared job %r of %s: %s", one.id, owner.name, status, extra=about)
@@ -248,10 +248,10 @@ class Reconciler:
         if Entry.unpack(expected) != entry:
             return None
         row = [*row, False, [owner.name, one.entry(owner.generation).pack(), expected or False]]
-        level = one.definition.durability
-        promise = self.store.promise([level]) if level else None
+        durability = one.definition.durability
+        level = self.store.durability_level([durability]) if durability else None
         try:
-            [status] = await shard.schedule([row], assumed_ms=now_ms, owner=one.local_owner, promise=promise)
+            [status] = await shard.schedule([row], assumed_ms=now_ms, owner=one.local_owner, level=level)
         except ClockMovedError:
             return None
         return {"changed": None, "replaced": "added"}.get(status, status)
@@ -306,7 +306,7 @@ class Reconciler:
     async def keep(self) -> None:
         """Tell that this process is there, and settle again what was held back when what held it is gone."""
         while True:
-            await anyio.sleep(self.store.limits.nap_ms / 1000)
+            await anyio.sleep(self.store.limits.max_idle_ms / 1000)
             try:
                 await self.announce("alive")
                 if self._settle_again or self._held:

@@ -21,7 +21,7 @@ async def standard(client: Client, metrics: TaskMetrics, worker: Worker | None) 
     waiting = await queries.read_queues(store, served | set(worker.queues[:-1] if worker else ()))
     dead = await queries.count_dead(store)
     if worker is not None:
-        metrics.set_gauge("runs_active", worker.holding)
+        metrics.set_gauge("runs_active", worker.capacity.holding)
         metrics.set_gauge("runs_capacity", worker.concurrency)
         metrics.set_gauge("threads_abandoned", worker.executors.abandoned_threads)
         metrics.increment("leases_lost_total", worker.lost - metrics.get_counter("leases_lost_total"))

@@ -15,7 +15,7 @@ from redsched.context import ActiveEvent, current_event
 from redsched.errors import DurabilityError, StoreError, StoreUnavailableError
 from redsched.jobs.ids import new_id
 from redsched.store.clock import StoreClock
-from redsched.store.durability import Promise
+from redsched.store.durability import DurabilityLevel
 from redsched.store.keys import Keys
 from redsched.store.limits import Limits
 from redsched.store.requests import Requests
@@ -114,7 +114,7 @@ class Calls(ABC):
                 error = again
 
     async def _request_call(
-        self, name: str, target: Target, promise: Promise | None = None, /, **args: str | int | bytes
+        self, name: str, target: Target, level: DurabilityLevel | None = None, /, **args: str | int | bytes
     ) -> list[Any]:
         """A client's call: sent again with the same number until it is answered, and carried out once.
 
@@ -122,11 +122,11 @@ class Calls(ABC):
         """
         origin = current_event.get()
         if origin is not None:
-            return await self._event_call(origin, name, target, promise, **args)
+            return await self._event_call(origin, name, target, level, **args)
         for _ in range(FORGED_AT_MOST):
             number, request, confirmed = self._requests.begin()
             try:
-                reply = await self._kept_call(name, promise, request=request, confirmed=confirmed, **args)
+                reply = await self._kept_call(name, level, request=request, confirmed=confirmed, **args)
             finally:
                 self._requests.end(number)
             if reply[0] != b"LATE":
@@ -139,13 +139,13 @@ class Calls(ABC):
         )
 
     async def _event_call(
-        self, origin: ActiveEvent, name: str, target: Target, promise: Promise | None, **args: str | int | bytes
+        self, origin: ActiveEvent, name: str, target: Target, level: DurabilityLevel | None, **args: str | int | bytes
     ) -> list[Any]:
         """A request for an event that may be handled again: never confirmed, so that it is answered alike then."""
         what = (name, self.keys.shard, *target)
         request = f"{origin.client}:{origin.number(*what)}"
         try:
-            reply = await self._kept_call(name, promise, request=request, confirmed=-origin.remember_ms, **args)
+            reply = await self._kept_call(name, level, request=request, confirmed=-origin.remember_ms, **args)
         except ClockMovedError:
             origin.take_back(*what)
             raise
@@ -153,24 +153,24 @@ class Calls(ABC):
             origin.take_back(*what)
         return reply
 
-    async def _kept_call(self, name: str, promise: Promise | None, /, **args: str | int | bytes) -> list[Any]:
+    async def _kept_call(self, name: str, level: DurabilityLevel | None, /, **args: str | int | bytes) -> list[Any]:
         """A call that is answered when what it wrote is as safe as promised."""
         args.update(self._bounds)
-        if promise is None:
+        if level is None:
             return await self._call(name, None, None, **args)
         hold = f"sure:{new_id()}"
         try:
             while True:
                 reply = await self._call(name, hold, None, **args)
-                if reply[0] != b"OK" or await self._is_kept(promise, hold):
+                if reply[0] != b"OK" or await self._is_kept(level, hold):
                     return reply
         finally:
             await self.link.free(hold)
 
-    async def _is_kept(self, promise: Promise, hold: str) -> bool:
+    async def _is_kept(self, level: DurabilityLevel, hold: str) -> bool:
         """Wait for it. False if the connection broke: on a new one, the write has to be repeated first."""
         try:
-            await promise.wait(self.link, hold)
+            await level.wait(self.link, hold)
         except StoreUnavailableError:
             return False
         except DurabilityError:

@@ -14,7 +14,7 @@ from redsched.errors import DurabilityError, StoreAccessError, StoreError
 from redsched.jobs.options import DURABILITIES
 from redsched.store.wire import Wire
 
-__all__ = ["Promise", "online_replicas", "server_facts"]
+__all__ = ["DurabilityLevel", "online_replicas", "server_facts"]
 
 REPLICATED, FSYNCED = DURABILITIES
 
@@ -33,7 +33,7 @@ def online_replicas(facts: dict[str, str]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class DurabilityLevel:
     """The durability that a write must have before its call returns."""
 
     levels: Collection[str]

@@ -17,9 +17,9 @@ class Limits:
     """Limits on what is stored. Durations are in milliseconds."""
 
     lease_ms: int = round(default_of("lease") * 1000)
-    nap_ms: int = 10_000
+    max_idle_ms: int = 10_000
     """The longest sleep of an idle worker: also its heartbeat."""
-    gone_ms: int = 60_000
+    worker_ttl_ms: int = 60_000
     dead_age_ms: int = round(default_of("dead_age") * 1000)
     dead_max: int = default_of("dead_max")
     dead_max_bytes: int = default_of("dead_max_bytes")

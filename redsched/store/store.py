@@ -11,7 +11,7 @@ from redsched.checks import check_queue, is_int
 from redsched.codec.payload_security import PayloadSecurity, Sealer
 from redsched.errors import InvalidConfigError, RecordVersionError, StoreError
 from redsched.settings import default_of
-from redsched.store.durability import Promise
+from redsched.store.durability import DurabilityLevel
 from redsched.store.keys import LAYOUT_VERSION, shard_of
 from redsched.store.link import Link
 from redsched.store.transitions import Limits, Shard
@@ -130,9 +130,9 @@ class Store:
             "options": self._options,
         }  # fmt: skip
 
-    def promise(self, levels: Collection[str | None]) -> Promise:
-        """The promise for jobs with these levels of `durability`: it must hold before their call returns."""
-        return Promise(frozenset(level for level in levels if level), *self._durability)
+    def durability_level(self, levels: Collection[str | None]) -> DurabilityLevel:
+        """The level that jobs with these options of `durability` need: it must be reached before their call returns."""
+        return DurabilityLevel(frozenset(level for level in levels if level), *self._durability)
 
     def check_pool(self) -> None:
         """See that a worker has the connections that it holds: three for each shard, and some for its tasks.

@@ -17,7 +17,7 @@ from redsched.errors import (
     StoreAccessError,
 )
 from redsched.store.calls import Calls, ClockMovedError, pack, pack_settled
-from redsched.store.durability import Promise
+from redsched.store.durability import DurabilityLevel
 from redsched.store.limits import Limits
 from redsched.store.marks import index_of, mark_of
 from redsched.store.quarantine import KEEP_MS, suspects
@@ -55,19 +55,19 @@ class Shard(Calls):
     """One hash tag's worth of keys, and the scripts on them."""
 
     async def schedule(
-        self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "", promise: Promise | None = None
+        self, rows: Sequence[Any], *, assumed_ms: int = 0, owner: str = "", level: DurabilityLevel | None = None
     ) -> list[str]:
         """Add, replace or keep a batch of jobs, all or none. Returns `added`, `kept` or `replaced` for each.
 
         Raises:
-            DurabilityError: they are stored, but not as safely as `promise` says.
+            DurabilityError: they are stored, but not as safely as `level` says.
             ConflictingIdError: a job of one of the ids is there already; nothing was stored.
             ClockMovedError: `assumed_ms` is not Redis' time any more; nothing was stored.
             LeftBehindError: jobs that would be replaced leave fires behind, for which their rows have no account, or an
                 old one; nothing was stored.
         """
         reply = await self._request_call(
-            "schedule", [row[0] for row in rows], promise, jobs=pack(rows), assumed_ms=assumed_ms, owner=owner
+            "schedule", [row[0] for row in rows], level, jobs=pack(rows), assumed_ms=assumed_ms, owner=owner
         )
         if reply[0] == b"CONFLICT":
             raise conflict([job_id.decode() for job_id in reply[1]])
@@ -89,7 +89,7 @@ class Shard(Calls):
             capacity=request.capacity,
             queues=queues,
             lease_ms=limits.lease_ms,
-            nap_ms=limits.nap_ms,
+            max_idle_ms=limits.max_idle_ms,
             settled=settled,
             done=pack(request.done) if request.done else b"",
             done_bytes=done_bytes,
@@ -101,7 +101,7 @@ class Shard(Calls):
             held=pack(request.held) if request.held else b"",
             heartbeat=pack(request.heartbeat) if request.heartbeat is not None else b"",
             stalled=pack(request.stalled) if request.stalled else b"",
-            gone_ms=limits.gone_ms,
+            worker_ttl_ms=limits.worker_ttl_ms,
             dead_age_ms=limits.dead_age_ms,
             dead_max=limits.dead_max,
             dead_max_bytes=limits.dead_max_bytes,
@@ -227,8 +227,8 @@ class Shard(Calls):
 
     async def declare(self, process: str, how: str, owners: Sequence[Sequence[Any]]) -> list[list[Any]]:
         """Tell which jobs a process declares, or only that it is there, or leaves. Rows as `lua/declare.lua` says."""
-        gone_ms = self.limits.gone_ms
-        reply = await self._call("declare", process=process, how=how, owners=pack(owners), gone_ms=gone_ms)
+        worker_ttl_ms = self.limits.worker_ttl_ms
+        reply = await self._call("declare", process=process, how=how, owners=pack(owners), worker_ttl_ms=worker_ttl_ms)
         return reply[2]
 
     async def quarantine(self, args: Mapping[str, Any], *, resend: Resend | None = None) -> list[str]:

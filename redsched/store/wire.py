@@ -14,7 +14,7 @@ import redis.exceptions as redis_errors
 from redsched.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
 from redsched.store.scripts import Script
 
-__all__ = ["Resend", "Wire", "WrongTypeError"]
+__all__ = ["FOREVER", "Resend", "Wire", "WrongTypeError"]
 
 log = logging.getLogger("redsched.store")
 
@@ -30,8 +30,11 @@ class Resend:
 
     def __init__(self, for_seconds: float | None, longest_pause: float = 0.5) -> None:
         self.for_seconds: float | None = for_seconds
-        """None = for ever (a worker has nothing better to do)."""
+        """None = until there is a reply: a worker can do nothing else."""
         self.longest_pause: float = longest_pause
+
+
+FOREVER = Resend(None)
 
 
 class Wire(ABC):

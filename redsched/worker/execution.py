@@ -1,47 +1,191 @@
-"""How a run's task is called within its policies, and what an error of it means for the slot that executes it."""
+"""How a run is executed: its task is called within its policies, and its outcome goes to the shard's `Outcomes`."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from redsched.errors import TaskTimeoutError
-from redsched.store.wire import Resend
-from redsched.worker.circuits import guard
+from redsched.errors import CircuitOpenError, RunLostError, TaskTimeoutError
+from redsched.model import Outcome, Reason
+from redsched.schedules.plan import is_misfire
+from redsched.store.transitions import Shard
+from redsched.store.wire import FOREVER
+from redsched.worker import run_log
+from redsched.worker.circuits import failed_trial_delay, guard
+from redsched.worker.claims import Claims
+from redsched.worker.held import HeldRuns
+from redsched.worker.outcomes import Outcomes
 from redsched.worker.runs import Run
+from redsched.worker.troubles import text_of
 
-__all__ = ["call_within_policies", "is_on_loop", "slot_is_closed"]
+if TYPE_CHECKING:
+    from redsched.worker.state import WorkerState
+
+__all__ = ["Execution"]
 
 
-async def call_within_policies(run: Run, *, resend: Resend) -> Any:
-    """Call the task, within its timeout, if its circuit breaker lets it.
+class Execution:
+    """Executes the runs that a worker holds on one shard, or ends those that do not begin.
 
-    Raises:
-        TaskTimeoutError: it took too long.
-        CircuitOpenError: its circuit is open.
-        BaseException: whatever the task raises.
+    Args:
+        worker: whose executors call the tasks.
+        shard: where the runs were claimed.
+        held: the runs that the loop holds.
+        claims: decode a run when its turn comes.
+        outcomes: take how the runs ended.
     """
-    policy = run.job.options.circuit_breaker
-    if policy is None:
-        return await _within_timeout(run)
-    call = functools.partial(_within_timeout, run)
-    return await guard(policy, run.loop.worker.store, run.job.record.task, call, resend=resend)
 
+    def __init__(self, worker: WorkerState, shard: Shard, held: HeldRuns, claims: Claims, outcomes: Outcomes) -> None:
+        self._worker = worker
+        self._shard = shard
+        self._clock = shard.clock
+        self._held = held
+        self._claims = claims
+        self._outcomes = outcomes
+        self.started: int = 0
+        """Runs that a slot began."""
 
-async def _within_timeout(run: Run) -> Any:
-    timeout_ms = run.job.options.timeout_ms
-    seconds = None if timeout_ms is None else timeout_ms / 1000
-    limit = run.timeout = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            return await run.loop.worker.executors.call(run)
-    except TimeoutError as error:
-        if limit.expired():
-            raise TaskTimeoutError(f"the task ran longer than its timeout of {seconds:g} s") from error
-        raise
-    finally:
-        run.timeout = None
+    async def execute(self, run: Run) -> None:
+        """Execute a run in a slot. Whatever goes wrong, a run that is no longer executed is no longer held."""
+        if not self._held.has(run):
+            return  # it was given back, cancelled or lost while it waited
+        try:
+            if self._claims.read(run):
+                self.started += 1
+                if self._worker.giving_back:
+                    self._outcomes.finish(run, Outcome.RELEASED, Reason.SHUTDOWN)
+                elif run.batch is None:
+                    await self._execute(run)
+                else:
+                    await self._execute_batch(run)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or slot_is_closed(run, error):
+                raise  # the process is to end; what is held still is given back, or recovered
+            self._broken(run, error)
+
+    async def _execute(self, run: Run) -> None:
+        options = run.job.options
+        late_ms = self._clock.now_ms() - run.fire_ms
+        grace = options.misfire_grace_ms
+        # A further attempt started in time: its lateness is the retry policy's doing.
+        first = run.attempt == 1 and not run.begun
+        if grace is not None and first and is_misfire(run.fire_ms, run.fire_ms + late_ms, grace):
+            self._outcomes.finish(run, Outcome.MISSED, Reason.MISFIRE, late_ms=late_ms)
+            return
+        run.started = time.monotonic()
+        try:
+            if options.circuit_breaker is None and options.timeout_ms is None:
+                result = await self._worker.executors.call(run)
+            else:
+                result = await self._call_within_policies(run)
+        except asyncio.CancelledError as error:
+            self._outcomes.cancelled(run, late_ms, error)
+        except CircuitOpenError as error:
+            delay_ms = max(1, round(error.retry_after * 1000))
+            self._outcomes.postpone(run, Reason.CIRCUIT_OPEN, str(error), delay_ms=delay_ms)
+        except BaseException as error:  # SystemExit and GeneratorExit too: a task must not end its worker, or its slot
+            if slot_is_closed(run, error):
+                raise
+            delay = failed_trial_delay(error)
+            if delay is None or options.delivery == "at_most_once":
+                self._outcomes.failed(run, error, late_ms)
+            else:
+                why = f"a trial call of a circuit failed: {text_of(error)}"
+                self._outcomes.postpone(run, Reason.CIRCUIT_OPEN, why, delay_ms=max(1, round(delay * 1000)))
+            if isinstance(error, KeyboardInterrupt) and is_on_loop(run):
+                raise  # Ctrl-C, in the middle of a coroutine: the process is to end
+        else:
+            self._outcomes.done(run, result, late_ms)
+
+    async def _execute_batch(self, run: Run) -> None:
+        """Fires that were due together (coalesce=False): in order, as one instance, each with its own outcome."""
+        assert run.batch is not None
+        while run.batch:
+            run.fire_ms = run.batch[0]
+            held_before = run.stop_reason
+            await self._execute(run)
+            if run.stop_reason is not None or held_before is not None:
+                return
+            run.attempt, run.begun = 1, False
+
+    async def _call_within_policies(self, run: Run) -> Any:
+        """Call the task, within its timeout, if its circuit breaker lets it.
+
+        Raises:
+            TaskTimeoutError: it took too long.
+            CircuitOpenError: its circuit is open.
+            BaseException: whatever the task raises.
+        """
+        policy = run.job.options.circuit_breaker
+        if policy is None:
+            return await self._call_within_timeout(run)
+        call = functools.partial(self._call_within_timeout, run)
+        return await guard(policy, self._worker.store, run.job.record.task, call, resend=FOREVER)
+
+    async def _call_within_timeout(self, run: Run) -> Any:
+        timeout_ms = run.job.options.timeout_ms
+        seconds = None if timeout_ms is None else timeout_ms / 1000
+        limit = run.timeout = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await self._worker.executors.call(run)
+        except TimeoutError as error:
+            if limit.expired():
+                raise TaskTimeoutError(f"the task ran longer than its timeout of {seconds:g} s") from error
+            raise
+        finally:
+            run.timeout = None
+
+    # -- runs that do not begin ---------------------------------------------------------------------------------
+
+    def drop(self, run: Run) -> None:
+        """End a run that was stopped while it waited for a slot."""
+        if run.stop_reason == "lost":
+            self._held.forget(run)
+        else:
+            self._end_unbegun(run, lambda: self._outcomes.cancelled(run, 0, None))
+
+    def give_back(self, run: Run) -> None:
+        """Release a run that waits too long for a slot: another worker may have one."""
+        self._end_unbegun(run, lambda: self._outcomes.finish(run, Outcome.RELEASED, Reason.BUSY))
+
+    def _end_unbegun(self, run: Run, end: Callable[[], None]) -> None:
+        if self._held.has(run):
+            try:
+                if self._claims.read(run):
+                    end()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # such as one of a service provider that is asked for the task's instance
+                self._broken(run, error)
+
+    def _broken(self, run: Run, error: BaseException) -> None:
+        if self._held.has(run):
+            self._outcomes.bury(run, Reason.TASK_FAILED, error)
+        run_log.broken(run, error)
+
+    # -- runs under way -----------------------------------------------------------------------------------------
+
+    def stop(self, run_id: str, reason: str) -> None:
+        """Cancel a run, if it is held: `reason` is lost, cancelled or shutdown."""
+        run = self._held.get(run_id)
+        if run is not None:
+            if reason == "lost":
+                self._worker.count_lost()
+                run_log.lease_ended(run)
+            run.stop(reason)
+
+    async def report(self, run: Run, value: Any) -> None:
+        """Store the progress of a task.
+
+        Raises:
+            RunLostError: the worker no longer holds the run.
+        """
+        if not await self._shard.progress(self._worker.id, run.id, run.fence, value):
+            raise RunLostError(f"the lease on run {run.id} ended")
 
 
 def slot_is_closed(run: Run, error: BaseException) -> bool:

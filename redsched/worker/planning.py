@@ -39,7 +39,7 @@ def plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[li
         raise
     except BaseException as error:  # whatever is stored there, or a task's lookup raises, must not end the worker
         if len(row) < 2 or not isinstance(row[0], bytes) or not isinstance(row[1], int):
-            worker.say_once("odd plan", "a row of plans cannot be read: %r", error)
+            worker.warn_throttled("odd plan", "a row of plans cannot be read: %r", error)
             return None
         name = row[0].decode(errors="surrogateescape")
         return [name, row[1], [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
@@ -60,13 +60,13 @@ def _plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[l
             check_agreement(job, *said)
     except FOR_OTHERS as error:
         about = {"job": name, "reason": Reason.UNREADABLE.value}
-        worker.say_once(f"unreadable:{name}", "job %s: %s", name, error, extra=about)
+        worker.warn_throttled(f"unreadable:{name}", "job %s: %s", name, error, extra=about)
         later = [postponement_ms(times), times + 1, Reason.UNREADABLE.value, need_of(error) or False]
         return [name, fence, [], 0, 0, False, False, False, False, later], None
     except Exception as error:
         return [name, fence, [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
     if worker.registry.find(job.record.task) is None:
-        worker.say_once(
+        worker.warn_throttled(
             f"unknown_task:{job.record.task}",
             "worker %s knows no task %r; job %s is left to others",
             worker.id,
@@ -77,7 +77,9 @@ def _plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[l
         postponed = [postponement_ms(times), times + 1, Reason.UNKNOWN_TASK.value, f"task:{job.record.task}"]
     elif job.options.executor not in worker.executors:
         about = {"job": name, "task": job.record.task, "reason": Reason.UNKNOWN_EXECUTOR.value}
-        worker.say_once(f"unknown_executor:{job.options.executor}", "%s", no_executor(worker.id, job), extra=about)
+        worker.warn_throttled(
+            f"unknown_executor:{job.options.executor}", "%s", no_executor(worker.id, job), extra=about
+        )
         postponed = [
             postponement_ms(times),
             times + 1,

@@ -43,7 +43,7 @@ async def serve_on(current: Callable[[], Worker], renew: Callable[[], None], rea
                 raise
             if time.monotonic() - began > 2 * LONGEST_PAUSE_S:
                 pause = FIRST_PAUSE_S
-            worker.ended_with = error
+            worker.fail(error)
             log.exception("the worker %s ended with an error, and is started again in %g s", worker.id, pause)
         else:
             return

@@ -53,10 +53,10 @@ def refused(worker: str, count: int) -> None:
 def not_kept(run: Run, problem: Exception) -> None:
     """Log that a task's return value cannot be stored, once for each task."""
     task, text = run.job.record.task, "what the task %s returned is not kept: %s"
-    run.loop.worker.say_once(f"not kept:{task}", text, task, problem, extra=run.log_fields())
+    run.loop.worker.warn_throttled(f"not kept:{task}", text, task, problem, extra=run.log_fields())
 
 
 def put_off(run: Run, reason: Reason, why: str) -> None:
-    """A run is postponed. Said once for each task and reason."""
+    """A run is postponed. Logged once in five minutes for each task and reason."""
     key = f"{reason}:{run.job.record.task}"
-    run.loop.worker.say_once(key, "%s; its runs are put off (%s)", why, reason, extra=run.log_fields(reason))
+    run.loop.worker.warn_throttled(key, "%s; its runs are put off (%s)", why, reason, extra=run.log_fields(reason))

@@ -52,22 +52,15 @@ class Holder(Protocol):
     @property
     def executors(self) -> Caller: ...
 
-    def say_once(
+    def warn_throttled(
         self, key: str, message: str, *values: object, every: float = 300.0, extra: dict[str, Any] | None = None
     ) -> None:
-        """Log a warning, unless the same was said within the last minutes."""
+        """Log a warning, unless one with the same key was logged within the last `every` seconds."""
         ...
 
 
-class HoldingLoop(Protocol):
-    """The loop of the shard that a run came from: `worker.loop.ShardLoop`, as far as its runs need it."""
-
-    @property
-    def worker(self) -> Holder: ...
-    @property
-    def clock(self) -> StoreClock: ...
-    @property
-    def stalls(self) -> StallReport: ...
+class Executing(Protocol):
+    """Executes the runs of one shard: `worker.execution.Execution`, as far as runs and slots need it."""
 
     async def execute(self, run: Run) -> None:
         """Execute it, in a slot."""
@@ -84,6 +77,19 @@ class HoldingLoop(Protocol):
     def give_back(self, run: Run) -> None:
         """Let another worker start it."""
         ...
+
+
+class HoldingLoop(Protocol):
+    """The loop of the shard that a run came from: `worker.poll.ShardLoop`, as far as its runs need it."""
+
+    @property
+    def worker(self) -> Holder: ...
+    @property
+    def clock(self) -> StoreClock: ...
+    @property
+    def stalls(self) -> StallReport: ...
+    @property
+    def execution(self) -> Executing: ...
 
 
 _UNREAD = Job("?", Record("?", "?", b"", {}), JobOptions(), None)
@@ -169,7 +175,7 @@ class Run:
             if self.waiter is not None:
                 self.waiter.cancel()
             else:
-                self.loop.drop(self)
+                self.loop.execution.drop(self)
 
     @contextmanager
     def timeout_paused(self) -> Generator[Callable[[], None]]:
@@ -254,7 +260,7 @@ class CurrentRun:
             RunLostError: this worker no longer holds the run. The task should stop.
             StoreError: Redis did not store it.
         """
-        await self._run.loop.report(self._run, value)
+        await self._run.loop.execution.report(self._run, value)
 
 
 def current_run() -> CurrentRun:

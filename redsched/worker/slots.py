@@ -41,8 +41,8 @@ class Slots:
         """Runs that are claimed and not begun, the first claimed first."""
         self.busy: int = 0
         """Slots that execute a run."""
-        self._coming: asyncio.Task[None] | None = None
-        """The slot that was called and has not begun."""
+        self._starting: asyncio.Task[None] | None = None
+        """The slot that was created and has not begun."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -61,22 +61,22 @@ class Slots:
             await asyncio.wait(self._tasks)
 
     def _call(self) -> None:
-        if self.waiting and self._coming is None and self.busy < self.limit:
-            slot = self._coming = asyncio.create_task(self._work(), name="redsched slot")
+        if self.waiting and self._starting is None and self.busy < self.limit:
+            slot = self._starting = asyncio.create_task(self._work(), name="redsched slot")
             self._tasks.add(slot)
             slot.add_done_callback(self._ended)
 
     def _ended(self, slot: asyncio.Task[None]) -> None:
         self._tasks.discard(slot)
-        if slot is self._coming:
-            self._coming = None  # it was cancelled before its first step
+        if slot is self._starting:
+            self._starting = None  # it was cancelled before its first step
         self._call()
 
     async def _work(self) -> None:
         """Execute runs, until none is waiting."""
         slot = asyncio.current_task()
         assert slot is not None
-        self._coming = None
+        self._starting = None
         self.busy += 1
         context = list(contextvars.copy_context().items())
         try:
@@ -87,7 +87,7 @@ class Slots:
                 run.waiter = slot
                 token = current_run.set(run)
                 try:
-                    await run.loop.execute(run)
+                    await run.loop.execution.execute(run)
                 finally:
                     run.waiter = None
                     current_run.reset(token)

@@ -18,6 +18,7 @@ from redsched.errors import InvalidConfigError
 from redsched.settings import default_of
 from redsched.store.store import Store
 from redsched.tasks.registry import TaskRegistry
+from redsched.worker.capacity import Capacity
 from redsched.worker.executors.registry import Executors
 from redsched.worker.handlers import Handlers
 from redsched.worker.runs import Run
@@ -31,11 +32,22 @@ log = logging.getLogger("redsched.worker")
 
 
 class HeldLoop(Protocol):
-    """The loop of one shard, as the worker's other parts see it: `loop.ShardLoop`."""
+    """The loop of one shard, as the worker's other parts see it: `poll.ShardLoop`."""
 
-    hungry: bool
-    held: dict[str, Run]
-    stalls: StallReport
+    @property
+    def starved(self) -> bool:
+        """Whether there was no room for it: then it sleeps until it is woken."""
+        ...
+
+    @property
+    def held(self) -> Mapping[str, Run]:
+        """Run id -> the run."""
+        ...
+
+    @property
+    def stalls(self) -> StallReport:
+        """The stalls that its next poll reports."""
+        ...
 
     def wake(self) -> None:
         """End its sleep."""
@@ -43,7 +55,7 @@ class HeldLoop(Protocol):
 
 
 class WorkerState(ABC):
-    """The settings, counters and capacity of one worker."""
+    """The settings, counters, slots and capacity of one worker."""
 
     def __init__(
         self,
@@ -63,7 +75,6 @@ class WorkerState(ABC):
         self.registry: TaskRegistry = registry
         self.queues: list[str] = [*dict.fromkeys(check_queue(queue) for queue in queues), f"local:{worker_id}"]
         self.packed_queues: bytes = msgpack.packb(self.queues, use_bin_type=False) or b""
-        self.concurrency: int = concurrency
         self.executors: Executors = executors or Executors()
         self.max_catch_up: int = max_catch_up
         self.handlers: Handlers = handlers or Handlers()
@@ -71,26 +82,18 @@ class WorkerState(ABC):
         self.stopping: bool = False
         self.giving_back: bool = False
         """The grace time is over: what a poll still brings is given back at once."""
-        self.holding: int = 0
-        """Runs that are held now, on all shards: executed, or waiting for a slot."""
-        self.ahead: int = 0
-        """How many more runs may be held than are executed at once."""
-        self.duration_ms: float = 0.0
-        """How long runs took lately."""
-        self.started: int = 0
-        """Runs that were begun."""
-        self.reserved: int = 0
-        """Places promised to polls that are under way."""
+        self.capacity: Capacity = Capacity(concurrency)
         self.refused: int = 0
         """Settles that Redis refused, since this worker had lost the lease."""
         self.lost: int = 0
         """Leases that ended while their task still ran here."""
         self.failed_declarations: Callable[[], Mapping[str, str]] = dict
         """Declared jobs of this process that are not stored as declared -> why."""
-        self.ended_with: Exception | None = None  # until another takes its place
+        self.ended_with: Exception | None = None
+        """The error that ended it, until another worker takes its place."""
         self.store: Store = store
-        self._said: dict[str, float] = {}
-        self._fed = 0
+        self._warned: dict[str, float] = {}
+        self._wakings = 0
         self._started = time.monotonic()
         self.slots: Slots = Slots(concurrency)
 
@@ -104,28 +107,39 @@ class WorkerState(ABC):
         """The event loop turns; `now` is time.monotonic()."""
 
     @property
-    def room(self) -> int:
-        """How many more runs may be claimed."""
-        return self.concurrency + self.ahead - self.holding - self.reserved
+    def concurrency(self) -> int:
+        """How many runs are executed at once."""
+        return self.capacity.concurrency
+
+    def count_refused(self, runs: int) -> None:
+        """Redis refused to settle this number of runs."""
+        self.refused += runs
+
+    def count_lost(self) -> None:
+        """A lease has ended while its task still ran here."""
+        self.lost += 1
+
+    def fail(self, error: Exception) -> None:
+        """Note the error that ended the worker."""
+        self.ended_with = error
 
     def give_back(self, before: float) -> None:
         """Give back what was claimed before an instant (of time.monotonic) and waits for a slot ever since."""
         waiting = self.slots.waiting
         while waiting and waiting[0].claimed < before:
-            self.ahead = 0
+            self.capacity.stop_ahead()
             run = waiting.popleft()
-            run.loop.give_back(run)
+            run.loop.execution.give_back(run)
 
-    def feed(self) -> None:
+    def wake_starved(self) -> None:
         """There may be room again: wake the loops that had none, those first that hold the fewest runs."""
-        hungry = [loop for loop in self.loops if loop.hungry]
-        if len(hungry) > 1:
-            self._fed += 1
-            first = self._fed % len(hungry)  # of those that hold as many, not always the same
-            hungry = sorted(hungry[first:] + hungry[:first], key=lambda loop: len(loop.held))
-        for loop in hungry:
-            if self.room > 0:
-                loop.hungry = False
+        starved = [loop for loop in self.loops if loop.starved]
+        if len(starved) > 1:
+            self._wakings += 1
+            first = self._wakings % len(starved)  # of those that hold as many, not always the same
+            starved = sorted(starved[first:] + starved[:first], key=lambda loop: len(loop.held))
+        for loop in starved:
+            if self.capacity.room > 0:
                 loop.wake()
 
     def describe(self) -> Mapping[str, Any]:
@@ -135,7 +149,7 @@ class WorkerState(ABC):
             "pid": os.getpid(),
             "queues": self.queues[:-1],
             "concurrency": self.concurrency,
-            "running": self.holding,
+            "running": self.capacity.holding,
             "lost": self.lost,
             "refused": self.refused,
             "abandoned_threads": self.executors.abandoned_threads,
@@ -146,13 +160,13 @@ class WorkerState(ABC):
             "failed_declarations": {key: text[:300] for key, text in islice(self.failed_declarations().items(), 20)},
         }
 
-    def say_once(
+    def warn_throttled(
         self, key: str, message: str, *values: object, every: float = 300.0, extra: dict[str, Any] | None = None
     ) -> None:
-        """Log a warning, unless the same was said within the last minutes."""
+        """Log a warning, unless one with the same key was logged within the last `every` seconds."""
         now = time.monotonic()
-        if now - self._said.get(key, -every) >= every:
-            if len(self._said) > 1000:
-                self._said.clear()
-            self._said[key] = now
+        if now - self._warned.get(key, -every) >= every:
+            if len(self._warned) > 1000:
+                self._warned.clear()
+            self._warned[key] = now
             log.warning(message, *values, extra={"worker": self.id, **(extra or {})})

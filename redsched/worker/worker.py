@@ -21,7 +21,7 @@ from redsched.settings import default_of
 from redsched.store.store import Store
 from redsched.tasks.learning import unwatch, watch
 from redsched.tasks.registry import TaskRegistry
-from redsched.worker.loop import ShardLoop
+from redsched.worker.poll import ShardLoop
 from redsched.worker.slots import Slots
 from redsched.worker.stalls import StallWatch
 from redsched.worker.state import WorkerState
@@ -31,7 +31,7 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("redsched.worker")
 
-STUBBORN_S = 2.0
+CANCEL_TIMEOUT_S = 2.0
 """How long a cancelled task may take to end at a shutdown; then its lease is left to run out."""
 
 
@@ -139,7 +139,7 @@ class Worker(WorkerState):
         if failed:
             self.tally.worker_failed()
         await self.executors.close(kill=True)
-        await self.handlers.drain(STUBBORN_S)
+        await self.handlers.drain(CANCEL_TIMEOUT_S)
         for loop in self.loops:
             try:
                 keep = any(task.is_local for task in self.registry.tasks())
@@ -167,18 +167,22 @@ class Worker(WorkerState):
         with anyio.move_on_after(grace):
             # For runs, and for a poll under way that may bring some; but a Redis that is away is not worth the grace.
             while not self._stopped.is_set():
-                if not self.holding and (not self.reserved or time.monotonic() - began > STUBBORN_S):
+                if not self.capacity.holding and (
+                    not self.capacity.reserved or time.monotonic() - began > CANCEL_TIMEOUT_S
+                ):
                     break
                 await anyio.sleep(0.02)
         self.giving_back = True
         for loop in self.loops:
             for run in list(loop.held.values()):
                 run.stop("shutdown")
-        with anyio.move_on_after(STUBBORN_S):
+        with anyio.move_on_after(CANCEL_TIMEOUT_S):
             await self._stopped.wait()
             return
-        if self.holding:
-            log.warning("%d tasks do not end though they were cancelled; their leases will expire", self.holding)
+        if self.capacity.holding:
+            log.warning(
+                "%d tasks do not end though they were cancelled; their leases will expire", self.capacity.holding
+            )
         if self._scope is not None:
             self._scope.cancel()
         await self._stopped.wait()
@@ -194,17 +198,20 @@ class Worker(WorkerState):
         await self._load()
         if not self.loops:
             self._prepare()
-        started = self.started
+        started = self._started_runs()
         for loop in self.loops:
             loop.announce()
         while True:
-            before = self.started
+            before = self._started_runs()
             for loop in self.loops:
                 await loop.turn()
                 if loop.places.take_new():
                     await loop.turn()
                 await self.slots.idle()
                 await loop.flush()
-                await self.handlers.drain(STUBBORN_S)
-            if self.started == before:
-                return self.started - started
+                await self.handlers.drain(CANCEL_TIMEOUT_S)
+            if self._started_runs() == before:
+                return before - started
+
+    def _started_runs(self) -> int:
+        return sum(loop.execution.started for loop in self.loops)

@@ -200,7 +200,7 @@ async def test_a_run_whose_lease_ended_says_why(redsched_kit: Kit, lines: Lines)
     worker = redsched_kit.scheduler.worker
     assert worker is not None
     [run_id] = worker.loops[0].held
-    worker.loops[0]._stop(run_id, "lost")
+    worker.loops[0].execution.stop(run_id, "lost")
     await asyncio.sleep(0.05)
     entry = lines.one("the lease on run")
     assert (entry["job"], entry["run"], entry["reason"]) == ("j", run_id, "lease_expired")

@@ -14,7 +14,7 @@ from redsched.errors import InvalidConfigError, StoreAccessError, StoreError, St
 from redsched.reactive.processor import ReactiveTaskProcessor
 from redsched.reactive.streams import RedisStream, StreamEvent
 from redsched.store.cluster import Cluster, slot_of
-from redsched.store.durability import Promise
+from redsched.store.durability import DurabilityLevel
 from redsched.store.urls import parse_url
 from redsched.testing import fresh_prefix
 from redsched.testing.clusters import ClusterServers, ask
@@ -272,7 +272,7 @@ async def test_a_wait_for_replicas_is_not_asked_of_a_node_that_did_not_write(clu
     other = next(node for node in cluster.primaries if node is not cluster.owner(slot_of("{a}")))
     wire.moved(slot_of("{a}"), f"127.0.0.1:{other.port}")
     with pytest.raises(StoreUnavailableError, match="moved"):
-        await Promise(frozenset({"replicated"})).wait(link, "sure")
+        await DurabilityLevel(frozenset({"replicated"})).wait(link, "sure")
     await wire.at("{a}").command("DEL", "{a}")
     await wire.close()
 

@@ -267,19 +267,19 @@ async def test_a_task_that_is_cancelled_before_its_first_step_is_settled(kit: Ki
     worker._prepare()
     [loop] = worker.loops
     handle = await scheduler.schedule_immediate_task("one", effect, args=[1])
-    accept = loop._accept
+    accept = loop.claims.accept
 
     def accept_and_stop(row: Any, now: float) -> None:
         accept(row, now)
         for run in list(loop.held.values()):
             run.stop("shutdown")
 
-    loop._accept = accept_and_stop  # type: ignore[method-assign]
+    loop.claims.accept = accept_and_stop  # type: ignore[method-assign]
     await loop.turn()
     await until(lambda: not loop.held, 2)
-    loop._accept = accept  # type: ignore[method-assign]
+    loop.claims.accept = accept  # type: ignore[method-assign]
     await loop.flush()
-    assert worker.holding == 0
+    assert worker.capacity.holding == 0
     assert (await kit.wait_for("released", handle.id)).reason == "shutdown"
     assert await kit.run_due() == 1
     assert ran == [1]

@@ -171,7 +171,7 @@ async def test_the_totals_of_all_workers_are_what_the_events_say(redsched_kit: K
     stuck = workers[0]
     stuck._prepare()
     await stuck.loops[0].turn()
-    assert stuck.holding
+    assert stuck.capacity.holding
     shard = (await producer.store()).shards[0]
     for run_id in await shard.link.command("ZRANGE", shard.keys.leases, 0, -1):
         await shard.link.command("ZADD", shard.keys.leases, "XX", 1, run_id)  # its leases end

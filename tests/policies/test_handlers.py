@@ -155,7 +155,7 @@ async def test_handlers_that_hang_do_not_fill_the_memory(
             await asyncio.Event().wait()
 
     monkeypatch.setattr(handlers, "MAX_CALLS", 5)
-    monkeypatch.setattr(worker, "STUBBORN_S", 0.01)
+    monkeypatch.setattr(worker, "CANCEL_TIMEOUT_S", 0.01)
     redsched_kit.scheduler.add_failure_handler(Hangs())
     for number in range(20):
         await redsched_kit.scheduler.schedule_immediate_task("delivery", deliver, args=[str(number)])

@@ -25,7 +25,7 @@ from redsched.integrations.prometheus import serve
 from redsched.jobs.ids import new_id
 from redsched.testing import fresh_prefix, server
 from redsched.testing.clusters import ClusterServers, SentinelServers
-from redsched.worker.executors.processes import GOODBYE_S
+from redsched.worker.executors.processes import EXIT_TIMEOUT_S
 from tests.processes import c_forks, shared
 from tests.processes.harness import fork, in_children, sockets
 from tests.security.test_secrets import certificates, tls_port  # noqa: F401  fixtures
@@ -367,7 +367,7 @@ def test_a_child_does_not_hold_the_pipes_of_the_process_pool(scheduler: Backgrou
         took = time.monotonic() - began
         child.kill()
         await scheduler.shutdown()
-        assert took < GOODBYE_S / 2
+        assert took < EXIT_TIMEOUT_S / 2
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ import pytest
 from redsched import BackgroundTaskScheduler, SchedulerStateError
 from redsched.testing import fresh_prefix
 from redsched.worker import revival
-from redsched.worker.loop import ShardLoop
+from redsched.worker.poll import ShardLoop
 
 ERROR = "RuntimeError: of a kind that nobody thought of"
 

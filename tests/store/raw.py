@@ -12,7 +12,7 @@ from redsched.store.store import Store
 from redsched.store.transitions import Limits, PollReply, PollRequest, Shard
 from redsched.store.wire import Resend
 
-LIMITS = Limits(lease_ms=5_000, nap_ms=1_000, gone_ms=60_000, dead_age_ms=3_600_000, dead_max=3)
+LIMITS = Limits(lease_ms=5_000, max_idle_ms=1_000, worker_ttl_ms=60_000, dead_age_ms=3_600_000, dead_max=3)
 ONCE = Resend(0.0)
 HOUR = 3_600_000
 

@@ -318,7 +318,7 @@ async def test_what_only_a_gone_process_could_run_ends_dead_though_it_is_parked(
     claim = await gone.one(heartbeat=IGNORANT)
     await gone.poll([*claim.settled("postponed"), NEED], capacity=0)
     assert await parked(raw, f"{NEED} local:gone") == {"job": now}
-    await raw.freeze(LIMITS.gone_ms + 1000)
+    await raw.freeze(LIMITS.worker_ttl_ms + 1000)
     await raw.worker("w").poll(heartbeat=IGNORANT)
     assert (await raw.job("job"))["reason"] == "process_gone"
     assert await parked(raw, f"{NEED} local:gone") == {}

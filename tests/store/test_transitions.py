@@ -748,7 +748,7 @@ async def test_of_idle_workers_one_leads_one_is_its_deputy_and_the_others_nap(ra
     now = await raw.freeze()
     await raw.shard.schedule([row("soon", at=now + 300)])
     replies = [await raw.worker(name).poll() for name in ("a", "b", "c")]
-    assert [reply.sleep_until_ms - now for reply in replies] == [300, 350, LIMITS.nap_ms]
+    assert [reply.sleep_until_ms - now for reply in replies] == [300, 350, LIMITS.max_idle_ms]
     assert await idle(raw) == {
         "leader": "a", "until_ms": str(now + 300), "deputy": "b", "deputy_ms": str(now + 350),
     }  # fmt: skip

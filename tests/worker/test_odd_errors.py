@@ -120,7 +120,7 @@ async def test_whatever_it_is_the_run_fails_as_any_other_and_its_slot_is_free(
         assert result.reason == ("task_failed" if way == "custom itself" else "attempts_used_up"), kind
         assert result.error, kind
         assert scheduler.worker is not None
-        assert scheduler.worker.holding == 0
+        assert scheduler.worker.capacity.holding == 0
         assert scheduler.worker.slots.busy == 0
     assert (await (await scheduler.schedule_immediate_task("fine", fine)).result(timeout=10)).result == "fine"
 

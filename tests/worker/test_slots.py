@@ -151,7 +151,7 @@ async def test_a_cancelled_run_takes_none_with_it(kit: Kit) -> None:
 
 async def test_what_is_claimed_ahead_waits_for_a_slot(kit: Kit) -> None:
     worker = await worker_of(kit, 2)
-    worker.ahead = 3
+    worker.capacity.ahead = 3
     await schedule(kit, waits, 9)
     await worker.loops[0].turn()
     await begun(2)
@@ -167,7 +167,7 @@ async def test_what_is_claimed_ahead_waits_for_a_slot(kit: Kit) -> None:
 
 async def test_what_waits_long_for_a_slot_is_given_to_others_as_if_it_had_not_been_claimed(kit: Kit) -> None:
     worker = await worker_of(kit, 1)
-    worker.ahead = 2
+    worker.capacity.ahead = 2
     now = await kit.now()
     await kit.scheduler.schedule_many(
         [JobSpec("job", waits, args=[n], run_at=now, misfire_grace_time=60, job_id=f"job-{n}") for n in range(3)]
@@ -175,7 +175,7 @@ async def test_what_waits_long_for_a_slot_is_given_to_others_as_if_it_had_not_be
     await worker.loops[0].turn()
     await begun(1)
     worker.give_back(time.monotonic() + 1)
-    assert worker.ahead == 0
+    assert worker.capacity.ahead == 0
     await worker.loops[0].flush()
     assert [event.reason for event in await kit.scheduler.get_history("job-2") if event.kind == "released"] == ["busy"]
     assert (await kit.scheduler.get_job("job-1")).state == "scheduled"  # type: ignore[union-attr]
@@ -189,7 +189,7 @@ async def test_what_waits_long_for_a_slot_is_given_to_others_as_if_it_had_not_be
 
 async def test_a_misfire_of_what_was_claimed_ahead_is_seen_when_it_would_begin(kit: Kit) -> None:
     worker = await worker_of(kit, 1)
-    worker.ahead = 1
+    worker.capacity.ahead = 1
     now = await kit.now()
     for name, grace in (("first", None), ("second", 60)):
         await kit.scheduler.schedule_at(name, waits, now, args=[name], job_id=name, misfire_grace_time=grace)
@@ -204,7 +204,7 @@ async def test_a_misfire_of_what_was_claimed_ahead_is_seen_when_it_would_begin(k
 
 async def test_a_worker_that_stops_gives_back_at_once_what_waits_for_a_slot(kit: Kit) -> None:
     worker = await worker_of(kit, 1)
-    worker.ahead = 2
+    worker.capacity.ahead = 2
     await schedule(kit, waits, 3)
     await worker.loops[0].turn()
     await begun(1)
@@ -225,7 +225,7 @@ async def test_a_worker_with_short_runs_claims_ahead_and_one_with_long_ones_does
     for _ in range(3):
         await worker.loops[0].turn()
         await worker.slots.idle()
-    assert worker.ahead > 10
+    assert worker.capacity.ahead > 10
     await worker.slots.idle()
     await worker.loops[0].flush()
     await schedule(kit, waits, 60)
@@ -233,9 +233,9 @@ async def test_a_worker_with_short_runs_claims_ahead_and_one_with_long_ones_does
     await worker.loops[0].turn()
     for run in worker.slots.waiting:
         run.claimed -= 0.01
-    ahead = worker.ahead
-    worker.loops[0]._pace(time.monotonic(), more=True)
-    assert worker.ahead == ahead // 2
+    ahead = worker.capacity.ahead
+    worker.capacity.pace(worker.slots, time.monotonic(), more=True)
+    assert worker.capacity.ahead == ahead // 2
     gate.open()
     while worker.loops[0].held:
         await worker.slots.idle()
@@ -246,9 +246,9 @@ async def test_a_worker_with_short_runs_claims_ahead_and_one_with_long_ones_does
 @pytest.mark.parametrize(("duration_ms", "ahead"), [(0.0, 8), (100.0, 5), (10_000.0, 0)])
 async def test_no_more_is_claimed_ahead_than_would_begin_soon(kit: Kit, duration_ms: float, ahead: int) -> None:
     worker = await worker_of(kit, 100)
-    worker.duration_ms = duration_ms
-    worker.loops[0]._pace(time.monotonic(), more=True)
-    assert worker.ahead == ahead
+    worker.capacity.duration_ms = duration_ms
+    worker.capacity.pace(worker.slots, time.monotonic(), more=True)
+    assert worker.capacity.ahead == ahead
     await worker.store.close()
 
 

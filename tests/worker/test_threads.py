@@ -105,10 +105,10 @@ async def test_a_run_that_is_cancelled_while_it_waits_for_a_thread_is_never_call
     waits = [await scheduler.schedule_immediate_task("endless", endless, job_id=f"w{n}") for n in range(5)]
     assert scheduler.worker is not None
     worker = scheduler.worker
-    await until(lambda: worker.holding == THREADS + 5)
+    await until(lambda: worker.capacity.holding == THREADS + 5)
     for handle in waits:
         assert await scheduler.cancel(handle.id)
-    await until(lambda: worker.holding == THREADS)
+    await until(lambda: worker.capacity.holding == THREADS)
     assert len(begun) == THREADS
     release.set()
     assert all([(await handle.result(timeout=10)).success for handle in working])

@@ -34,10 +34,10 @@ __all__ = ["ProcessPool", "Target", "target_of"]
 
 _LENGTH = struct.Struct(">I")
 
-LAST_WORDS_S = 1.0
+DRAIN_PIPE_S = 1.0
 """How long a dead child's pipe is still read: what it wrote may be on its way."""
 
-GOODBYE_S = 5.0
+EXIT_TIMEOUT_S = 5.0
 """How long an idle child may take to end by itself before it is killed."""
 
 
@@ -147,7 +147,7 @@ class _Child:
             await asyncio.wait({exchange, self._gone}, return_when=asyncio.FIRST_COMPLETED)
             if not exchange.done():
                 # It died. No end of the pipe comes where a process that the task has forked holds it open.
-                await asyncio.wait({exchange}, timeout=LAST_WORDS_S)
+                await asyncio.wait({exchange}, timeout=DRAIN_PIPE_S)
             if not exchange.done():
                 raise EOFError("the process has ended")
             return exchange.result()
@@ -167,7 +167,7 @@ class _Child:
         self.writer.close()  # a child without a task ends at the end of its input
         if kill:
             self.kill()
-        await asyncio.wait({self._gone}, timeout=GOODBYE_S)
+        await asyncio.wait({self._gone}, timeout=EXIT_TIMEOUT_S)
         if not self._gone.done():
             self.kill()
             await asyncio.wait({self._gone})
