@@ -52,7 +52,6 @@ USES_PRIVATE = {
     "demo.director": {"redsched.store.clock": "from_ms, to_ms: pure arithmetic"},
     "demo.cli": {
         "redsched.embedded.server": "an embedded server, documented in the guide",
-        "redsched.jobs.ids": "a prefix that no other demo uses",
     },
     "integrations.neuroglia": {
         "redsched.tasks.class_based": "dependencies, module_name: pure; how tasks are named",

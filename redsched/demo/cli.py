@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,7 +21,7 @@ from redsched.demo.director import Director
 from redsched.demo.fleet import FleetError
 from redsched.demo.worker import EVENTS_MAX, LEASE_S
 from redsched.embedded import server as embedded
-from redsched.jobs.ids import new_id
+from redsched.testing import fresh_prefix, remove_prefix
 
 __all__ = ["register"]
 
@@ -88,7 +88,7 @@ async def _run(settings: Settings, url: str | None, console: Console, *, plain: 
     with tempfile.TemporaryDirectory(prefix="redsched-demo-") as folder, _server(url) as (at, words):
         # A separate prefix: the demo moves the prefix's clock, and must not disturb other users of a given Redis.
         scheduler = BackgroundTaskScheduler(
-            at, f"redsched-demo-{new_id()}", lease=LEASE_S, events_max=EVENTS_MAX, declared_tasks=False
+            at, fresh_prefix("redsched-demo"), lease=LEASE_S, events_max=EVENTS_MAX, declared_tasks=False
         )
         try:
             await scheduler.start(worker=False)
@@ -106,17 +106,5 @@ async def _run(settings: Settings, url: str | None, console: Console, *, plain: 
                 return await director.perform()
         finally:
             if url is not None:
-                await _remove_all(scheduler)
+                await remove_prefix(scheduler)
             await scheduler.shutdown()
-
-
-async def _remove_all(scheduler: BackgroundTaskScheduler) -> None:
-    """Delete every key of the demo's prefix. `clear_all_jobs` would keep the clock, since time must never go back."""
-    for shard in (await scheduler.store()).shards:
-        cursor: Any = 0
-        while True:
-            cursor, keys = await shard.link.command("SCAN", cursor, "MATCH", f"{shard.keys.tag}*", "COUNT", 500)
-            if keys:
-                await shard.link.command("UNLINK", *keys)
-            if int(cursor) == 0:
-                break

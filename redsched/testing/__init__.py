@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from redsched.testing.clusters import ClusterServers, SentinelServers
     from redsched.testing.containers import ContainerServer
-    from redsched.testing.kits import Kit, fresh_prefix, kit, server
+    from redsched.testing.kits import Kit, fresh_prefix, kit, remove_prefix, server
     from redsched.testing.proxy import FaultProxy
     from redsched.testing.servers import LocalServer, ValkeyServer
 
@@ -26,13 +26,14 @@ __all__ = [
     "ValkeyServer",
     "fresh_prefix",
     "kit",
+    "remove_prefix",
     "server",
 ]
 
 _MODULES = {
     "clusters": ("ClusterServers", "SentinelServers"),
     "containers": ("ContainerServer",),
-    "kits": ("Kit", "fresh_prefix", "kit", "server"),
+    "kits": ("Kit", "fresh_prefix", "kit", "remove_prefix", "server"),
     "proxy": ("FaultProxy",),
     "servers": ("LocalServer", "ValkeyServer"),
 }

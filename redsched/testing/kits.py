@@ -22,6 +22,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, Generator
 from datetime import datetime, timedelta
+from typing import Any
 
 from redsched.errors import InvalidInputError, ResultTimeoutError, SchedulerStateError, StoreUnavailableError
 from redsched.jobs.ids import new_id
@@ -34,7 +35,7 @@ from redsched.store.urls import kind_of
 from redsched.testing.servers import LocalServer
 from redsched.worker.worker import Worker
 
-__all__ = ["Kit", "kit", "server"]
+__all__ = ["Kit", "fresh_prefix", "kit", "remove_prefix", "server"]
 
 
 @contextlib.contextmanager
@@ -181,6 +182,24 @@ async def kit(scheduler: BackgroundTaskScheduler, *, clean: bool = True) -> Asyn
                 await store.close()  # also where what is stored is refused: of a newer layout, or divided otherwise
 
 
-def fresh_prefix() -> str:
-    """A job_store_prefix that no other test uses."""
-    return f"test-{new_id()}"
+def fresh_prefix(start: str = "test") -> str:
+    """A job_store_prefix that no other test uses; it begins with `start`."""
+    return f"{start}-{new_id()}"
+
+
+async def remove_prefix(scheduler: BackgroundTaskScheduler) -> None:
+    """Delete every key of a scheduler's prefix, its clock too, which `clear_all_jobs` keeps: time must never go back.
+
+    Only for a prefix of a test that no process uses any more.
+
+    Raises:
+        StoreError: Redis does not answer, or refuses; some keys may be left.
+    """
+    for shard in (await scheduler.store()).shards:
+        cursor: Any = 0
+        while True:
+            cursor, keys = await shard.link.command("SCAN", cursor, "MATCH", f"{shard.keys.tag}*", "COUNT", 500)
+            if keys:
+                await shard.link.command("UNLINK", *keys)
+            if int(cursor) == 0:
+                break

@@ -11,6 +11,12 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal, Self
+from urllib.parse import unquote
+
+from redsched.errors import InvalidConfigError
+from redsched.store.urls import kind_of, parse_url, split_url
+
+__all__ = ["FaultProxy"]
 
 Kind = Literal["reply", "request", "half"]
 
@@ -90,6 +96,7 @@ class FaultProxy:
     def __init__(self, host: str, port: int | None = None) -> None:
         self.target = host if port is None else (host, port)
         self.port = 0
+        self._around_port = ("redis://127.0.0.1:", "")
         self.accepted = 0
         self.dropped = 0
         self.latency = 0.0
@@ -104,7 +111,32 @@ class FaultProxy:
     @property
     def url(self) -> str:
         """Where a client connects to."""
-        return f"redis://127.0.0.1:{self.port}"
+        before, after = self._around_port
+        return f"{before}{self.port}{after}"
+
+    @classmethod
+    def before(cls, url: str) -> Self:
+        """A proxy before the server of a URL; the user, the password, the database and the options stay in its `url`.
+
+        Raises:
+            InvalidConfigError: the proxy cannot stand before such a URL: with TLS it cannot read the protocol, and the
+                servers of a cluster, and those behind sentinels, give clients addresses that lead past it.
+        """
+        parsed, parts = parse_url(url), split_url(url)
+        kind = kind_of(url)
+        if parsed.secure:
+            raise InvalidConfigError("the fault proxy reads the protocol, and cannot read TLS", field="url")
+        if kind == "server":
+            made = cls(*parsed.hosts[0])
+        elif kind == "unix":
+            made = cls(unquote(parts.path))
+        else:
+            raise InvalidConfigError(f"the fault proxy stands before one server, not before {kind}", field="url")
+        path = parts.path if kind == "server" else ""
+        credentials = f"{parts.credentials}@" if parts.credentials else ""
+        query = f"?{parts.query}" if parts.query else ""
+        made._around_port = (f"redis://{credentials}127.0.0.1:", f"{path}{query}")
+        return made
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

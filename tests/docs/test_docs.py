@@ -144,6 +144,21 @@ def test_the_testing_guide_example_passes_as_a_users_test(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_testing_guide_breaks_things_as_a_user_would(tmp_path: Path) -> None:
+    [example] = [block for block in blocks(ROOT / "docs" / "guide" / "testing.md") if "redsched_proxy" in block]
+    (tmp_path / "test_users.py").write_text(
+        "from redsched import BackgroundTaskScheduler, testing\n"
+        "booked = []\n\nasync def book(order):\n    booked.append(order)\n\n" + example
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\naddopts = -p no:valkey\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", tmp_path],
+        capture_output=True, text=True, timeout=90, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
 def test_the_generated_tables_are_those_of_the_code() -> None:
     done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], check=False)
     assert done.returncode == 0, "run: python docs/generate.py"
