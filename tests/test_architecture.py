@@ -44,6 +44,7 @@ USES_PRIVATE = {
         "redsched.store.keys": "which slots are the shards'",
         "redsched.store.cluster": "which slots are the shards'",
     },
+    "chaos.given": {"redsched.store.urls": "how a URL is shown without its password"},
     "integrations.prometheus": {
         "redsched.metrics.collector": "the histograms' bounds and the list of the standard set",
         "redsched.runtime.forks": "the port and the loop are those of one process",

@@ -17,6 +17,7 @@ from redsched.chaos import ledger
 from redsched.chaos.clock import Clock
 from redsched.chaos.evidence import Evidence, Verdict, percentile
 from redsched.chaos.faults import Fault, Unavailable
+from redsched.chaos.given import Given
 from redsched.chaos.place import Place
 from redsched.chaos.producer import LOOK_S, produce, sample_clock
 from redsched.chaos.verdict import judge
@@ -72,7 +73,7 @@ async def run_fault(
     jobs: int,
     rate: float,
     shortest_s: float,
-    binary: str,
+    binary: str | Given,
     look: Look | None = None,
     slack: float = 1.0,
 ) -> Outcome:
@@ -81,7 +82,7 @@ async def run_fault(
     Args:
         rate: how many jobs are submitted in a second, at most.
         shortest_s: seconds that the load lasts at least.
-        binary: the server's program.
+        binary: the server's program; or a server that is there, of which one prefix is used.
         look: called once all is quiet, before anything is taken down.
         slack: how many times as long as promised a recovery may take, on a machine that does other things as well.
 
@@ -95,6 +96,9 @@ async def run_fault(
         fault.check()
     except Unavailable as missing:
         outcome.skipped = str(missing)
+        return outcome
+    if isinstance(binary, Given) and kind.layout.proxied and (why := binary.why_not_proxied()):
+        outcome.skipped = why
         return outcome
     with tempfile.TemporaryDirectory(prefix="redsched-chaos-") as name:
         folder = Path(name)

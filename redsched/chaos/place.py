@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from redsched.chaos import ledger
 from redsched.chaos.fleet import Fleet, Member
+from redsched.chaos.given import Given, remove_keys
 from redsched.chaos.wishes import QUEUES
 from redsched.errors import StoreError
 from redsched.store.cluster import slot_of
@@ -71,18 +72,23 @@ class Moment:
 
 
 class Place:
-    """`async with Place(layout, folder, binary, rng) as place:` then everything runs."""
+    """`async with Place(layout, folder, binary, rng) as place:` then everything runs.
 
-    def __init__(self, layout: Layout, folder: Path, binary: str, rng: random.Random) -> None:
+    Args:
+        binary: the program of the servers that it starts; or a given server, of which it uses one prefix.
+    """
+
+    def __init__(self, layout: Layout, folder: Path, binary: str | Given, rng: random.Random) -> None:
         self.layout = layout
         self.rng = rng
         self.lease_s = LEASE_S
-        self.prefix = PREFIX
+        self._given = binary if isinstance(binary, Given) else None
+        self.prefix = self._given.prefix if self._given is not None else PREFIX
         self.ledger = folder / "ledger"
         self.moments: list[Moment] = []
         self.over = 0.0
         """When the load ends (monotonic seconds); faults end in time before."""
-        self._binary = binary
+        self._binary = binary if isinstance(binary, str) else ""
         self._links: dict[str, Link] = {}
         self._proxy: FaultProxy | None = None
         self._spare: LocalServer | None = None
@@ -94,7 +100,7 @@ class Place:
             if self.layout.spare:
                 self._spare = await self._serve("--replicaof", "127.0.0.1", str(self.server.port))
             if self.layout.proxied:
-                self._proxy = await FaultProxy("127.0.0.1", self.server.port).__aenter__()
+                self._proxy = await FaultProxy.before(self.direct_url).__aenter__()
                 self.url = self._proxy.url
             self.fleet = Fleet(self.url, self.prefix, self.ledger, self.lease_s, CONCURRENCY)
             self.ledger.touch()
@@ -119,8 +125,13 @@ class Place:
                 await asyncio.to_thread(server.close)
         if self._several is not None:
             await asyncio.to_thread(self._several.close)
+        if self._given is not None:
+            await remove_keys(self._given)
 
     async def _serve_all(self) -> None:
+        if self._given is not None:
+            self.url = self._given.url
+            return
         match self.layout.kind:
             case "server":
                 self.server = await self._serve()
@@ -151,6 +162,8 @@ class Place:
     @property
     def direct_url(self) -> str:
         """Of the server that counts now, past the proxy; of all of them, where there are several."""
+        if self._given is not None:
+            return self._given.url
         return self.url if self._several is not None else self.server.url
 
     @property

@@ -27,6 +27,8 @@ class Fault(ABC):
     """As `--fault` takes it."""
     shows: ClassVar[str]
     """One sentence: what is broken, and what must hold."""
+    elsewhere: ClassVar[bool] = False
+    """Whether it can be made on a server that others use as well: it does nothing to the server itself."""
     needs: ClassVar[str] = ""
     """What it needs beyond a server program, in words."""
     layout: ClassVar[Layout] = Layout()

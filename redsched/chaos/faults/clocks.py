@@ -47,6 +47,7 @@ class _Faked(Fault):
 
 
 class _WorkerClock(_Faked):
+    elsewhere = True
     shift: ClassVar[str]
     slower: ClassVar[float] = 2.0  # libfaketime stands in the way of each look at a clock and each poll
     recovers_in_s: ClassVar[float | None] = LEASE_S + 1

@@ -19,6 +19,7 @@ SCRIPTS = b"EVALSHA"
 class _Messages(Fault):
     """One message after the other meets the fault."""
 
+    elsewhere = True
     layout: ClassVar[Layout] = Layout(proxied=True)
 
     @abstractmethod
@@ -68,6 +69,7 @@ class Latency(Fault):
     """A slow line."""
 
     name = "latency"
+    elsewhere = True
     shows = "Each request and each reply takes 100 ms: 200 ms a round trip."
     layout: ClassVar[Layout] = Layout(proxied=True)
 
@@ -81,6 +83,7 @@ class BlackHole(Fault):
     """Packets vanish; no connection ends."""
 
     name = "black-hole"
+    elsewhere = True
     shows = "For 10 s (five leases) nothing passes in either direction, and no connection ends; then all goes on."
     layout: ClassVar[Layout] = Layout(proxied=True)
     at_least_s: ClassVar[float] = 14.0

@@ -21,6 +21,7 @@ class TaskKnownByFew(Fault):
     """SIGKILL for those that know a task."""
 
     name = "task-known-by-few"
+    elsewhere = True
     shows = (
         "Two of four workers know the task of half of the jobs; one of the two, or both, get SIGKILL, and others come. "
         "Each job runs in the end, and is claimed in vain once at most, and once more after a change of it."

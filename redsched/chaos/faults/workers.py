@@ -17,6 +17,7 @@ class Nothing(Fault):
     """The control: the load alone."""
 
     name = "none"
+    elsewhere = True
     shows = "No fault: the load itself adds up."
 
     async def strike(self, place: Place) -> None:
@@ -27,6 +28,7 @@ class WorkerKill(Fault):
     """SIGKILL."""
 
     name = "worker-kill"
+    elsewhere = True
     shows = "A worker gets SIGKILL every second or two, in the middle of its runs; they start elsewhere."
     at_least_s: ClassVar[float] = 4.0
     recovers_in_s: ClassVar[float | None] = LEASE_S + 1
@@ -43,6 +45,7 @@ class WorkerStop(Fault):
     """SIGSTOP and SIGCONT."""
 
     name = "worker-stop"
+    elsewhere = True
     shows = (
         "A worker is stopped (SIGSTOP) for longer than its lease, and goes on (SIGCONT): its runs are others' by then, "
         "and what it says of them is refused."
@@ -65,6 +68,7 @@ class LoopBlocked(Fault):
     """A step of the event loop that takes longer than a lease."""
 
     name = "loop-blocked"
+    elsewhere = True
     shows = (
         "A worker's event loop is blocked for longer than its lease; its process lives, so it keeps all that it holds, "
         "and nothing starts elsewhere."
@@ -104,6 +108,7 @@ class WorkerLeave(Fault):
     """SIGTERM."""
 
     name = "worker-leave"
+    elsewhere = True
     shows = "Workers are asked to leave (SIGTERM) one after the other and replaced, as in a rolling deployment."
 
     async def strike(self, place: Place) -> None:
