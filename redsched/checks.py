@@ -99,6 +99,8 @@ def check_text(value: Any, field: str) -> str:
     Raises:
         InvalidInputError: it is not.
     """
+    if type(value) is str and 0 < len(value) <= MAX_NAME_LENGTH and value.isprintable():
+        return value  # before all else: this is for each job that is added
     if not isinstance(value, str) or not value:
         raise InvalidInputError(f"{field} is {value!r}; it must be a non-empty str", field=field)
     if len(value) > MAX_NAME_LENGTH:

@@ -48,9 +48,13 @@ def draft_of(client: Client, store: Store, spec: JobSpec) -> tuple[Draft, Task, 
 def _drafts(client: Client, store: Store, specs: Sequence[JobSpec]) -> tuple[list[Draft], str]:
     """The checked drafts, and the id of the only process that can run them, if one of them is local."""
     forks.notice()
-    made = [draft_of(client, store, spec) for spec in specs]
-    owner = next((local for _, _, local in made if local), "")
-    return [draft for draft, _, _ in made], owner
+    drafts: list[Draft] = []
+    owner = ""
+    for spec in specs:
+        draft, _, local = draft_of(client, store, spec)
+        drafts.append(draft)
+        owner = owner or local
+    return drafts, owner
 
 
 async def schedule(client: Client, spec: JobSpec) -> JobHandle:

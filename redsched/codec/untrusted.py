@@ -20,7 +20,7 @@ import msgpack
 
 from redsched.errors import EncodingError
 
-__all__ = ["MAX_CONTAINERS", "MAX_NESTING", "check_shape", "no_extension", "unpack"]
+__all__ = ["MAX_CONTAINERS", "MAX_NESTING", "SCALARS", "check_shape", "no_extension", "unpack"]
 
 MAX_NESTING = 100
 """Lists and maps within each other, in arguments and results."""
@@ -33,7 +33,8 @@ _ALL_BYTES = bytes(range(256))
 _NOT_CONTAINERS = _ALL_BYTES.translate(None, _CONTAINER_BYTES)
 _NOT_EXTENSIONS = _ALL_BYTES.translate(None, _EXTENSION_BYTES)
 _CONTAINERS = (list, tuple, dict)
-_KEY_TYPES = frozenset({str, bytes, int, float, bool, type(None)})
+SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
+"""What a key may be. Values of these types have no shape to check."""
 
 
 def _may_begin_containers(data: bytes) -> int:
@@ -70,7 +71,7 @@ class _Budget:
     def map(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
         self._spend()
         for key, _ in pairs:
-            if type(key) not in _KEY_TYPES:
+            if type(key) not in SCALARS:
                 raise EncodingError(f"a map has a key of type {type(key).__name__}", field="payload")
         return dict(pairs)
 
@@ -144,7 +145,7 @@ def check_shape(value: Any, data: bytes, what: str, field: str, *, plain: int = 
 
 def _check_keys(container: dict[Any, Any], what: str, field: str) -> None:
     for key in container:
-        if not isinstance(key, str) and not isinstance(key, tuple(_KEY_TYPES)):
+        if not isinstance(key, str) and not isinstance(key, tuple(SCALARS)):
             raise EncodingError(
                 f"{what} hold a dict with the key {key!r} ({type(key).__qualname__}), which could not be read back: "
                 "keys must be str, bytes, int, float, bool or None. Pass a list of pairs instead.",

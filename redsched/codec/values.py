@@ -19,7 +19,7 @@ from msgpack import unpackb
 from redsched.codec.extensions import decode_extension, encode_extension
 from redsched.codec.payload_security import LABEL_BYTES, Sealer, is_encrypted
 from redsched.codec.remedies import PLAIN_TYPES, remedy_for
-from redsched.codec.untrusted import MAX_NESTING, check_shape, no_extension, unpack
+from redsched.codec.untrusted import MAX_NESTING, SCALARS, check_shape, no_extension, unpack
 from redsched.errors import (
     EncodingError,
     PayloadTooLargeError,
@@ -50,8 +50,6 @@ MAX_FOREIGN_BYTES = 4 * 1024 * 1024
 """Of what workers tell of themselves, and of one field of an event."""
 
 
-# One Packer for all: packing is synchronous, so no two uses overlap on one event loop; threads get their own
-# through packb. Reuse saves the construction, which costs as much as packing small arguments.
 def _pack(value: Any) -> bytes:
     return cast("bytes", msgpack.packb(value, default=encode_extension, use_bin_type=True))
 
@@ -140,7 +138,8 @@ def pack_payload(args: Sequence[Any], kwargs: Mapping[str, Any], *, limit: int =
         if _find_unencodable(list(args), "args"):
             _refuse("args", list(args), error)
         _refuse("kwargs", dict(kwargs), error)
-    check_shape((args, kwargs), payload, "the arguments", "args", plain=3)  # the pair, the list, the map
+    if kwargs or not SCALARS.issuperset(map(type, args)):
+        check_shape((args, kwargs), payload, "the arguments", "args", plain=3)  # the pair, the list, the map
     if len(payload) > limit:
         raise PayloadTooLargeError(
             f"the arguments take {len(payload):,} bytes encoded, above the limit of {limit:,}. "

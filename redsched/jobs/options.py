@@ -158,6 +158,8 @@ class JobOptions:
     def hash_fields(self) -> list[str | int]:
         """The options that the scripts need, as fields of the job's hash: only those that differ from the defaults."""
         flat: list[str | int] = []
+        if self is DEFAULT_OPTIONS:
+            return flat
         if self.max_instances != 1:
             flat += ["max_instances", self.max_instances]
         if self.max_recoveries != DEFAULT_MAX_RECOVERIES:
