@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +55,13 @@ class Claim:
     version: int
     postponed: int
     begun: int
+    plain: bool = False
+    """Its token alone settles it, once it is done."""
 
     @classmethod
-    def of(cls, claimed: list[Any]) -> Claim:
+    def of(cls, claimed: Sequence[Any]) -> Claim:
         run, fence, attempt, fire_ms, record, queue, *rest = claimed
-        return cls(run.decode(), fence, attempt, fire_ms, record, queue.decode(), *rest)
+        return cls(run.decode(), fence, attempt, fire_ms, record, queue.decode(), *rest, plain=type(claimed) is tuple)
 
     def settled(self, verb: str = "done", reason: str | None = None, **more: Any) -> list[Any]:
         """The row that ends it. What did not end well has a reason, as the worker gives one."""

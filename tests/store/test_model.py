@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import msgpack
 from hypothesis import HealthCheck, settings
@@ -60,6 +61,8 @@ class Scheduler(RuleBasedStateMachine):
     """Two ids, two workers, one clock that stands still but where a rule moves it."""
 
     url = ""
+    count: ClassVar[Counter[str]] = Counter()
+    """How often a path was taken that only some orders of calls come to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -335,7 +338,10 @@ class Scheduler(RuleBasedStateMachine):
         before = {h.claim.run: self.do(self._fields(h.claim.run)) for h in settled}
         stalled = [["a", "task", 1500, "text"], *blamed] if blamed else []
         places = SERVED if name == KNOWING else b""
-        reply = self.do(worker.poll(*rows, held=known, capacity=capacity, heartbeat={}, stalled=stalled, places=places))
+        ways = self._plain(settled, rows)
+        reply = self.do(
+            worker.poll(*rows, held=known, capacity=capacity, heartbeat={}, stalled=stalled, places=places, **ways)
+        )
         taken = {claimed[0].decode() for claimed in reply.claims} | {plan[0].decode() for plan in reply.plans}
         early = {entry for entry in taken if not {entry, entry.partition("@")[0]} & due}
         assert not early, f"{early} were not due; {due} were"
@@ -369,6 +375,16 @@ class Scheduler(RuleBasedStateMachine):
             self._claimed(name, Claim.of(claimed))
         self.plans += [(name, plan) for plan in reply.plans]
         self._skipped()
+
+    def _plain(self, settled: list[Held], rows: list[list[Any]]) -> dict[str, list[Any]]:
+        """As a worker does: plain runs that are done stand first, and are settled by their tokens."""
+        done = [
+            one.claim for one, its_row in zip(settled, rows, strict=True) if one.claim.plain and its_row[2] == "done"
+        ]
+        assert [one.claim for one in settled[: len(done)]] == done
+        self.count["plain"] += sum(self.held.get(claim.run) is one for claim, one in zip(done, settled, strict=False))
+        self.count["plain, late"] += sum(one in self.stale for one in settled[: len(done)])
+        return {"done": [part for one in done for part in (one.run, one.fence)], "found": [one.run for one in done]}
 
     async def _fields(self, run: str) -> dict[str, str]:
         return await (self.raw.run(run) if "@" in run else self.raw.job(run))
@@ -458,11 +474,49 @@ class Scheduler(RuleBasedStateMachine):
     def settle(self, name: str, verb: str, claims: bool, late: bool, blame: bool) -> None:
         """All that the worker believes to hold, or (late) what it has lost, perhaps because these blocked it."""
         mine = [h for h in (self.stale if late else self.held.values()) if h.worker == name]
+        mine.sort(key=lambda h: not h.claim.plain)
         rows = [h.claim.settled("postponed" if verb == "parked" else verb, delay_ms=100) for h in mine]
         if verb == "parked":
             rows = [[*one, NEED] for one in rows]
         blamed = tuple(h.claim.run for h in mine) if blame else ()
         self._poll(name, mine, [], 10 if claims else 0, rows, blamed)
+
+    @rule(
+        job_id=ids,
+        name=workers,
+        between=st.sampled_from(["nothing", "question", "cancel", "replace", "run", "vouch"]),
+    )
+    def a_plain_run_is_done(self, job_id: str, name: str, between: str) -> None:
+        """A worker settles it by the token alone, unless something has become known meanwhile."""
+        self.schedule_once(job_id, "replace", 0, None, 1)
+        self.poll(name, 10, renew=True)
+        other = next(each for each in WORKERS if each != name)
+        match between:
+            case "question":
+                self.ask_how_it_ended(job_id, CLIENTS[0])
+            case "cancel":
+                self.cancel(job_id, "cancel")
+            case "replace":
+                self.schedule_once(job_id, "replace", 0, ["t"], 1)
+            case "run":
+                self.run_now(job_id)
+            case "vouch":
+                self.vouch(name, 4 * LIMITS.lease_ms, "")
+                self.time_passes_and_a_worker_polls(2 * LIMITS.lease_ms, other, renew=True)
+            case _:
+                pass
+        self.settle(name, "done", claims=True, late=False, blame=False)
+
+    @rule(job_id=ids, name=workers, claims=st.booleans())
+    def a_plain_run_is_done_after_its_lease(self, job_id: str, name: str, claims: bool) -> None:
+        """The run is another worker's by then, or waits."""
+        self.schedule_once(job_id, "replace", 0, None, 1)
+        self.poll(name, 10, renew=True)
+        other = next(each for each in WORKERS if each != name)
+        self.now += 2 * LIMITS.lease_ms
+        self._stop_the_clock()
+        self.poll(other, 10 if claims else 0, renew=True)
+        self.settle(name, "done", claims=True, late=True, blame=False)
 
     def _park_all(self) -> None:
         for name in WORKERS:
@@ -582,3 +636,4 @@ def test_any_order_of_calls_keeps_the_invariants(redsched_url: str) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert min(Here.count["plain"], Here.count["plain, late"]) >= 2, Here.count
