@@ -54,7 +54,7 @@ local function skip(id, fires, missed)
 end
 
 local function commit(row)
-  local id, fence, fires, next_ms, after_ms = row[1], row[2], row[3], row[4], row[5]
+  local id, fence, fires, next_ms, after_ms, missed, coalesced, cut, error, postponed, reason = unpack(row, 1, 11)
   local key = job_key(id)
   local job = to_table(call('HGETALL', key))
   if job.committed and tonumber(job.committed) == fence then
@@ -68,10 +68,11 @@ local function commit(row)
     return 'STALE' -- of another type since it was claimed: the next poll has it put aside, and the job is planned again
   end
   call('HDEL', key, 'plan_fence', 'after_ms')
-  if row[10] then
-    local queue, delay_ms, need = job.queue or 'default', row[10][1], row[10][4]
-    call('HSET', key, 'reason', row[10][3], 'postponed', row[10][2])
-    event('postponed', id, row[10][3], job.next_ms, job.next_ms, 1)
+  if postponed then
+    local delay_ms, times, why, need = unpack(postponed)
+    local queue = job.queue or 'default'
+    call('HSET', key, 'reason', why, 'postponed', times)
+    event('postponed', id, why, job.next_ms, job.next_ms, 1)
     if need and park(id, key, need, queue, job.next_ms) then
       call('ZREM', due, id)
     else
@@ -85,13 +86,13 @@ local function commit(row)
     call('HDEL', key, 'reason', 'postponed')
   end
   local outcome = 'nothing'
-  span('coalesced', id, 'coalesced', row[7])
-  span('missed', id, 'max_catch_up', row[8])
-  if (#fires > 0 or row[6]) and has_no_place(id, job) then
-    skip(id, fires, row[6])
+  span('coalesced', id, 'coalesced', coalesced)
+  span('missed', id, 'max_catch_up', cut)
+  if (#fires > 0 or missed) and has_no_place(id, job) then
+    skip(id, fires, missed)
     outcome = 'skipped'
   else
-    span('missed', id, 'misfire', row[6])
+    span('missed', id, 'misfire', missed)
     if #fires > 0 then
       local run_id = id .. '@' .. string.format('%.0f', fires[#fires])
       local fields = { 'job', id, 'fire_ms', fires[1] }
@@ -108,13 +109,13 @@ local function commit(row)
       outcome = 'started'
     end
   end
-  if row[9] then
+  if error then
     -- What is due runs nevertheless: only the future of the job is lost.
-    local first, last, count = lost.of_job((#fires > 0 or row[6] or row[7] or row[8]) and {} or job)
-    event('dead', id, row[11] or 'schedule_error', first, last, count, false, row[9], id)
+    local first, last, count = lost.of_job((#fires > 0 or missed or coalesced or cut) and {} or job)
+    event('dead', id, reason or 'schedule_error', first, last, count, false, error, id)
     call('ZREM', due, id)
     call('HDEL', key, 'next_ms')
-    bury(id, nil, row[11] or 'schedule_error', row[9])
+    bury(id, nil, reason or 'schedule_error', error)
   elseif next_ms == 0 then
     call('HDEL', key, 'next_ms')
     call('ZREM', due, id)
@@ -138,9 +139,10 @@ for i, row in ipairs(cmsgpack.unpack(rows)) do
   -- Each by itself: what another wrote into one job must not keep the others from being planned.
   local fine, outcome = pcall(commit, row)
   if not fine then
-    spoil(row[1], outcome)
-    local queue = redis.pcall('HGET', job_key(row[1]), 'queue')
-    redis.pcall('ZREM', due_key(type(queue) == 'string' and queue or nil), row[1])
+    local id = row[1]
+    spoil(id, outcome)
+    local queue = redis.pcall('HGET', job_key(id), 'queue')
+    redis.pcall('ZREM', due_key(type(queue) == 'string' and queue or nil), id)
   end
   outcomes[i] = fine and (outcome or 'nothing') or 'STALE'
 end

@@ -211,6 +211,20 @@ def test_a_worker_and_its_loops_do_not_write_attributes_of_each_other(module: st
     assert written == []
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if under(m, "worker", "client", "declarations")])
+def test_no_module_uses_a_part_of_a_row_by_its_number(module: str) -> None:
+    """`store/rows.py` has a name for each index."""
+    numbers: list[str] = []
+    for node in ast.walk(tree(module)):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value) in ("row", "commit"):
+            parts = [node.slice]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "itemgetter":
+            parts = node.args
+        numbers += [ast.unparse(part) for part in parts if isinstance(part, ast.Constant)]
+    assert numbers == []
+
+
 def test_the_scheduler_is_passed_to_no_function_of_its_own_package() -> None:
     """Functions that ask Redis take a `Client`."""
     public = {

@@ -7,14 +7,14 @@
 --         served: the places (see park) that this worker serves
 -- State   scheduled -> running
 --
--- A claims row: run id, fence, attempt, fire_ms, record (or its length: see readable), queue, fires of its batch or false,
---               the fire that the worker is to find the following one of, job version,
---               how often it was postponed before, and 1 if it was started in time before (no misfire then);
+-- A claims row: 1 run id, 2 fence, 3 attempt, 4 fire_ms, 5 record (or its length: see readable), 6 queue,
+--               7 fires of its batch or false, 8 the fire that the worker is to find the following one of, 9 job version,
+--               10 how often it was postponed before, 11 1 if it was started in time before (no misfire then);
 --               of a sealed record also what is beside it (include/beside_seal)
 -- A plain claim, of a one-shot job of the queue `default` with nothing but its record, is not a row: run id, fence, fire_ms
 --               and record stand in `claims` themselves. A list of lists takes Redis longer.
--- A plans row:  job id, plan fence, next_ms, version, running, runs left or false, record, queue,
---               how often it was postponed before; of a sealed record also what is beside it
+-- A plans row:  1 job id, 2 plan fence, 3 next_ms, 4 version, 5 running, 6 runs left or false, 7 record, 8 queue,
+--               9 how often it was postponed before; of a sealed record also what is beside it
 -- An instant is at most the last one of the year 9999.
 local claiming = { last_ms = 253402300799999, blocked_ms = 3000 }
 local claims, plans, served = {}, {}, {}

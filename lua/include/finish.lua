@@ -40,9 +40,10 @@ local function keep_apart(number, rows, left)
     is_left[id] = true
   end
   for _, row in ipairs(cmsgpack.unpack(rows)) do
-    if not is_left[row[1]] and not row[14] then
-      local text = string.format('%.0f %.0f %.0f ', row[4], row[6], row[7]) .. row[8]
-      redis.pcall('HSET', prefix .. 'ended:' .. number, row[1], text)
+    local run_id, _, _, fire_ms, _, lateness_ms, duration_ms, task, _, _, _, _, _, ttl_ms = unpack(row, 1, 14)
+    if not is_left[run_id] and not ttl_ms then
+      local text = string.format('%.0f %.0f %.0f ', fire_ms, lateness_ms, duration_ms) .. task
+      redis.pcall('HSET', prefix .. 'ended:' .. number, run_id, text)
       redis.pcall('PEXPIRE', prefix .. 'ended:' .. number, OUTCOME_TTL_MS)
     end
   end
@@ -69,8 +70,8 @@ local function finish(released, gone)
   local pairs = done ~= '' and cmsgpack.unpack(done) or {}
   for i = 1, #pairs, 2 do
     local key = job_key(pairs[i])
-    local h = redis.pcall('HMGET', key, 'fence', 'owner') -- of another type: not its run any more
-    if h[1] and tonumber(h[1]) == pairs[i + 1] and h[2] == worker and call('HLEN', key) == 4 then
+    local fence, owner = unpack(redis.pcall('HMGET', key, 'fence', 'owner')) -- of another type: none
+    if fence and tonumber(fence) == pairs[i + 1] and owner == worker and call('HLEN', key) == 4 then
       released[#released + 1] = pairs[i]
       gone[#gone + 1] = key
     else

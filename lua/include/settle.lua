@@ -14,13 +14,15 @@ local declined = {}
 local causes = {} -- run id -> {error, traceback}
 
 local function note_row(row, run_id, own)
-  local outcome = { row[3], row[9], row[11], row[5], row[4], row[6], row[7], row[8], now_ms, run_id }
-  end_with(run_id, own, cmsgpack.pack(outcome), row[14])
+  local _, _, verb, fire_ms, attempt, lateness_ms, duration_ms, task, reason, _, error, _, _, ttl_ms = unpack(row, 1, 14)
+  local outcome = { verb, reason, error, attempt, fire_ms, lateness_ms, duration_ms, task, now_ms, run_id }
+  end_with(run_id, own, cmsgpack.pack(outcome), ttl_ms)
 end
 
 local function bury_settled(run_id, own, row)
-  local cause = causes[run_id] or { row[11] or '' }
-  bury(run_id, own, row[9], cause[1], cause[2])
+  local reason, _, shortened = unpack(row, 9, 11)
+  local error, traceback = unpack(causes[run_id] or { shortened or '' })
+  bury(run_id, own, reason, error, traceback)
 end
 
 -- The run is not running any more, and waits.
@@ -46,26 +48,26 @@ end
 -- One fire of a batch ended and others of it are left: the instance goes on with the next one. If the fire that
 -- ended gets another attempt, that becomes a separate run.
 local function go_on(row, own, key, job)
-  local remaining = row[12]
+  local _, _, verb, fire_ms, attempt, _, _, _, _, delay_ms, _, remaining = unpack(row, 1, 12)
   call('HSET', key, 'fire_ms', remaining[1], 'fires', cmsgpack.pack(remaining))
   call('HDEL', key, 'attempt', 'recoveries', 'lost', 'excused', 'begun')
-  local apart = own .. '@' .. string.format('%.0f', row[4])
-  if row[3] == 'retry' and job.cancel then
-    event('cancelled', own, 'cancelled', row[4], row[4], 1, row[5], nil, apart)
+  local apart = own .. '@' .. string.format('%.0f', fire_ms)
+  if verb == 'retry' and job.cancel then
+    event('cancelled', own, 'cancelled', fire_ms, fire_ms, 1, attempt, nil, apart)
     return
   end
-  if row[3] ~= 'retry' then
+  if verb ~= 'retry' then
     note_row(row, apart, own)
   end
-  if row[3] ~= 'retry' and row[3] ~= 'dead' then
+  if verb ~= 'retry' and verb ~= 'dead' then
     return
   end
-  call('HSET', run_key(apart), 'job', own, 'fire_ms', row[4])
+  call('HSET', run_key(apart), 'job', own, 'fire_ms', fire_ms)
   if job.queue then
     call('HSET', run_key(apart), 'queue', job.queue)
   end
-  if row[3] == 'retry' then
-    put_back(apart, own, job, now_ms + row[10], row[5])
+  if verb == 'retry' then
+    put_back(apart, own, job, now_ms + delay_ms, attempt)
   else
     bury_settled(apart, own, row)
   end
@@ -74,23 +76,26 @@ end
 -- Put a periodic job's fire back as if it had not been claimed, if no later fire was claimed since; so that the
 -- fires which pass meanwhile coalesce, instead of piling up as runs. Returns the job's queue, nil if it did not.
 local function unclaim(row, own, run_id)
-  local job = call('HMGET', job_key(own), 'claim_fence', 'record', 'next_ms', 'queue', 'runs_left', 'state')
-  if tonumber(job[1]) ~= row[2] or not job[3] or job[6] or row[12] then
+  local _, fence, _, fire_ms, _, _, _, _, _, _, _, remaining = unpack(row, 1, 12)
+  local claim_fence, next_ms, queue, runs_left, state =
+    unpack(call('HMGET', job_key(own), 'claim_fence', 'next_ms', 'queue', 'runs_left', 'state'))
+  if tonumber(claim_fence) ~= fence or not next_ms or state or remaining then
     return nil
   end
-  call('HSET', job_key(own), 'next_ms', row[4])
+  call('HSET', job_key(own), 'next_ms', fire_ms)
   call('HDEL', job_key(own), 'after_ms', 'claim_fence', 'plan_fence')
-  if job[5] then
+  if runs_left then
     call('HINCRBY', job_key(own), 'runs_left', 1)
   end
   call('DEL', run_key(run_id))
   call('ZREM', prefix .. 'live:' .. own, run_id)
-  call('ZREM', due_key(job[4] or nil), own)
-  return job[4] or 'default'
+  call('ZREM', due_key(queue or nil), own)
+  return queue or 'default'
 end
 
 -- It could not run here: it is parked for others, or due again after the delay.
 local function postpone(row, own, run_id, key, job)
+  local _, _, _, fire_ms, _, _, _, _, reason, delay_ms, _, _, times, need = unpack(row, 1, 14)
   local member, queue = run_id, job.queue or 'default'
   local its_queue = own and unclaim(row, own, run_id)
   if its_queue then
@@ -98,66 +103,66 @@ local function postpone(row, own, run_id, key, job)
   else
     let_go(run_id, own, nil)
   end
-  call('HSET', key, 'reason', row[9], 'postponed', row[13])
+  call('HSET', key, 'reason', reason, 'postponed', times)
   declined[queue] = true
-  if not (row[14] and park(member, key, row[14], queue, row[4])) then
-    call('ZADD', due_key(queue), now_ms + row[10], member)
-    wake(queue, now_ms + row[10])
+  if not (need and park(member, key, need, queue, fire_ms)) then
+    call('ZADD', due_key(queue), now_ms + delay_ms, member)
+    wake(queue, now_ms + delay_ms)
   end
 end
 
 -- What follows from one row. To the lists it adds run ids and keys.
 local function settle_row(row, refused, is_refused, released, gone)
-  local run_id, verb = row[1], row[3]
+  local run_id, fence, verb, fire_ms, attempt, _, _, _, reason, delay_ms, _, remaining = unpack(row, 1, 12)
   local own = job_of(run_id)
   local key = own and run_key(run_id) or job_key(run_id)
-  local h = redis.pcall( -- of another type: it is not this worker's run any more
+  local its_fence, owner, tags, next_ms, cancel, queue, periodic, state, has_runs, packed_fires = unpack(redis.pcall(
     'HMGET', key, 'fence', 'owner', 'tags', 'next_ms', 'cancel', 'queue', 'periodic', 'state', 'has_runs', 'fires'
-  )
-  if not h[1] or tonumber(h[1]) ~= row[2] or h[2] ~= worker then
+  ))
+  if not its_fence or tonumber(its_fence) ~= fence or owner ~= worker then -- no fence: or the key is of another type
     refused[#refused + 1] = run_id
     is_refused[run_id] = true
-    local of_fire = row[12] and own .. '@' .. string.format('%.0f', row[4]) or run_id
-    event('refused', own or run_id, 'fence_lost', row[4], row[4], 1, row[5], nil, of_fire)
-    blame.excuse_lost(run_id, key, row[2])
+    local of_fire = remaining and own .. '@' .. string.format('%.0f', fire_ms) or run_id
+    event('refused', own or run_id, 'fence_lost', fire_ms, fire_ms, 1, attempt, nil, of_fire)
+    blame.excuse_lost(run_id, key, fence)
   else
     local job = {
-      tags = h[3] or nil, next_ms = h[4] or nil, cancel = h[5] or nil, queue = h[6] or nil,
-      periodic = h[7] or nil, state = h[8] or nil,
+      tags = tags or nil, next_ms = next_ms or nil, cancel = cancel or nil, queue = queue or nil,
+      periodic = periodic or nil, state = state or nil,
     }
-    if row[12] and verb ~= 'released' then
+    if remaining and verb ~= 'released' then
       go_on(row, own, key, job)
     else
       released[#released + 1] = run_id
       -- A retry after a cancellation, or of a one-shot job that was scheduled again in the meantime, is not wanted.
-      local wanted = not h[5] and (own or not is_anew(job))
+      local wanted = not cancel and (own or not is_anew(job))
       if (verb == 'retry' or verb == 'released' or verb == 'postponed') and not wanted then
         event(
-          'cancelled', own or run_id, h[5] and 'cancelled' or 'replaced', row[4], row[4], 1, row[5], nil, run_id
+          'cancelled', own or run_id, cancel and 'cancelled' or 'replaced', fire_ms, fire_ms, 1, attempt, nil, run_id
         )
         verb = 'cancelled'
       elseif verb ~= 'retry' and verb ~= 'released' and verb ~= 'postponed' then
         note_row(row, run_id, own)
       end
-      if verb == 'cancelled' and h[10] then
-        local fires = cmsgpack.unpack(h[10]) -- a batch: those of it that had not begun end as well
+      if verb == 'cancelled' and packed_fires then
+        local fires = cmsgpack.unpack(packed_fires) -- a batch: those of it that had not begun end as well
         if fires[2] then
           event('cancelled', own, 'cancelled', fires[2], fires[#fires], #fires - 1, nil, nil, run_id, true)
         end
       end
       if verb == 'retry' then
-        put_back(run_id, own, job, now_ms + row[10], row[5])
+        put_back(run_id, own, job, now_ms + delay_ms, attempt)
       elseif verb == 'released' then
         put_back(run_id, own, job, now_ms, nil)
-        if row[9] ~= 'busy' then
+        if reason ~= 'busy' then
           call('HSET', key, 'begun', 1) -- it was in time: that it starts again late is not its fault
         end
       elseif verb == 'postponed' then
         postpone(row, own, run_id, key, job)
       elseif verb == 'dead' and (own or not is_anew(job)) then
-        call('HSET', key, 'attempt', row[5])
+        call('HSET', key, 'attempt', attempt)
         bury_settled(run_id, own, row)
-      elseif own or job.tags or is_anew(job) or h[5] or h[9] then
+      elseif own or job.tags or is_anew(job) or cancel or has_runs then
         end_run(run_id, own, job)
       else
         gone[#gone + 1] = key -- the usual case: a one-shot job without tags is done

@@ -17,6 +17,7 @@ from redsched.model import Reason
 from redsched.runtime import forks
 from redsched.store import queries
 from redsched.store.durability import DurabilityLevel
+from redsched.store.rows import Scheduled
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError, LeftBehindError, Shard, conflict
 from redsched.tasks.registry import Task
@@ -161,7 +162,7 @@ async def _store_batch(
         assumed = await instant_of(shard) if any(draft.needs_now for draft in drafts) else 0
         rows = [draft.row(assumed) for draft in drafts]
         if account:
-            rows = [[*row, account.get(row[0], False)] for row in rows]
+            rows = [[*row, account.get(row[Scheduled.ID], False)] for row in rows]
         try:
             return await shard.schedule(rows, assumed_ms=assumed, owner=owner, level=level)
         except ClockMovedError:

@@ -29,6 +29,7 @@ from redsched.runtime import forks
 from redsched.store import queries
 from redsched.store.declared import forget_declared, note_declared, read_declared
 from redsched.store.queries import StoredJob
+from redsched.store.rows import Scheduled
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError
 from redsched.tasks.class_based import module_name
@@ -236,10 +237,10 @@ class Reconciler:
         except InvalidScheduleError:
             # It has no future fire: it is over before it began, which is not an error.
             return await self._note_over(owner, one)
-        fields = [*(row[6] or []), *one.fields(owner.generation)]
+        fields = [*(row[Scheduled.FIELDS] or []), *one.fields(owner.generation)]
         if runs_left is not None:
             fields += ["runs_left", runs_left]
-        row[6] = fields
+        row[Scheduled.FIELDS] = fields
         return await self.put(owner, one, row, entry, now_ms)
 
     async def put(self, owner: Owner, one: Declaration, row: list[Any], entry: Entry | None, now_ms: int) -> str | None:

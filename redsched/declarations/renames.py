@@ -21,6 +21,7 @@ from redsched.model import Reason
 from redsched.store import queries
 from redsched.store.declared import forget_declared, note_declared, read_declared
 from redsched.store.queries import StoredJob
+from redsched.store.rows import declare_row
 from redsched.store.store import Store
 from redsched.store.transitions import ClockMovedError
 
@@ -149,7 +150,7 @@ async def arrive(
         status: str | None = "over"
     else:
         queue, at_ms, record, fields, tags = moved.job["row"]
-        row = [one.id, "declare", queue, at_ms, False, record, fields, tags or False]
+        row = declare_row(job_id=one.id, queue=queue, at_ms=at_ms, record=record, fields=fields, tags=tags)
         status = await it.put(owner, one, row, entry, now_ms)
     if status is not None:
         moved.job = {}

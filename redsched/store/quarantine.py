@@ -13,6 +13,7 @@ import msgpack
 
 from redsched.jobs.ids import job_of
 from redsched.store.keys import KINDS, Keys
+from redsched.store.rows import Scheduled
 
 __all__ = ["KEEP_MS", "suspects"]
 
@@ -32,11 +33,11 @@ def suspects(keys: Keys, args: Mapping[str, str | int | bytes]) -> list[str]:
     of_shard = {"worker": [worker], "mail": [worker], "requests": [client]}
     for kind in ("due", "idle", "wake"):
         of_shard[kind] = ["default", *_rows(args.get("queues"))]
-    rows = [row for row in _rows(args.get("jobs")) if isinstance(row, list) and len(row) > 7]
-    of_shard["due"] += [row[2] for row in rows if isinstance(row[2], str)]
-    of_shard["tag"] = [tag for row in rows for tag in row[7] or ()]
+    rows = [row for row in _rows(args.get("jobs")) if isinstance(row, list) and len(row) > Scheduled.TAGS]
+    of_shard["due"] += [row[Scheduled.QUEUE] for row in rows if isinstance(row[Scheduled.QUEUE], str)]
+    of_shard["tag"] = [tag for row in rows for tag in row[Scheduled.TAGS] or ()]
     applications = [str(args.get("application", "")), *(row[0] for row in _rows(args.get("owners")) if row)]
-    applications += [row[9][0] for row in rows if len(row) > 9 and row[9]]
+    applications += [declared[0] for row in rows for declared in row[Scheduled.DECLARATION :][:1] if declared]
     if any(applications):
         flat["applications"] = KINDS["applications"].type.lower()
         for kind in ("declared", "declarers", "generations"):

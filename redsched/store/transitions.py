@@ -21,7 +21,7 @@ from redsched.store.durability import DurabilityLevel
 from redsched.store.limits import Limits
 from redsched.store.marks import index_of, mark_of
 from redsched.store.quarantine import KEEP_MS, suspects
-from redsched.store.rows import PollReply, PollRequest, claimed_rows
+from redsched.store.rows import PollReply, PollRequest, Scheduled, claimed_rows
 from redsched.store.scripts import load
 from redsched.store.wire import Resend
 
@@ -67,7 +67,7 @@ class Shard(Calls):
                 old one; nothing was stored.
         """
         reply = await self._request_call(
-            "schedule", [row[0] for row in rows], level, jobs=pack(rows), assumed_ms=assumed_ms, owner=owner
+            "schedule", [row[Scheduled.ID] for row in rows], level, jobs=pack(rows), assumed_ms=assumed_ms, owner=owner
         )
         if reply[0] == b"CONFLICT":
             raise conflict([job_id.decode() for job_id in reply[1]])

@@ -14,6 +14,7 @@ from redsched.jobs.options import JobOptions
 from redsched.jobs.record import Job
 from redsched.model import Outcome, Reason
 from redsched.schedules import MAX_MS
+from redsched.store.rows import Claimed, Committed
 from redsched.store.transitions import Shard
 from redsched.store.wire import FOREVER
 from redsched.worker.agreement import check_agreement
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Claims"]
 
 log = logging.getLogger("redsched.worker")
+
+_RUN_ID, _FENCE = Claimed.RUN_ID, Claimed.FENCE
 
 
 class Claims:
@@ -65,7 +68,7 @@ class Claims:
 
     def accept(self, row: Sequence[Any], now: float) -> None:
         """Hold a claimed run, and execute it when there is a slot. Its record is decoded then."""
-        run = Run(row[0].decode("utf-8", "surrogateescape"), row[1], self._loop, now, row)
+        run = Run(row[_RUN_ID].decode("utf-8", "surrogateescape"), row[_FENCE], self._loop, now, row)
         run.plain = type(row) is tuple
         self._hold(run)
 
@@ -104,10 +107,10 @@ class Claims:
                 check_agreement(job, *said)
         except Exception as error:  # whatever is stored there must not end the worker
             run.job = Job(job_id, Record("?", "?", b"", {}), JobOptions(), None)
-            fire_ms = row[3] if len(row) > 3 else 0
+            fire_ms = row[Claimed.FIRE_MS] if len(row) > Claimed.FIRE_MS else 0
             run.fire_ms = fire_ms if isinstance(fire_ms, int) and 0 <= fire_ms <= MAX_MS else 0
             if isinstance(error, FOR_OTHERS):
-                run.queue = row[5].decode()
+                run.queue = row[Claimed.QUEUE].decode()
                 self._outcomes.postpone(run, Reason.UNREADABLE, str(error), need=need_of(error))
             else:
                 self._held.forget(run)
@@ -140,8 +143,8 @@ class Claims:
         worker.tally.moved(tally)
         for (commit, job), outcome in zip(planned, outcomes, strict=True):
             if outcome == "started" and job is not None:
-                fires: list[int] = commit[2]
-                run = Run(run_id_of(job.id, fires[-1]), commit[1], self._loop, time.monotonic())
+                fires: list[int] = commit[Committed.FIRES]
+                run = Run(run_id_of(job.id, fires[-1]), commit[Committed.FENCE], self._loop, time.monotonic())
                 run.fire_ms, run.queue, run.job = fires[0], job.queue, job
                 if len(fires) > 1:
                     run.batch = fires

@@ -12,7 +12,7 @@ from redsched.codec.values import pack_result
 from redsched.errors import EncodingError, TaskTimeoutError
 from redsched.jobs.options import DEFAULT_RESULT_TTL_MS
 from redsched.model import Outcome, Reason
-from redsched.store.rows import PollRequest
+from redsched.store.rows import PollRequest, Settled, done_row, settle_row
 from redsched.worker import run_log
 from redsched.worker.executors.registry import Skipped
 from redsched.worker.held import HeldRuns
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcomes"]
 
 FINAL = frozenset({Outcome.DONE, Outcome.DEAD, Outcome.MISSED, Outcome.CANCELLED})
-_DURATION_MS = itemgetter(6)
-_DONE = Outcome.DONE.value
+_DURATION_MS = itemgetter(Settled.DURATION_MS)
 
 
 class Outcomes:
@@ -163,11 +162,15 @@ class Outcomes:
         duration_ms = round((time.monotonic() - run.started) * 1000) if run.started else 0
         ttl_ms = run.job.options.result_ttl_ms
         if run.plain and outcome is Outcome.DONE and not error and not reason and ttl_ms <= DEFAULT_RESULT_TTL_MS:
-            # The usual case; `outcome.value` alone would take a quarter of what this does.
-            done = (
-                run.id, run.fence, _DONE, run.fire_ms, run.attempt, late_ms, duration_ms, run.job.record.task, False, 0,
-                False, False, 0,
-            )  # fmt: skip
+            done = done_row(
+                run_id=run.id,
+                fence=run.fence,
+                fire_ms=run.fire_ms,
+                attempt=run.attempt,
+                lateness_ms=late_ms,
+                duration_ms=duration_ms,
+                task=run.job.record.task,
+            )
             self._tokens += (run.id, run.fence)
             if ttl_ms:
                 self._ended.append(done)
@@ -175,11 +178,22 @@ class Outcomes:
             else:
                 self._ended.append((*done, 0))
         else:
-            row = (
-                run.id, run.fence, outcome.value, run.fire_ms, run.attempt, late_ms, duration_ms, run.job.record.task,
-                reason.value if reason else False, delay_ms, shortened(error) if error else False, remaining or False,
-                postponed, *((need,) if need else ()),
-            )  # fmt: skip
+            row = settle_row(
+                run_id=run.id,
+                fence=run.fence,
+                verb=outcome.value,
+                fire_ms=run.fire_ms,
+                attempt=run.attempt,
+                lateness_ms=late_ms,
+                duration_ms=duration_ms,
+                task=run.job.record.task,
+                reason=reason.value if reason else None,
+                delay_ms=delay_ms,
+                error=shortened(error) if error else None,
+                remaining=remaining,
+                postponed=postponed,
+                need=need,
+            )
             if remaining and outcome is not Outcome.RELEASED:
                 self._shorten_before(run.id)
             usual = ttl_ms == DEFAULT_RESULT_TTL_MS or outcome not in FINAL
@@ -194,7 +208,8 @@ class Outcomes:
         before = self._of_batch.get(run_id)
         if before is not None:
             row = self._rows[before]
-            self._rows[before] = (*row[:11], row[11][:1], *row[12:])
+            at = Settled.REMAINING
+            self._rows[before] = (*row[:at], row[at][:1], *row[at + 1 :])
         self._of_batch[run_id] = len(self._rows)
 
     def died(self, run: Run, error: str, traceback: str = "") -> None:

@@ -10,6 +10,7 @@ from redsched.model import Reason
 from redsched.schedules import MAX_MS
 from redsched.schedules.plan import plan
 from redsched.store.clock import StoreClock
+from redsched.store.rows import Planned, commit_row
 from redsched.worker.agreement import check_agreement
 from redsched.worker.troubles import (
     FOR_OTHERS,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_row"]
 
+_JOB_ID, _FENCE = Planned.JOB_ID, Planned.FENCE
+
 
 def plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None] | None:
     """The row of `lua/commit.lua` for a row of plans of `lua/include/claim.lua`; and the job, if it could be read.
@@ -38,17 +41,17 @@ def plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[li
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever is stored there, or a task's lookup raises, must not end the worker
-        if len(row) < 2 or not isinstance(row[0], bytes) or not isinstance(row[1], int):
+        if len(row) < 2 or not isinstance(row[_JOB_ID], bytes) or not isinstance(row[_FENCE], int):
             worker.warn_throttled("odd plan", "a row of plans cannot be read: %r", error)
             return None
-        name = row[0].decode(errors="surrogateescape")
-        return [name, row[1], [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
+        name = row[_JOB_ID].decode(errors="surrogateescape")
+        return commit_row(job_id=name, fence=row[_FENCE], error=text_of(error), reason=reason_of(error).value), None
 
 
-def _plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[list[Any], Job | None]:
-    job_id, fence, next_ms, version, running, runs_left, record, queue, times, *said = row
+def _plan_row(worker: WorkerState, clock: StoreClock, claimed: list[Any]) -> tuple[list[Any], Job | None]:
+    job_id, fence, next_ms, version, running, runs_left, record, queue, times, *said = claimed
     name = job_id.decode(errors="surrogateescape")
-    postponed = False
+    postponed: list[Any] | None = None
     try:
         if not 0 <= next_ms <= MAX_MS:
             raise EncodingError(f"its next fire time is {next_ms} ms since the epoch")
@@ -62,9 +65,9 @@ def _plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[l
         about = {"job": name, "reason": Reason.UNREADABLE.value}
         worker.warn_throttled(f"unreadable:{name}", "job %s: %s", name, error, extra=about)
         later = [postponement_ms(times), times + 1, Reason.UNREADABLE.value, need_of(error) or False]
-        return [name, fence, [], 0, 0, False, False, False, False, later], None
+        return commit_row(job_id=name, fence=fence, postpone=later), None
     except Exception as error:
-        return [name, fence, [], 0, 0, False, False, False, text_of(error), False, reason_of(error).value], None
+        return commit_row(job_id=name, fence=fence, error=text_of(error), reason=reason_of(error).value), None
     if worker.registry.find(job.record.task) is None:
         worker.warn_throttled(
             f"unknown_task:{job.record.task}",
@@ -97,10 +100,19 @@ def _plan_row(worker: WorkerState, clock: StoreClock, row: list[Any]) -> tuple[l
     if runs_left is not False:
         # Redis counts: only fires that run use up the bound, and a batch that max_instances refuses does not.
         fires = fires[:runs_left]
-    return [
-        name, fence, fires, made.next_run_time or 0, following, _span(missed), _span(made.coalesced),
-        _span(made.cut), clean(made.error) if made.error else False, postponed,
-    ], job  # fmt: skip
+    row = commit_row(
+        job_id=name,
+        fence=fence,
+        fires=fires,
+        next_ms=made.next_run_time or 0,
+        after_ms=following,
+        missed=_span(missed),
+        coalesced=_span(made.coalesced),
+        cut=_span(made.cut),
+        error=clean(made.error) if made.error else None,
+        postpone=postponed,
+    )
+    return row, job
 
 
 def _span(span: Any) -> list[Any] | bool:

@@ -12,15 +12,17 @@ from operator import itemgetter
 from typing import Any
 
 from redsched.metrics.collector import TaskMetrics
+from redsched.store.rows import Settled
 
 __all__ = ["Tally"]
 
 MOST = 20_000
 """Different milliseconds and tasks that are kept before they are folded into the histograms' buckets."""
 
-_OUTCOME = itemgetter(2, 7)
-_LATENESS = itemgetter(7, 5)
-_DURATION = itemgetter(7, 6)
+_OUTCOME = itemgetter(Settled.VERB, Settled.TASK)
+_LATENESS = itemgetter(Settled.TASK, Settled.LATENESS_MS)
+_DURATION = itemgetter(Settled.TASK, Settled.DURATION_MS)
+_VERB = Settled.VERB
 _RAN = frozenset({"done", "retry", "dead"})
 
 
@@ -46,9 +48,9 @@ class Tally:
             return
         if refused:
             no = {run_id.decode(errors="surrogateescape") for run_id in refused}
-            rows = [row for row in rows if row[0] not in no]
+            rows = [row for row in rows if row[Settled.RUN_ID] not in no]
         self._outcomes.update(map(_OUTCOME, rows))
-        ran = [row for row in rows if row[2] in _RAN]
+        ran = [row for row in rows if row[_VERB] in _RAN]
         self._lateness.update(map(_LATENESS, ran))
         self._duration.update(map(_DURATION, ran))
         if len(self._lateness) + len(self._duration) > MOST:
