@@ -315,7 +315,7 @@ class Scheduler(RuleBasedStateMachine):
             self.declarers[mine, process] = self.now
         known: dict[int, tuple[int, int]] = {}
         for (other, who), at in self.declarers.items():
-            if other != mine and who != process and at > self.now - LIMITS.worker_ttl_ms:
+            if other != mine and who != process and at > self.now - LIMITS.gone_ms:
                 seen, there = known.get(other, (0, 0))
                 known[other] = (max(seen, at), max(there, int(bool(who))))
         assert {other: (at, there) for other, at, there, _ in others} == known
@@ -507,15 +507,19 @@ class Scheduler(RuleBasedStateMachine):
                 pass
         self.settle(name, "done", claims=True, late=False, blame=False)
 
-    @rule(job_id=ids, name=workers, claims=st.booleans())
-    def a_plain_run_is_done_after_its_lease(self, job_id: str, name: str, claims: bool) -> None:
-        """The run is another worker's by then, or waits."""
+    @rule(job_id=ids, name=workers, then=st.sampled_from(["waits", "runs", "replaced"]))
+    def a_plain_run_is_done_after_its_lease(self, job_id: str, name: str, then: str) -> None:
+        """The run waits by then, or is another worker's, or that has a new job of the same id."""
         self.schedule_once(job_id, "replace", 0, None, 1)
         self.poll(name, 10, renew=True)
         other = next(each for each in WORKERS if each != name)
         self.now += 2 * LIMITS.lease_ms
         self._stop_the_clock()
-        self.poll(other, 10 if claims else 0, renew=True)
+        self.poll(other, 10 if then == "runs" else 0, renew=True)
+        if then == "replaced":
+            self.cancel(job_id, "cancel")
+            self.schedule_once(job_id, "replace", 0, None, 1)
+            self.poll(other, 10, renew=True)
         self.settle(name, "done", claims=True, late=True, blame=False)
 
     def _park_all(self) -> None:
