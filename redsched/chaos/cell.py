@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from redsched import BackgroundTaskScheduler, StoreError
-from redsched.chaos import ledger
 from redsched.chaos.clock import Clock
 from redsched.chaos.evidence import Evidence, Verdict, percentile
 from redsched.chaos.faults import Fault, Unavailable
@@ -23,6 +22,7 @@ from redsched.chaos.producer import LOOK_S, produce, sample_clock
 from redsched.chaos.verdict import judge
 from redsched.chaos.wishes import make_wishes
 from redsched.chaos.worker import EVENTS_MAX
+from redsched.testing import ledger
 
 __all__ = ["Outcome", "run_fault"]
 
@@ -168,8 +168,7 @@ async def _load(place: Place, fault: Fault, outcome: Outcome, seconds: float, lo
             outcome.problems += await fault.verify(place)
             if look is not None:
                 await look(observer)
-            for member in place.fleet.working:
-                await place.fleet.ask_to_leave(member)
+            await place.fleet.stop()
             if watching.done():
                 watching.result()
             evidence = Evidence(

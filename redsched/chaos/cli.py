@@ -18,10 +18,10 @@ from rich.table import Table
 from redsched import InvalidInputError, RedschedError, StoreAccessError
 from redsched.chaos.cell import Outcome, run_fault
 from redsched.chaos.faults import ALL, Fault
-from redsched.chaos.fleet import FleetError
 from redsched.chaos.given import Given, Refusal, look_at
 from redsched.chaos.report import Report, headings, row
 from redsched.cli.exits import ExitCode
+from redsched.testing.fleet import FleetError
 from redsched.testing.servers import find_server, version_of
 
 __all__ = ["register"]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from redsched import Event
 from redsched.chaos.clock import Clock
-from redsched.chaos.ledger import Execution
 from redsched.chaos.place import LEASE_S, Moment
 from redsched.chaos.wishes import Wish
+from redsched.testing.ledger import Execution
 
 __all__ = ["COLUMNS", "Evidence", "Told", "Verdict", "fire_ms_of", "percentile", "recoveries"]
 

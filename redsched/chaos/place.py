@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from redsched.chaos import ledger
-from redsched.chaos.fleet import Fleet, Member
 from redsched.chaos.given import Given, remove_keys
 from redsched.chaos.wishes import QUEUES
 from redsched.errors import StoreError
@@ -20,7 +18,9 @@ from redsched.store.cluster import slot_of
 from redsched.store.keys import Keys
 from redsched.store.link import Link
 from redsched.store.store import CLUSTER_SHARDS
+from redsched.testing import ledger
 from redsched.testing.clusters import ClusterServers, SentinelServers
+from redsched.testing.fleet import Fleet, Member
 from redsched.testing.proxy import FaultProxy
 from redsched.testing.servers import Aof, LocalServer
 
@@ -102,12 +102,18 @@ class Place:
             if self.layout.proxied:
                 self._proxy = await FaultProxy.before(self.direct_url).__aenter__()
                 self.url = self._proxy.url
-            self.fleet = Fleet(self.url, self.prefix, self.ledger, self.lease_s, CONCURRENCY)
+            self.fleet = Fleet(
+                "redsched.chaos.worker",
+                [self.prefix, str(self.ledger), str(self.lease_s), str(CONCURRENCY)],
+                url=self.url,
+                log=self.ledger.with_name("workers.log"),
+            )
             self.ledger.touch()
             environments = self.layout.worker_environments or ({},)
             async with asyncio.TaskGroup() as group:
                 for number, queues in enumerate(SERVED):
-                    group.create_task(self.fleet.start(queues, environments[number % len(environments)]))
+                    environment = environments[number % len(environments)]
+                    group.create_task(self.fleet.start(*queues, environment=environment))
         except BaseException:
             await self.__aexit__()
             raise
@@ -252,4 +258,4 @@ class Place:
 
     async def replace(self, member: Member) -> None:
         """Start another worker in the place of one that has ended, with its queues and its environment."""
-        await self.fleet.start(member.queues, member.environment)
+        await self.fleet.replace(member)

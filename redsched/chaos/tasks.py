@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from redsched import current_run
-from redsched.chaos.ledger import Ledger, Word
+from redsched.testing.ledger import Ledger, Word
 
 __all__ = ["KNOWN_BY_FEW", "TASKS", "UNKNOWN", "open_ledger"]
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 from redsched import Event
 from redsched.chaos.evidence import Evidence, Told, Verdict, recoveries
-from redsched.chaos.ledger import Execution
 from redsched.chaos.wishes import RETRY_S, Wish
+from redsched.testing.ledger import Execution
 
 __all__ = ["judge"]
 

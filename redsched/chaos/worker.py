@@ -1,7 +1,7 @@
 """A worker process of a chaos run: `python -m redsched.chaos.worker PREFIX LEDGER LEASE CONCURRENCY QUEUE…`, with
 REDSCHED_URL.
 
-It says "ready" and its worker's id when it serves, and ends on SIGTERM, or when its parent is gone.
+It is a worker of a `redsched.testing.Fleet`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 
 from redsched import BackgroundTaskScheduler
 from redsched.chaos import tasks
+from redsched.testing.fleet import serve
 
 __all__ = ["EVENTS_MAX", "main"]
 
@@ -39,22 +40,11 @@ async def _serve(url: str, prefix: str, lease_s: float, concurrency: int, queues
     for name, task in tasks.TASKS.items():
         if name not in unknown:
             scheduler.register(task)
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
     # The faults that block a worker: its event loop, and its interpreter.
     loop.add_signal_handler(signal.SIGUSR1, time.sleep, BLOCKED_LEASES * lease_s)
     loop.add_signal_handler(signal.SIGUSR2, lambda: loop.run_in_executor(None, _hold, BLOCKED_LEASES * lease_s))
-    parent = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(parent), sys.stdin)
-    orphaned = asyncio.create_task(parent.read())
-    orphaned.add_done_callback(lambda _: stop.set())
-    await scheduler.start()
-    sys.stdout.write(f"ready {scheduler.id}\n")
-    sys.stdout.flush()
-    await stop.wait()
-    await scheduler.shutdown(grace=GRACE_S)
-    orphaned.cancel()
+    await serve(scheduler, grace=GRACE_S)
 
 
 def main() -> None:

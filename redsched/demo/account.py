@@ -1,5 +1,8 @@
 """The account compares what was due (the independent list), what was done (the ledger), and the scheduler's events.
 
+The account of `redsched chaos` has another duty: it knows no list of what is due, and judges each execution by the
+faults that were made. Both read the same ledger, `redsched.testing.ledger`.
+
 Pure. Each due fire is exactly one of these, or it is **lost**:
 
 - **ran**: the ledger, which is outside of Redis, contains it;
@@ -20,8 +23,8 @@ from itertools import pairwise
 
 from redsched import Event
 from redsched.demo.entries import Entry
-from redsched.demo.ledger import Effect
 from redsched.demo.pizzeria import CANCEL_MINUTE, Order, Step
+from redsched.testing.ledger import Line
 
 __all__ = ["Account", "OrderLine", "ScheduleLine", "Span", "make_account", "spans_of"]
 
@@ -123,7 +126,7 @@ class Account:
 def make_account(
     entries: Sequence[Entry],
     orders: Sequence[Order],
-    effects: Iterable[Effect],
+    effects: Iterable[Line],
     spans: Iterable[Span],
     outage: tuple[int, int],
 ) -> Account:
@@ -133,7 +136,7 @@ def make_account(
         outage: begin and end of the outage (ms). A job catches up all its fires of the outage in one run: if that run
             is recovered, any of these fires may be done again.
     """
-    done: dict[str, list[Effect]] = defaultdict(list)
+    done: dict[str, list[Line]] = defaultdict(list)
     for effect in effects:
         done[effect.job_id].append(effect)
     said: dict[str, list[Span]] = defaultdict(list)
@@ -144,7 +147,7 @@ def make_account(
     return Account(schedules, lines, strangers=sum(map(len, done.values())))
 
 
-def _again(effects: Sequence[Effect], recoveries: int) -> tuple[int, int]:
+def _again(effects: Sequence[Line], recoveries: int) -> tuple[int, int]:
     """Of one fire's effects beyond the first: how many are explained, and how many are not."""
     tokens = [effect.token for effect in effects]
     grew = sum(later > earlier for earlier, later in pairwise(tokens))
@@ -152,10 +155,10 @@ def _again(effects: Sequence[Effect], recoveries: int) -> tuple[int, int]:
     return explained, len(effects) - 1 - explained
 
 
-def _schedule(entry: Entry, effects: Sequence[Effect], said: Sequence[Span], outage: tuple[int, int]) -> ScheduleLine:
+def _schedule(entry: Entry, effects: Sequence[Line], said: Sequence[Span], outage: tuple[int, int]) -> ScheduleLine:
     due = set(entry.expected.fires)
     line = ScheduleLine(entry.package, entry.number, entry.expression, entry.zone, entry.lateness, due=len(due))
-    done: Mapping[int, list[Effect]] = defaultdict(list)
+    done: Mapping[int, list[Line]] = defaultdict(list)
     for effect in effects:
         done[effect.fire_ms].append(effect)
     line.ran = len(due & done.keys())
@@ -184,7 +187,7 @@ def _schedule(entry: Entry, effects: Sequence[Effect], said: Sequence[Span], out
     return line
 
 
-def _order(order: Order, done: dict[str, list[Effect]], said: Mapping[str, Sequence[Span]]) -> OrderLine:
+def _order(order: Order, done: dict[str, list[Line]], said: Mapping[str, Sequence[Span]]) -> OrderLine:
     line = OrderLine(order.order_id, order.place_ms, order.cancelled)
     for step in order.steps:
         effects = done.pop(step.job_id, [])
@@ -206,7 +209,7 @@ def _order(order: Order, done: dict[str, list[Effect]], said: Mapping[str, Seque
     return line
 
 
-def _faults(step: Step, effects: Sequence[Effect], *, wanted: bool, doubled: int) -> list[str]:
+def _faults(step: Step, effects: Sequence[Line], *, wanted: bool, doubled: int) -> list[str]:
     faults: list[str] = []
     if not wanted:
         faults.append(f"{step.name} ran although the order was cancelled")

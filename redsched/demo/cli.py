@@ -18,10 +18,10 @@ from redsched import BackgroundTaskScheduler, RedschedError
 from redsched.demo import report, screen
 from redsched.demo.agenda import PastDateError, Settings, choose_day
 from redsched.demo.director import Director
-from redsched.demo.fleet import FleetError
 from redsched.demo.worker import EVENTS_MAX, LEASE_S
 from redsched.embedded import server as embedded
 from redsched.testing import fresh_prefix, remove_prefix
+from redsched.testing.fleet import FleetError
 
 __all__ = ["register"]
 

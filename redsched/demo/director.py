@@ -22,8 +22,6 @@ from redsched.demo.account import make_account, spans_of
 from redsched.demo.agenda import Item, Settings, What
 from redsched.demo.entries import Entry, load
 from redsched.demo.expected import MINUTE_MS, Day
-from redsched.demo.fleet import Fleet, Member
-from redsched.demo.ledger import read
 from redsched.demo.pace import Pace
 from redsched.demo.pizzeria import Order, orders_of, schedule_order_workflow
 from redsched.demo.report import Report, WorkerLine
@@ -33,6 +31,8 @@ from redsched.demo.tasks import cron_entry
 from redsched.demo.worker import CONCURRENCY, EVENTS_MAX, LEASE_S
 from redsched.store.clock import from_ms, to_ms
 from redsched.testing import Kit
+from redsched.testing.fleet import Fleet, Member
+from redsched.testing.ledger import read
 
 __all__ = ["Director"]
 
@@ -61,7 +61,12 @@ class Director:
         self.tally = Tally()
         self.tally.watch(frozenset(entry.job_id for entry in self.entries))
         self.ledger = ledger
-        self.fleet = Fleet(url, scheduler.prefix, ledger, self.kill_ms, SLOW_S)
+        self.fleet = Fleet(
+            "redsched.demo.worker",
+            [scheduler.prefix, str(ledger), str(self.kill_ms), str(SLOW_S)],
+            url=url,
+            log=ledger.with_suffix(".log"),
+        )
         self.story = Story(day, self.entries, self.tally, server, fleet=self.fleet)
         self._scheduler = scheduler
         self._kit = Kit(scheduler)
@@ -104,7 +109,7 @@ class Director:
         if not day.changes:
             story.say("None of the demo's zones changes its clocks on this day.")
         await self._scheduler.schedule_many([self._spec(entry) for entry in self.entries])
-        started = await self.fleet.start(self.settings.workers)
+        started = await self.fleet.start_many(self.settings.workers)
         story.say(f"{len(started)} worker processes: pid {', '.join(str(member.pid) for member in started)}.", "good")
 
         ticks = range(day.start_ms, day.end_ms, MINUTE_MS)
@@ -242,7 +247,7 @@ class Director:
             f"{len(done & set(held))} of them had done their work, but not yet reported it.",
             "trouble",
         )
-        [substitute] = await self.fleet.start(1)
+        substitute = await self.fleet.start()
         self.story.say(f"{substitute.name} (pid {substitute.pid}) takes its place.")
         await self._quiet()
         self.story.say(
@@ -262,7 +267,7 @@ class Director:
         story.due = bisect_right(self._fires, until_ms)
         passed = story.due - bisect_right(self._fires, since_ms)
         story.say(f"Three hours later {passed:,} fires are overdue. The workers start again.")
-        await self.fleet.start(self.settings.workers)
+        await self.fleet.start_many(self.settings.workers)
         await self._quiet()
         counts = self.tally.counts - before
         story.say(

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 from redsched.demo.entries import Entry
 from redsched.demo.expected import Change, Day
-from redsched.demo.fleet import Fleet
 from redsched.demo.tally import Tally
+from redsched.testing.fleet import Fleet
 
 __all__ = ["Line", "Story", "change_in_words", "local"]
 

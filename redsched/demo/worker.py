@@ -1,6 +1,6 @@
 """A worker process of the demo: `python -m redsched.demo.worker PREFIX LEDGER SLOW_MS SLOW_S`, with REDSCHED_URL.
 
-It prints "ready" and its worker's id when it serves. It ends on SIGTERM, or when its parent is gone.
+It is a worker of a `redsched.testing.Fleet`.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 
 from redsched import BackgroundTaskScheduler
 from redsched.demo import tasks
-from redsched.demo.ledger import Ledger
+from redsched.testing.fleet import serve
+from redsched.testing.ledger import Ledger
 
 __all__ = ["CONCURRENCY", "EVENTS_MAX", "LEASE_S", "main"]
 
@@ -32,20 +32,7 @@ async def _serve(url: str, prefix: str, ledger: Ledger, slow_ms: int, slow_s: fl
     )
     for task in tasks.ALL:
         scheduler.register(task)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    parent = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(parent), sys.stdin)
-    orphaned = asyncio.create_task(parent.read())
-    orphaned.add_done_callback(lambda _: stop.set())
-    await scheduler.start()
-    sys.stdout.write(f"ready {scheduler.id}\n")
-    sys.stdout.flush()
-    await stop.wait()
-    await scheduler.shutdown(grace=5)
-    orphaned.cancel()
+    await serve(scheduler)
 
 
 def main() -> None:

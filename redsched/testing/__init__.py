@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from redsched.testing.clusters import ClusterServers, SentinelServers
     from redsched.testing.containers import ContainerServer
+    from redsched.testing.fleet import Fleet, FleetError, serve
     from redsched.testing.kits import Kit, fresh_prefix, kit, remove_prefix, server
+    from redsched.testing.ledger import Ledger
     from redsched.testing.proxy import FaultProxy
     from redsched.testing.servers import LocalServer, ValkeyServer
 
@@ -20,20 +22,26 @@ __all__ = [
     "ClusterServers",
     "ContainerServer",
     "FaultProxy",
+    "Fleet",
+    "FleetError",
     "Kit",
+    "Ledger",
     "LocalServer",
     "SentinelServers",
     "ValkeyServer",
     "fresh_prefix",
     "kit",
     "remove_prefix",
+    "serve",
     "server",
 ]
 
 _MODULES = {
     "clusters": ("ClusterServers", "SentinelServers"),
     "containers": ("ContainerServer",),
+    "fleet": ("Fleet", "FleetError", "serve"),
     "kits": ("Kit", "fresh_prefix", "kit", "remove_prefix", "server"),
+    "ledger": ("Ledger",),
     "proxy": ("FaultProxy",),
     "servers": ("LocalServer", "ValkeyServer"),
 }

@@ -1,5 +1,6 @@
 """The account, with ledgers that are made up: each way in which it must not add up is one."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,9 @@ import pytest
 from redsched.demo.account import Account, Span, make_account
 from redsched.demo.entries import Entry
 from redsched.demo.expected import Expectation
-from redsched.demo.ledger import Effect, Ledger, read
 from redsched.demo.pizzeria import Order, Step
 from redsched.demo.report import verdict
+from redsched.testing.ledger import Ledger, Line, read
 
 MINUTE = 60_000
 FIRES = tuple(minute * MINUTE for minute in range(1, 7))
@@ -17,15 +18,15 @@ ENTRY = Entry("munin", 1, "* * * * *", "UTC", coalesce=True, grace_s=None, expec
 OUTAGE = (3 * MINUTE, 5 * MINUTE)
 
 
-def effect(fire_ms: int, *, token: int = 0, attempt: int = 1, job_id: str = "munin-1") -> Effect:
-    return Effect(job_id, fire_ms, attempt, token or fire_ms, 1)
+def effect(fire_ms: int, *, token: int = 0, attempt: int = 1, job_id: str = "munin-1") -> Line:
+    return Line("done", job_id, fire_ms, attempt, token or fire_ms, 1, 0.0)
 
 
 def span(kind: str, first: int, last: int, count: int | None = None, job_id: str = "munin-1") -> Span:
     return Span(kind, job_id, first * MINUTE, last * MINUTE, count)
 
 
-def account(effects: list[Effect], *spans: Span, orders: list[Order] | None = None) -> Account:
+def account(effects: list[Line], *spans: Span, orders: list[Order] | None = None) -> Account:
     return make_account([ENTRY], orders or [], effects, spans, OUTAGE)
 
 
@@ -77,7 +78,7 @@ def test_a_fire_that_ran_again_since_its_worker_died_is_explained() -> None:
         ),
     ],
 )
-def test_a_recovery_explains_only_what_it_is_the_reason_of(again: list[Effect], said: list[Span]) -> None:
+def test_a_recovery_explains_only_what_it_is_the_reason_of(again: list[Line], said: list[Span]) -> None:
     made = account([*ALL, *again], *said)
     assert not made.adds_up
     assert made.total("doubled") == 1
@@ -155,7 +156,7 @@ def test_a_cancelled_order_of_which_the_last_two_did_not_run() -> None:
         pytest.param(Order("order-1", 0), [], "it was never placed", id="never placed"),
     ],
 )  # fmt: skip
-def test_an_order_that_is_wrong_is_told(placed: Order, done: list[Effect], fault: str) -> None:
+def test_an_order_that_is_wrong_is_told(placed: Order, done: list[Line], fault: str) -> None:
     made = account([*ALL, *done], orders=[placed])
     assert not made.adds_up
     assert made.orders[0].faults == [fault]
@@ -164,9 +165,10 @@ def test_an_order_that_is_wrong_is_told(placed: Order, done: list[Effect], fault
 def test_the_ledger_gives_back_what_was_written(tmp_path) -> None:
     path = tmp_path / "ledger"
     first, second = Ledger(str(path)), Ledger(str(path))
-    first.write(ALL[0])
-    second.write(DONE[0])
-    first.write(ALL[1])
+    for ledger, line in ((first, ALL[0]), (second, DONE[0]), (first, ALL[1])):
+        ledger.write("done", line.job_id, line.fire_ms, line.attempt, line.token)
     first.close()
     second.close()
-    assert read(path) == [ALL[0], DONE[0], ALL[1]]
+    lines = read(path)
+    assert [replace(line, pid=1, at=0.0) for line in lines] == [ALL[0], DONE[0], ALL[1]]
+    assert {line.pid for line in lines} == {os.getpid()}

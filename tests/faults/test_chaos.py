@@ -16,16 +16,17 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from redsched import BackgroundTaskScheduler, Event, Reason
-from redsched.chaos import faults, ledger
+from redsched.chaos import faults
 from redsched.chaos.cell import Outcome, run_fault
 from redsched.chaos.clock import Clock
 from redsched.chaos.evidence import Evidence
 from redsched.chaos.faults import ALL, Fault, clocks
 from redsched.chaos.faults.parking import TaskKnownByFew
-from redsched.chaos.fleet import FleetError
 from redsched.chaos.tasks import KNOWN_BY_FEW
 from redsched.chaos.wishes import Change, Wish
 from redsched.cli.root import build
+from redsched.testing import ledger
+from redsched.testing.fleet import FleetError
 from redsched.testing.servers import find_server
 from tests.invariants import check
 from tests.servers import ROOT
@@ -95,7 +96,7 @@ def test_a_wrong_clock_is_wrong() -> None:
 def test_under_a_wrong_clock_threads_sleep_and_the_ledger_has_the_right_one(tmp_path: Path, shift: str) -> None:
     code = """if True:
         import sys, threading, time
-        from redsched.chaos.ledger import Ledger
+        from redsched.testing.ledger import Ledger
         written = Ledger(sys.argv[1])
         def work():
             time.sleep(0.01)

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from redsched import Event, Reason, RunContext
-from redsched.chaos import ledger, tasks
+from redsched.chaos import tasks
 from redsched.chaos.clock import Clock
 from redsched.chaos.evidence import COLUMNS, Evidence, Verdict
-from redsched.chaos.ledger import Execution
 from redsched.chaos.place import Moment
 from redsched.chaos.verdict import judge
 from redsched.chaos.wishes import Change, Wish, make_wishes
 from redsched.codec.values import pack_payload
+from redsched.testing import ledger
+from redsched.testing.ledger import Execution
 from redsched.worker.executors.child_context import pack_context
 from redsched.worker.executors.processes import ProcessPool, target_of
 

@@ -23,9 +23,9 @@ from redsched import (
     RedisJobStoreConfig,
     SchedulerConfig,
 )
-from redsched.demo.fleet import Fleet
 from redsched.logs.redaction import without_credentials
 from redsched.store.urls import parse_url, without_password
+from redsched.testing.fleet import Fleet
 from tests.security.test_secrets import command_line
 from tests.servers import LocalServer
 
@@ -373,8 +373,10 @@ async def test_the_workers_of_the_demo_show_no_password_to_other_users(
     with LocalServer("--requirepass", MARK) as server:
         url = f"redis://:{MARK}@127.0.0.1:{server.port}"
         (tmp_path / "ledger").touch()
-        fleet = Fleet(url, "secrets", tmp_path / "ledger", 0, 0.0)
-        starting = asyncio.create_task(fleet.start(1))
+        fleet = Fleet(
+            "redsched.demo.worker", ["secrets", str(tmp_path / "ledger"), "0", "0.0"], url=url, log=tmp_path / "log"
+        )
+        starting = asyncio.create_task(fleet.start())
         await asyncio.wait({starting}, timeout=30)
         lines = [command_line(member.pid) for member in fleet.members]
         for member in fleet.members:

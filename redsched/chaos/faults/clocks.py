@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from redsched.chaos.faults.base import Fault, Unavailable
-from redsched.chaos.ledger import CLOCK_GETTIME
 from redsched.chaos.place import LEASE_S, Layout, Place
+from redsched.testing.ledger import CLOCK_GETTIME
 
 __all__ = ["RedisClockBack", "WorkerClockAhead", "WorkerClockBehind"]
 

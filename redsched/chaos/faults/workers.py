@@ -114,5 +114,5 @@ class WorkerLeave(Fault):
     async def strike(self, place: Place) -> None:
         while await place.pause(0.3, 0.8):
             member = await place.victim()
-            await place.fleet.ask_to_leave(member)
+            await place.fleet.stop(member)
             await place.replace(member)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["CLOCK_GETTIME", "Execution", "Ledger", "Word", "busy", "executions", "read"]
+__all__ = ["CLOCK_GETTIME", "Execution", "Ledger", "Line", "Word", "busy", "executions", "read"]
 
 TAIL_BYTES = 200_000
 """How much of the ledger's end `busy` looks at."""
