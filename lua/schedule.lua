@@ -200,6 +200,9 @@ local function store(row)
   return status
 end
 
+if owner ~= '' then
+  call('ZADD', workers, 'NX', now_ms, owner) -- first: a user who may not gets an error before anything is stored
+end
 for i, row in ipairs(rows) do
   statuses[i] = store(row)
   if statuses[i] == 'added' then
@@ -214,9 +217,6 @@ end
 for queue, due_list in pairs(due_rows) do
   in_chunks('ZADD', due_key(queue), due_list)
   wake(queue, earliest[queue])
-end
-if owner ~= '' then
-  call('ZADD', workers, 'NX', now_ms, owner)
 end
 publish(client, #added > 0 and { 'scheduled', cmsgpack.pack(added) } or {})
 close_clock()

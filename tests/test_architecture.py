@@ -79,7 +79,6 @@ LONGER = {
     "client.change": (450, "what the door delegates to"),
 }
 LONGER |= {
-    "store.transitions": (335, "one method for each script, in one place"),
     "model": (355, "the words, each with what it means"),
     "declarations.reconcile": (340, "one declaration from its start to what became of it"),
 }

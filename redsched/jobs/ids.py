@@ -66,7 +66,7 @@ def parse_run_id(run_id: str) -> tuple[str, int | None]:
     """The id of a run's job, and the instant that the run is named by; None for a one-shot job's only run."""
     head, _, tail = run_id.rpartition("@")
     if head and tail.isascii() and tail.isdigit():
-        return head, int(tail)
+        return head, int(tail[:20])  # another program may have stored thousands of digits
     return run_id, None
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgpack
 
 from redsched.context import ActiveEvent, current_event
-from redsched.errors import DurabilityError, StoreError, StoreUnavailableError
+from redsched.errors import DurabilityError, StoreAccessError, StoreError, StoreUnavailableError
 from redsched.jobs.ids import new_id
 from redsched.store.clock import StoreClock
 from redsched.store.durability import DurabilityLevel
@@ -68,6 +68,7 @@ class Calls(ABC):
         """For calls of a client, which wants to know at some time that Redis is not there."""
         self._hold = f"poll:{number}"
         self._requests = Requests()
+        self._reads_plainly = False
         self._bounds = {
             "events_max": limits.events_max,
             "events_max_bytes": limits.events_max_bytes,
@@ -80,6 +81,17 @@ class Calls(ABC):
             "dead": self.keys.dead,
             "workers": self.keys.workers,
         }
+
+    async def _read(self, script: Call, plain: Call) -> Any:
+        """Read by a script, or by plain commands for a user who may call none (`plain_reads.py`)."""
+        if not self._reads_plainly:
+            try:
+                return await script()
+            except StoreAccessError:
+                read = await plain()  # or it raises: this user may not read either
+                self._reads_plainly = True
+                return read
+        return await plain()
 
     async def _call(
         self, name: str, hold: str | None = None, resend: Resend | None = None, /, **args: str | int | bytes

@@ -6,6 +6,7 @@ into values or exceptions.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -16,11 +17,12 @@ from redsched.errors import (
     JobLookupError,
     StoreAccessError,
 )
-from redsched.store.calls import Calls, ClockMovedError, pack, pack_settled
+from redsched.store.calls import ClockMovedError, pack, pack_settled
 from redsched.store.durability import DurabilityLevel
 from redsched.store.limits import Limits
-from redsched.store.marks import index_of, mark_of
+from redsched.store.marks import index_of
 from redsched.store.quarantine import KEEP_MS, suspects
+from redsched.store.reads import Reads
 from redsched.store.rows import PollReply, PollRequest, Scheduled, claimed_rows
 from redsched.store.scripts import load
 from redsched.store.wire import Resend
@@ -51,7 +53,7 @@ class LeftBehindError(Exception):
         self.ids: list[str] = list(ids)
 
 
-class Shard(Calls):
+class Shard(Reads):
     """One hash tag's worth of keys, and the scripts on them."""
 
     async def schedule(
@@ -255,7 +257,8 @@ class Shard(Calls):
 
     async def travel(self, *, ahead_ms: int = 0, until_ms: int = 0) -> int:
         """Move the time of this shard ahead (tests), or ask for it. Returns the instant, ms since the epoch."""
-        reply = await self._call("travel", ahead_ms=ahead_ms, until_ms=until_ms)
+        move = functools.partial(self._call, "travel", ahead_ms=ahead_ms, until_ms=until_ms)
+        reply = await (move() if ahead_ms or until_ms else self._read(move, self._plain_now))
         return reply[1] // 1000
 
     async def repair(self, queues: Sequence[str]) -> tuple[int, int]:
@@ -274,50 +277,6 @@ class Shard(Calls):
             recovery_ms=recovery_ms, successes=successes,
         )  # fmt: skip
         return reply[2].decode(), reply[3]
-
-    async def outcome(self, ids: Sequence[str], waiter: str = "") -> tuple[list[list[Any]], int, int]:
-        """How runs ended, by ids of jobs or runs. For those that have not, `waiter` is notified when they do.
-
-        Returns an answer of `lua/outcome.lua` for each id; the instant of Redis, and the one since when outcomes are
-        kept (0 = none was yet, -1 = this user may not read them), in ms.
-        """
-        marked = [mark_of(run_id) for run_id in ids]
-        # In the order of the index's parts, so that each is read once.
-        order = sorted(range(len(ids)), key=lambda number: marked[number][0])
-        answers: list[list[Any]] = [[]] * len(ids)
-        while True:
-            reply = await self._call(
-                "outcome", ids=pack([ids[number] for number in order]), waiter=waiter,
-                marks=pack([part for number in order for part in marked[number]]), record_max=self.limits.record_max,
-            )  # fmt: skip
-            for number, answer in zip(order, reply[3], strict=False):
-                answers[number] = answer
-            order = order[max(1, reply[4]) :]
-            if not order:
-                return answers, reply[1] // 1000, reply[2]
-
-    async def inspect(
-        self, ids: Sequence[str], *, queue: str = "", state: str = "", undue: bool = False
-    ) -> list[list[Any]]:
-        """Read jobs or runs. Rows: id, fields (flat), due or None, running, waiting.
-
-        Args:
-            queue, state: only jobs of this queue, in this state: the others are not read.
-            undue: only jobs that have no instant at which they are due.
-        """
-        left, found = list(ids), []
-        while left:
-            reply = await self._call(
-                "inspect",
-                ids=pack(left),
-                queue=queue,
-                state=state,
-                undue=int(undue),
-                record_max=self.limits.record_max,
-            )
-            found += reply[2]
-            left = left[max(1, reply[3]) :]
-        return found
 
     def _found(self, reply: Sequence[Any], job_id: str) -> None:
         if reply[0] == b"NOTFOUND":

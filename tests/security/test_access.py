@@ -11,6 +11,8 @@ import pytest
 import redis
 
 from redsched import BackgroundTaskScheduler, InvalidConfigError, State, StoreAccessError, current_run
+from redsched.store.rows import PollRequest
+from redsched.store.wire import Resend
 from tests.servers import ROOT, LocalServer, ValkeyServer
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -20,12 +22,21 @@ PASSWORDS = {
     "shop-producer": "PRODUCER-PASSWORD",
     "shop-observer": "OBSERVER-PASSWORD",
 }
+REFUSED = r"(?i)permission|ACL failure|NOPERM|user executing the script"
 Make = Callable[..., BackgroundTaskScheduler]
 
 
 async def note(value: Any = None) -> Any:
     await current_run().report_progress("begun")
     return value
+
+
+begun: list[bool] = []
+
+
+async def waits() -> None:
+    begun.append(True)
+    await asyncio.sleep(60)
 
 
 async def fails() -> None:
@@ -132,11 +143,11 @@ async def test_each_user_can_do_its_work(make: Make, admin: redis.Redis) -> None
     findings = {each.check: each.level for each in await observer.examine_server()}
     assert findings["keys"] == "ok"
     await worker.shutdown()
-    # What the doctor tries, and an observer may not.
+    # What the doctor tries, and an observer may not: it reads without scripts once it was refused one.
     unexpected = [
         line
         for line in refusals(admin)
-        if not any(part in line for part in ("acl|whoami", "config|get", "client|setinfo"))
+        if not any(part in line for part in ("acl|whoami", "config|get", "client|setinfo", "evalsha of shop-observer"))
     ]
     assert unexpected == []
 
@@ -154,35 +165,35 @@ async def test_no_user_can_do_more(user: str, make: Make, admin: redis.Redis, se
             ("MIGRATE", "127.0.0.1", "1", "{shop:0}:job:x", "0", "1"), ("SUBSCRIBE", "x"), ("MONITOR",),
             ("EVAL", "return redis.call('FLUSHALL')", "0"), ("EVAL", "return redis.call('GET', 'another')", "0"),
         ):  # fmt: skip
-            with pytest.raises(
-                redis.ResponseError, match=r"(?i)permission|ACL failure|NOPERM|user executing the script"
-            ):
+            with pytest.raises(redis.ResponseError, match=REFUSED):
                 client.execute_command(*command)
     stranger = make(user, prefix="bank")
     with pytest.raises(StoreAccessError):
         await stranger.schedule_immediate_task("job", note)
 
 
-NEWER_RIGHTS = {
-    "~{shop:[0-9]*}:ended:*",
-    "~{shop:[0-9]*}:batches:*",
-    "~{shop:[0-9]*}:index:*",
-    "~{shop:[0-9]*}:outcome:*",
-    "~{shop:[0-9]*}:answers:*",
-    "+lpop",
-    "+blpop",
-    "+set",
-}
-"""What the recipe of producers did not have before outcomes were found by id."""
+OLDER_RIGHTS = [
+    "resetchannels", "~{shop:[0-9]*}:clock", "~{shop:[0-9]*}:events", "~{shop:[0-9]*}:dead",
+    "~{shop:[0-9]*}:workers", "~{shop:[0-9]*}:*leases", "~{shop:[0-9]*}:due:*", "~{shop:[0-9]*}:parked:*",
+    "~{shop:[0-9]*}:job:*", "~{shop:[0-9]*}:run:*", "~{shop:[0-9]*}:live:*", "~{shop:[0-9]*}:waiting:*",
+    "~{shop:[0-9]*}:tag:*", "~{shop:[0-9]*}:applications", "~{shop:[0-9]*}:declared:*",
+    "~{shop:[0-9]*}:declarers:*", "~{shop:[0-9]*}:generations:*", "~{shop:[0-9]*}:idle:*", "~{shop:[0-9]*}:wake:*",
+    "~{shop:[0-9]*}:mail:*", "~{shop:[0-9]*}:requests:*", "%R~{shop:[0-9]*}:result:*", "%R~{shop:[0-9]*}:worker:*",
+    "-@all", "+ping", "+select", "+client|setname", "+info", "+time", "+evalsha", "+eval", "+exists", "+del",
+    "+pexpire", "+get", "+getrange", "+hget", "+hmget", "+hgetall", "+hset", "+hsetnx", "+hdel", "+hexists",
+    "+hincrby", "+sadd", "+srem", "+smembers", "+scard", "+sismember", "+srandmember", "+sscan", "+zadd", "+zrem",
+    "+zrange", "+zscore", "+zcard", "+zcount", "+llen", "+rpush", "+xadd", "+xread", "+xrevrange", "+scan", "+wait",
+    "+command|info",
+]  # fmt: skip
+"""Of the recipe of producers before outcomes were found by id, and before its writes had a selector."""
 
 
 async def test_a_producer_of_the_older_recipe_waits_all_the_same(make: Make, admin: redis.Redis) -> None:
     assert USERS
     [rights] = [line.split() for line in USERS[1].splitlines() if line.startswith("user shop-producer")]
-    assert set(rights) >= NEWER_RIGHTS
     newer = ["+client|setinfo", "+waitaof"] if "valkey_version" in admin.info("server") else []
-    fewer = [right for right in rights[1:] if right not in NEWER_RIGHTS]
-    admin.execute_command("ACL", "SETUSER", fewer[0], "reset", *fewer[1:], *newer)
+    older = ["on", ">PRODUCER-PASSWORD", *OLDER_RIGHTS, *newer]
+    admin.execute_command("ACL", "SETUSER", "shop-producer", "reset", *older)
     try:
         worker, producer = make("shop-worker"), make("shop-producer")
         await worker.start()
@@ -230,6 +241,56 @@ async def test_an_observer_writes_nothing(make: Make, admin: redis.Redis) -> Non
     assert contents(admin) == before
 
 
+async def test_an_observer_sees_without_scripts_what_others_see_with_them(make: Make, admin: redis.Redis) -> None:
+    observer, producer, worker = make("shop-observer"), make("shop-producer"), make("shop-worker", lease=5)
+    worker.register(fails)
+    begun.clear()
+    for each in (producer, worker):
+        each.register(waits)
+    await producer.schedule_cron("cron", note, "0 8 * * *", job_id="cron", tags=["t"])
+    await producer.schedule_interval("paused", note, seconds=60, job_id="paused", tags=["t"], queue="other")
+    await producer.pause_job("paused")
+    await producer.schedule_delayed_task("later", note, 3600, job_id="later")
+    dead = await producer.schedule_immediate_task("dead", fails, retry=None, job_id="dead")
+    await producer.schedule_immediate_task("runs", waits, job_id="runs")
+    await producer.schedule_immediate_task("done", note, args=["value"], job_id="done")
+    await worker.start()
+    while not begun:
+        await asyncio.sleep(0.01)
+    await dead.result(timeout=10)
+    while await producer.get_job("done") is not None:
+        await asyncio.sleep(0.01)
+    for filters in ({}, {"tag": "t"}, {"queue": "other"}, {"limit": 2}, *({"state": state} for state in State)):
+        seen, there = await observer.get_jobs(**filters), await producer.get_jobs(**filters)  # type: ignore[arg-type]
+        assert list(seen) == list(there), filters
+        assert there or filters.get("state") == State.DEAD or "limit" in filters, filters
+    assert await observer.get_dead() == await producer.get_dead() != []
+    assert await observer.get_job("runs") == await producer.get_job("runs")
+    assert abs((await observer.now() - await producer.now()).total_seconds()) < 2
+    for job_id in ("done", "dead"):
+        ended, other = await observer.get_result(job_id), await producer.get_result(job_id)
+        assert ended is not None
+        assert other is not None
+        assert (ended.outcome, ended.result) == (other.outcome, other.result)
+    assert await observer.get_result("runs") is None
+    assert await producer.cancel("runs")
+
+
+async def test_an_observer_calls_no_script_and_no_function(server: LocalServer, admin: redis.Redis) -> None:
+    admin.function_load("#!lua name=lib\nredis.register_function{function_name='f', callback=function() return 1 end}")
+    loop = "while true do end"
+    with redis.Redis("127.0.0.1", server.port, username="shop-observer", password="OBSERVER-PASSWORD") as client:
+        for command in (
+            ("EVAL", loop, 0), ("EVAL_RO", loop, 0), ("EVALSHA", "0" * 40, 0), ("EVALSHA_RO", "0" * 40, 0),
+            ("FCALL", "f", 0), ("FCALL_RO", "f", 0), ("SCRIPT", "LOAD", loop), ("FUNCTION", "LIST"),
+            ("HSET", "{shop:0}:job:x", "a", "b"), ("DEL", "{shop:0}:job:x"), ("XADD", "{shop:0}:events", "*", "a", "b"),
+            ("BLPOP", "{shop:0}:mail:x", 1), ("ZADD", "{shop:0}:due:default", 1, "x"),
+        ):  # fmt: skip
+            with pytest.raises(redis.ResponseError, match=r"(?i)permission"):
+                client.execute_command(*command)
+    admin.function_flush()
+
+
 @pytest.mark.parametrize("kind", ["live:a", "waiting:a", "due:default"])
 async def test_an_observer_sees_all_jobs_where_another_wrote_beside_one(
     kind: str, make: Make, admin: redis.Redis
@@ -244,15 +305,48 @@ async def test_an_observer_sees_all_jobs_where_another_wrote_beside_one(
     assert {job.id for job in await observer.get_jobs(state=State.SCHEDULED)} == {"a", "b"}
 
 
-async def test_a_producer_forges_no_result_and_no_worker(server: LocalServer, admin: redis.Redis) -> None:
+@pytest.mark.parametrize("by_script", [False, True], ids=["by commands", "by scripts"])
+async def test_a_producer_forges_no_result_and_no_worker(
+    by_script: bool, server: LocalServer, admin: redis.Redis
+) -> None:
+    tag = "{shop:0}:"
     with redis.Redis("127.0.0.1", server.port, username="shop-producer", password="PRODUCER-PASSWORD") as client:
-        for command in (
-            ("HSET", "{shop:0}:result:x", "a", "b"),
-            ("DEL", "{shop:0}:result:x"),
-            ("HSET", "{shop:0}:worker:x", "info", "b"),
-        ):
-            with pytest.raises(redis.ResponseError, match=r"(?i)permission"):
+        for name, key, *rest in (
+            ("HSET", "result:x", "a", "b"), ("SET", "result:x", "a"), ("DEL", "result:x"),
+            ("HSET", "worker:x", "info", "b"), ("DEL", "worker:x"), ("PEXPIRE", "worker:x", 1),
+            ("ZADD", "workers", 1, "x"), ("ZREM", "workers", "x"), ("DEL", "workers"),
+            ("ZADD", "leases", 1, "x"), ("ZREM", "leases", "x"), ("DEL", "leases"), ("PEXPIRE", "leases", 1),
+            ("ZADD", "lock:leases", 1, "x"), ("ZADD", "live:x", 1, "x@1"), ("ZREM", "live:x", "x@1"), ("DEL", "live:x"),
+            ("ZADD", "parking", 1, "x"), ("HSET", "circuit:x", "open_until", 1), ("DEL", "quarantine:x"),
+            ("RENAME", "job:x", "job:y"), ("APPEND", "index:1:1", "x"),
+        ):  # fmt: skip
+            script = "return redis.call(unpack(ARGV))"
+            command = ("EVAL", script, 0, name, tag + key, *rest) if by_script else (name, tag + key, *rest)
+            with pytest.raises(redis.ResponseError, match=REFUSED):
                 client.execute_command(*command)
+    assert admin.keys("*") == []
+
+
+async def test_a_producer_cannot_work_as_a_worker(make: Make, admin: redis.Redis) -> None:
+    producer, impostor = make("shop-producer"), make("shop-producer")
+    await producer.schedule_immediate_task("one", note, args=["one"], job_id="one")
+    shard = (await impostor.store()).shards[0]
+    with pytest.raises(StoreAccessError):
+        await shard.poll("impostor", b"\x91\xa7default", PollRequest(1, 1), resend=Resend(0.0))
+    assert admin.exists("{shop:0}:leases", "{shop:0}:workers", "{shop:0}:worker:impostor") == 0
+
+
+class Oven:
+    async def bake(self) -> None: ...
+
+
+async def test_what_a_producer_may_not_schedule_is_not_stored(make: Make, admin: redis.Redis) -> None:
+    """A method of a second instance runs in its own process, which would be entered into the workers."""
+    producer = make("shop-producer")
+    producer.bind(Oven())
+    with pytest.raises(StoreAccessError):
+        await producer.schedule_immediate_task("bake", Oven().bake, job_id="bake")
+    assert admin.keys("*job:*") == admin.keys("*due:*") == []
 
 
 async def test_a_wrong_password_is_told_as_such_and_not_shown(server: LocalServer, admin: redis.Redis) -> None:
