@@ -85,7 +85,19 @@ _NAMES = {
         "RedisStream",
         "StreamEvent",
     ),
-    "redsched.worker.runs": ("current_run",),
+    "redsched.tasks.provide": (
+        "PROVIDED",
+        "Provide",
+    ),
+    "redsched.client.scheduling_middleware": ("SchedulingMiddleware",),
+    "redsched.worker.hooks": (
+        "CallNext",
+        "RunMiddleware",
+    ),
+    "redsched.worker.current": (
+        "CurrentRun",
+        "current_run",
+    ),
 }
 """Module -> the public names that it has. The only list of them: `__init__.pyi`, for type checkers, is made from it."""
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

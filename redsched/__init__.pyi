@@ -7,6 +7,7 @@ from redsched import testing as testing
 from redsched.client.clock_repair import ClockRepair
 from redsched.client.handle import JobHandle
 from redsched.client.listing import JobPage
+from redsched.client.scheduling_middleware import SchedulingMiddleware
 from redsched.codec.payload_security import PayloadSecurity
 from redsched.config import RedisJobStoreConfig, SchedulerConfig
 from redsched.doctor.finding import Finding
@@ -61,8 +62,10 @@ from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedu
 from redsched.tasks.class_based import BackgroundTask
 from redsched.tasks.decorator import schedule_task
 from redsched.tasks.executor import CustomTaskExecutor
+from redsched.tasks.provide import PROVIDED, Provide
+from redsched.worker.current import CurrentRun, current_run
 from redsched.worker.handlers import TaskFailureHandler
-from redsched.worker.runs import current_run
+from redsched.worker.hooks import CallNext, RunMiddleware
 
 __version__: str
 
@@ -70,11 +73,13 @@ __all__ = [
     "AnyOf",
     "BackgroundTask",
     "BackgroundTaskScheduler",
+    "CallNext",
     "CircuitBreakerPolicy",
     "CircuitOpenError",
     "ClockRepair",
     "ConflictingIdError",
     "CronSchedule",
+    "CurrentRun",
     "CustomTaskExecutor",
     "DateSchedule",
     "DeclaredJob",
@@ -94,8 +99,10 @@ __all__ = [
     "JobView",
     "MetricsCollector",
     "Outcome",
+    "PROVIDED",
     "PayloadSecurity",
     "PayloadTooLargeError",
+    "Provide",
     "ReactiveTaskProcessor",
     "Reason",
     "RecordVersionError",
@@ -107,9 +114,11 @@ __all__ = [
     "RunCancelledError",
     "RunContext",
     "RunLostError",
+    "RunMiddleware",
     "Schedule",
     "SchedulerConfig",
     "SchedulerStateError",
+    "SchedulingMiddleware",
     "State",
     "StoreAccessError",
     "StoreError",

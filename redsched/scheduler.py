@@ -36,7 +36,9 @@ from redsched.tasks.executor import CustomTaskExecutor, check_executors
 from redsched.tasks.registry import Task, TaskRegistry, default_registry
 from redsched.tasks.types import AnyTask, T
 from redsched.worker.executors.registry import Executors
-from redsched.worker.handlers import Handlers, TaskFailureHandler
+from redsched.worker.handlers import Handlers
+from redsched.worker.hook_methods import HookMethods
+from redsched.worker.hooks import Hooks
 from redsched.worker.tally import Tally
 
 if TYPE_CHECKING:  # what few processes need is imported where it is used
@@ -49,7 +51,7 @@ __all__ = ["BackgroundTaskScheduler"]
 log = logging.getLogger("redsched")
 
 
-class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
+class BackgroundTaskScheduler(ScheduleMethods, JobMethods, HookMethods):
     """Schedules jobs in Redis, and runs them, in this process and any other.
 
     Nothing is connected before the first call that needs Redis. Any event loop in any thread may call the coroutine
@@ -155,11 +157,13 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
         self.application: str | None = given["application"]
         self._declared_tasks = declared_tasks
         self._handlers = Handlers()
+        self._hooks = Hooks()
         self._metrics = TaskMetrics()
         self._tally = Tally()
         self._worker_settings: dict[str, Any] = {
             "queues": queues, "concurrency": concurrency, "max_catch_up": max_catch_up, "executors": self._executors,
-            "handlers": self._handlers, "tally": self._tally, "stall_limit_ms": round(given["stall_limit"] * 1000),
+            "handlers": self._handlers, "hooks": self._hooks, "tally": self._tally,
+            "stall_limit_ms": round(given["stall_limit"] * 1000),
         }  # fmt: skip
         self._listeners = Listeners(self.client)
         self._owner = Owner()
@@ -279,7 +283,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
                 log.warning(
                     "Redis at %s has maxmemory-policy %s: when full it throws jobs away; set noeviction", where, policy
                 )
-            self._reconciler = self._make_reconciler(store)
+            self._reconciler = await self._make_reconciler(store)
             self._reconciler.prune_wanted = prune
             await self._reconciler.settle()
             added = sum(job.status in ("added", "updated") for job in self._reconciler.jobs.values())
@@ -303,9 +307,9 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
             worker.failed_declarations = self._reconciler.failed
         return worker
 
-    def _make_reconciler(self, store: Store) -> Reconciler:
+    async def _make_reconciler(self, store: Store) -> Reconciler:
         reconciler = Reconciler(self.client, store, self.application)
-        reconciler.take([*(declarations.declared if self._declared_tasks else ()), *self.declared])
+        await reconciler.take([*(declarations.declared if self._declared_tasks else ()), *self.declared])
         return reconciler
 
     @property
@@ -321,7 +325,7 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
             dry_run: only return the ids.
         """
         reconciler = (
-            self._reconciler if self._started and self._reconciler else self._make_reconciler(await self.store())
+            self._reconciler if self._started and self._reconciler else await self._make_reconciler(await self.store())
         )
         await reconciler.announce("start" if self._started else "look")
         return await reconciler.prune(dry_run=dry_run)
@@ -464,18 +468,6 @@ class BackgroundTaskScheduler(ScheduleMethods, JobMethods):
     def remove_listener(self, listener: Listener) -> None:
         """Stop calling this listener."""
         self._listeners.remove(listener)
-
-    def add_failure_handler(self, handler: TaskFailureHandler) -> None:
-        """Call this handler when a run of this process's worker ends.
-
-        Raises:
-            InvalidInputError: it is not a `TaskFailureHandler`.
-        """
-        self._handlers.add(handler)
-
-    def remove_failure_handler(self, handler: TaskFailureHandler) -> None:
-        """Stop calling this handler."""
-        self._handlers.remove(handler)
 
     @property
     def metrics(self) -> TaskMetrics:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redsched.client.results import ResultWaiter
+from redsched.client.scheduling_middleware import SchedulingMiddleware
 from redsched.codec.values import RECORD_OVERHEAD_BYTES
 from redsched.jobs.ids import new_id
 from redsched.jobs.options import JobOptions
@@ -80,6 +81,8 @@ class Client:
         self.executors: frozenset[str] = executors
         self.max_payload_bytes: int = max_payload_bytes
         self.store_settings: Mapping[str, Any] = store_settings
+        self.middleware: tuple[SchedulingMiddleware, ...] = ()
+        """What sees each job before it is checked, the first first."""
         self.waiters: PerLoop[ResultWaiter] = PerLoop(self._make_waiter)
         """Who waits for runs to end, in each event loop."""
         self._opening = threading.Lock()

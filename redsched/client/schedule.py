@@ -10,6 +10,7 @@ from redsched.checks import check_name
 from redsched.client.core import BATCH, TRIES, Client, instant_of
 from redsched.client.counting import accounts
 from redsched.client.handle import JobHandle
+from redsched.client.scheduling_middleware import changed
 from redsched.declarations.redeclare import change_of
 from redsched.errors import ConflictingIdError, InvalidInputError, JobLookupError, StoreError
 from redsched.jobs.spec import Draft, JobSpec
@@ -61,6 +62,8 @@ def _drafts(client: Client, store: Store, specs: Sequence[JobSpec]) -> tuple[lis
 async def schedule(client: Client, spec: JobSpec) -> JobHandle:
     """One job: as `schedule_many`, without what several need."""
     store = await client.open()
+    if client.middleware:
+        spec = await changed(client.middleware, spec)
     [draft], owner = _drafts(client, store, [spec])
     definition = draft.definition
     await store.agree()
@@ -76,6 +79,8 @@ async def schedule(client: Client, spec: JobSpec) -> JobHandle:
 async def schedule_many(client: Client, specs: Sequence[JobSpec]) -> list[JobHandle]:
     """See `BackgroundTaskScheduler.schedule_many`."""
     store = await client.open()
+    if client.middleware:
+        specs = [await changed(client.middleware, spec) for spec in specs]
     drafts, owner = _drafts(client, store, specs)
     ids = [draft.definition.id for draft in drafts]
     if len(drafts) > 1 and len(set(ids)) < len(ids):

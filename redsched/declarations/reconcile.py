@@ -15,6 +15,7 @@ import anyio
 
 from redsched.client.core import TRIES, Client, instant_of
 from redsched.client.schedule import draft_of
+from redsched.client.scheduling_middleware import changed
 from redsched.declarations import pruning
 from redsched.declarations.bygone import has_ended, has_failed
 from redsched.declarations.definition import Declaration, Entry, unpack_parts
@@ -56,12 +57,14 @@ class Reconciler:
 
     # -- what is declared -------------------------------------------------------------------------------------------
 
-    def take(self, specs: Sequence[JobSpec[Any]]) -> None:
+    async def take(self, specs: Sequence[JobSpec[Any]]) -> None:
         """Check the declarations, each by itself."""
         made: dict[str, Declaration] = {}
         for spec in specs:
             job_id = str(spec.options.get("job_id", spec.name))
             try:
+                if self.client.middleware:
+                    spec = await changed(self.client.middleware, spec)
                 one = self._declaration(spec)
             except Exception as error:
                 self._failed(job_id, spec.name, self.application or "", error)

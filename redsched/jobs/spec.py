@@ -22,7 +22,7 @@ from redsched.reactive import idempotency as origin
 from redsched.schedules import AnyOf, CronSchedule, DateSchedule, IntervalSchedule, Schedule, SecondsOrder
 from redsched.schedules.instants import instant_ms
 from redsched.schedules.zones import parse_timezone
-from redsched.tasks.binding import check_task
+from redsched.tasks.binding import check_place, check_task
 from redsched.tasks.registry import Task
 from redsched.tasks.types import AnyTask, AsyncTask, ClassTask, R, T
 
@@ -179,6 +179,8 @@ class JobSpec(Generic[R]):
         name = check_name(self.name)
         args, kwargs = check_arguments(given.get("args", ()), given.get("kwargs", {}))
         check_task(task, args, kwargs)
+        if options.executor != "default":
+            check_place(task, options.executor)
         when = 0 if self._is_for_now else schedule_of(
             run_at=self.run_at, delay=self.delay, cron=self.cron, interval=self.interval, schedule=self.schedule,
             start=self.start, end=self.end, jitter=self.jitter, dst_gap=self.dst_gap, dst_fold=self.dst_fold,

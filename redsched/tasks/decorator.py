@@ -155,7 +155,7 @@ def schedule_task(
                 **when,
                 **job_options,
             )
-            check_task(task, *check_arguments(options.get("args", ()), options.get("kwargs", {})))
+            check_task(task, *check_arguments(options.get("args", ()), options.get("kwargs", {})), early=True)
             (declarations.declared if scheduler is None else scheduler.declared).append(spec)
         elif when:
             raise InvalidInputError(f"{', '.join(sorted(when))} requires a schedule: cron= or interval=", field="cron")

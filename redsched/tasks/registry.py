@@ -11,7 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MethodType
 from typing import Any
 
@@ -31,29 +31,10 @@ from redsched.tasks.class_based import (
 )
 from redsched.tasks.learning import learned
 from redsched.tasks.modules import import_task_modules
+from redsched.tasks.task import Task
 from redsched.tasks.types import AnyTask
 
 __all__ = ["Task", "TaskRegistry", "default_registry"]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A function with a name."""
-
-    name: str
-    function: Callable[..., Any]
-    is_async: bool
-    is_local: bool = False
-    """Whether it exists only in this process (a closure, a lambda, a method of an instance that is not bound)."""
-    owner: type[Any] | None = None
-    """For a method: its class. It is called on the bound instance of that class."""
-    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Default options of its jobs."""
-
-    shapes: set[tuple[int, frozenset[str]]] = field(
-        default_factory=set[tuple[int, frozenset[str]]], repr=False, compare=False
-    )
-    """What numbers of arguments, with which keywords, `check_task` found that it takes: it asks once for each."""
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -229,8 +210,9 @@ class TaskRegistry:
         if task is None or (self._in_class and task.name in self._in_class):
             task = self._look_up(name)
         if task is not None and task.owner is not None and not task.is_local:
+            task.provided()  # by its own function: the bound one may be of any shape
             function = self._method(task.owner, task.function)
-            return function and Task(task.name, function, task.is_async, False, None, task.defaults)
+            return function and Task(task.name, function, task.is_async, False, None, task.defaults, needs=task.needs)
         return task
 
     def _look_up(self, name: str) -> Task | None:
@@ -326,7 +308,7 @@ class TaskRegistry:
             self._instances[kind] = given
         if "<locals>" in name or (own and self._instance(kind) is not given):
             # Only in this process: an instance other than the bound one, or a class that no other process can find.
-            needs = dependencies(kind, self._the_provider()) if given is kind else {}
+            needs = dependencies(kind, self.services()) if given is kind else {}
             if needs is None:
                 raise InvalidInputError(f"{name}: pass an instance; its constructor needs arguments", field="task")
             instance = kind(**needs) if given is kind else given
@@ -344,7 +326,7 @@ class TaskRegistry:
             return None
         if isinstance(self.provider, ServiceContainer):
             return self.provider.method(kind, function)
-        needs = dependencies(kind, self._the_provider())
+        needs = dependencies(kind, self.services())
         return None if needs is None else lambda *args, **kwargs: function(kind(**needs), *args, **kwargs)
 
     def _container(self, kind: type[Any]) -> ServiceContainer | None:
@@ -352,8 +334,9 @@ class TaskRegistry:
         container = self.provider if isinstance(self.provider, ServiceContainer) else None
         return container if container and kind not in self._instances and container.contains(kind) else None
 
-    def _the_provider(self) -> ServiceProvider | None:
-        return self.provider or (self._parent._the_provider() if self._parent else None)
+    def services(self) -> ServiceProvider | None:
+        """The provider of instances, of this registry or its parent."""
+        return self.provider or (self._parent.services() if self._parent else None)
 
     def _defined(self, name: str) -> Task | None:
         kind = defined.get(name)

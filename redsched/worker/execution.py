@@ -1,20 +1,20 @@
-"""How a run is executed: its task is called within its policies, and its outcome goes to the shard's `Outcomes`."""
+"""How a run is executed: one attempt is made, and its outcome goes to the shard's `Outcomes`."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from redsched.errors import CircuitOpenError, RunLostError, TaskTimeoutError
+from redsched.errors import CircuitOpenError, RunLostError
 from redsched.model import Outcome, Reason
 from redsched.schedules.plan import is_misfire
 from redsched.store.transitions import Shard
 from redsched.store.wire import FOREVER
 from redsched.worker import run_log
-from redsched.worker.circuits import failed_trial_delay, guard
+from redsched.worker.attempt import attempt, slot_is_closed
+from redsched.worker.circuits import failed_trial_delay
 from redsched.worker.claims import Claims
 from redsched.worker.held import HeldRuns
 from redsched.worker.outcomes import Outcomes
@@ -77,10 +77,7 @@ class Execution:
             return
         run.started = time.monotonic()
         try:
-            if options.circuit_breaker is None and options.timeout_ms is None:
-                result = await self._worker.executors.call(run)
-            else:
-                result = await self._call_within_policies(run)
+            result = await attempt(run, resend=FOREVER)
         except asyncio.CancelledError as error:
             self._outcomes.cancelled(run, late_ms, error)
         except CircuitOpenError as error:
@@ -110,34 +107,6 @@ class Execution:
             if run.stop_reason is not None or held_before is not None:
                 return
             run.attempt, run.begun = 1, False
-
-    async def _call_within_policies(self, run: Run) -> Any:
-        """Call the task, within its timeout, if its circuit breaker lets it.
-
-        Raises:
-            TaskTimeoutError: it took too long.
-            CircuitOpenError: its circuit is open.
-            BaseException: whatever the task raises.
-        """
-        policy = run.job.options.circuit_breaker
-        if policy is None:
-            return await self._call_within_timeout(run)
-        call = functools.partial(self._call_within_timeout, run)
-        return await guard(policy, self._worker.store, run.job.record.task, call, resend=FOREVER)
-
-    async def _call_within_timeout(self, run: Run) -> Any:
-        timeout_ms = run.job.options.timeout_ms
-        seconds = None if timeout_ms is None else timeout_ms / 1000
-        limit = run.timeout = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                return await self._worker.executors.call(run)
-        except TimeoutError as error:
-            if limit.expired():
-                raise TaskTimeoutError(f"the task ran longer than its timeout of {seconds:g} s") from error
-            raise
-        finally:
-            run.timeout = None
 
     # -- runs that do not begin ---------------------------------------------------------------------------------
 
@@ -186,17 +155,6 @@ class Execution:
         """
         if not await self._shard.progress(self._worker.id, run.id, run.fence, value):
             raise RunLostError(f"the lease on run {run.id} ended")
-
-
-def slot_is_closed(run: Run, error: BaseException) -> bool:
-    """Whether a GeneratorExit comes from outside: the event loop is gone, and what is left of its tasks is closed. One
-    that the task raised comes while the slot that executes the run makes a step."""
-    if not isinstance(error, GeneratorExit):
-        return False
-    try:
-        return asyncio.current_task() is not run.waiter
-    except RuntimeError:  # no event loop runs here
-        return True
 
 
 def is_on_loop(run: Run) -> bool:

@@ -13,7 +13,8 @@ from redsched.context import run_fields
 from redsched.errors import InvalidInputError
 from redsched.runtime import forks
 from redsched.tasks.signatures import signature_of
-from redsched.worker.runs import CurrentRun, Run
+from redsched.worker.current import CurrentRun
+from redsched.worker.runs import Run
 from redsched.worker.tracebacks import log_error
 
 __all__ = ["Handlers", "TaskFailureHandler"]

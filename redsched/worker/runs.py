@@ -1,33 +1,29 @@
 """What a worker holds: one `Run` for each claim, from the claim until its settle is on the way.
 
-A running task reaches its own through `current_run()`.
+A running task reaches its own through `current_run()` (`worker.current`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
 
-from redsched import context
 from redsched.codec.values import Record
-from redsched.errors import SchedulerStateError
 from redsched.jobs.ids import job_of, run_id_of
 from redsched.jobs.options import JobOptions
 from redsched.jobs.record import Job
-from redsched.model import Reason, RunContext
-from redsched.schedules.zones import zone
-from redsched.store.clock import StoreClock, from_ms
-from redsched.tasks.registry import Task
+from redsched.model import Reason
+from redsched.store.clock import StoreClock
+from redsched.tasks.registry import Task, TaskRegistry
 
 if TYPE_CHECKING:
     from redsched.store.store import Store
     from redsched.worker.stall_report import StallReport
 
-__all__ = ["CurrentRun", "Run", "current_run"]
+__all__ = ["Run", "RunState"]
 
 
 _STOPPED = {"lost": Reason.LEASE_EXPIRED, "cancelled": Reason.CANCELLED, "shutdown": Reason.SHUTDOWN}
@@ -41,6 +37,25 @@ class Caller(Protocol):
         """Call the task, wherever it is to run."""
         ...
 
+    def is_process_pool(self, name: str) -> bool:
+        """Whether tasks of this executor run in child processes."""
+        ...
+
+
+class Hooked(Protocol):
+    """The hooks of a worker, as its runs see them: `worker.hooks.Hooks`."""
+
+    @property
+    def middleware(self) -> tuple[Callable[..., Awaitable[Any]], ...]: ...
+
+
+class RunState(SimpleNamespace):
+    """What a worker's lifespans yield: one attribute for each key, the same for all runs of the worker."""
+
+    def __getattr__(self, name: str) -> Any:
+        known = ", ".join(vars(self)) or "nothing"
+        raise AttributeError(f"the state of this worker has no {name!r}: its lifespans yield {known}", name=name)
+
 
 class Holder(Protocol):
     """The worker that holds a run, as far as its runs need it."""
@@ -51,6 +66,12 @@ class Holder(Protocol):
     def store(self) -> Store: ...
     @property
     def executors(self) -> Caller: ...
+    @property
+    def hooks(self) -> Hooked: ...
+    @property
+    def state(self) -> RunState: ...
+    @property
+    def registry(self) -> TaskRegistry: ...
 
     def warn_throttled(
         self, key: str, message: str, *values: object, every: float = 300.0, extra: dict[str, Any] | None = None
@@ -201,89 +222,3 @@ class Run:
 
 def _nothing() -> None:
     pass
-
-
-class CurrentRun:
-    """The run that a task is in: its context, and the means to report progress."""
-
-    __slots__ = ("_run",)
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def context(self) -> RunContext:
-        """All of it at once, as plain data."""
-        run = self._run
-        timeout = run.job.options.timeout_ms
-        deadline = None
-        if timeout is not None and run.started:
-            elapsed = time.monotonic() - run.started
-            deadline = from_ms(run.loop.clock.now_ms() + timeout - int(elapsed * 1000))
-        return RunContext(
-            job_id=run.job.id,
-            run_id=run.public_id,
-            name=run.job.record.name,
-            task=run.job.record.task,
-            queue=run.queue,
-            fire_time=self.fire_time,
-            attempt=run.attempt,
-            fencing_token=run.fence,
-            deadline=deadline,
-            tags=run.job.tags,
-            worker=run.loop.worker.id,
-        )
-
-    @property
-    def job_id(self) -> str:
-        return self._run.job.id
-
-    @property
-    def fire_time(self) -> datetime:
-        """The instant at which this run was due (aware, in the job's zone)."""
-        return from_ms(self._run.fire_ms, zone(self._run.job.timezone))
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first."""
-        return self._run.attempt
-
-    @property
-    def fencing_token(self) -> int:
-        """Only grows: hand it to whatever the task writes to."""
-        return self._run.fence
-
-    async def report_progress(self, value: Any) -> None:
-        """Store how far the task is, for `get_job` and the command line: any plain data.
-
-        Raises:
-            RunLostError: this worker no longer holds the run. The task should stop.
-            StoreError: Redis did not store it.
-        """
-        await self._run.loop.execution.report(self._run, value)
-
-
-def current_run() -> CurrentRun:
-    """The run that this code is in.
-
-    Raises:
-        SchedulerStateError: it is called outside a task.
-
-    >>> async def bake() -> int:
-    ...     run = current_run()
-    ...     await run.report_progress({"percent": 50})
-    ...     return run.attempt
-    >>> async def main() -> None:
-    ...     async with BackgroundTaskScheduler(url) as scheduler:
-    ...         handle = await scheduler.schedule_immediate_task("bake", bake)
-    ...         print((await handle.result(timeout=10)).result)
-    >>> asyncio.run(main())
-    1
-    """
-    run = context.current_run.get(None)
-    if run is not None:
-        return CurrentRun(cast("Run", run))
-    of_parent = context.parent_run.get(None)
-    if of_parent is None:
-        raise SchedulerStateError("current_run() must be called within a task that redsched runs")
-    return cast("CurrentRun", of_parent)

@@ -21,7 +21,8 @@ from redsched.tasks.registry import TaskRegistry
 from redsched.worker.capacity import Capacity
 from redsched.worker.executors.registry import Executors
 from redsched.worker.handlers import Handlers
-from redsched.worker.runs import Run
+from redsched.worker.hooks import Hooks
+from redsched.worker.runs import Run, RunState
 from redsched.worker.slots import Slots
 from redsched.worker.stall_report import StallReport
 from redsched.worker.tally import Tally
@@ -69,6 +70,7 @@ class WorkerState(ABC):
         max_catch_up: int = default_of("max_catch_up"),
         handlers: Handlers | None = None,
         tally: Tally | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         int_between(concurrency, "concurrency", 1, error=InvalidConfigError)
         self.id: str = worker_id
@@ -79,6 +81,9 @@ class WorkerState(ABC):
         self.max_catch_up: int = max_catch_up
         self.handlers: Handlers = handlers or Handlers()
         self.tally: Tally = tally or Tally()
+        self.hooks: Hooks = hooks or Hooks()
+        self.state: RunState = RunState()
+        """What its lifespans yield, while it serves."""
         self.stopping: bool = False
         self.giving_back: bool = False
         """The grace time is over: what a poll still brings is given back at once."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 import time
 from typing import Any
 
@@ -21,7 +20,9 @@ from redsched.settings import default_of
 from redsched.store.store import Store
 from redsched.tasks.learning import unwatch, watch
 from redsched.tasks.registry import TaskRegistry
+from redsched.worker.hooks import Lifespans
 from redsched.worker.poll import ShardLoop
+from redsched.worker.runs import RunState
 from redsched.worker.slots import Slots
 from redsched.worker.stalls import StallWatch
 from redsched.worker.state import WorkerState
@@ -54,6 +55,8 @@ class Worker(WorkerState):
         self._owner = Owner()
         self._stopped: anyio.Event | None = None
         self._scope: anyio.CancelScope | None = None
+        self._entering: asyncio.Task[Any] | None = None
+        """The task that serves, while its lifespans start."""
         self._loops: list[ShardLoop] = []
 
     @property
@@ -94,6 +97,7 @@ class Worker(WorkerState):
         self.giving_back: bool = False
         stopped = self._stopped = anyio.Event()
         here = asyncio.get_running_loop()
+        failed = ""
 
         def learned() -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed
@@ -103,9 +107,33 @@ class Worker(WorkerState):
         try:
             await self._load()
             self._prepare()
-            lease_ms = self.store.limits.lease_ms
-            self.stalls = StallWatch(self, lease=lease_ms / 1000, limit=self._stall_limit_ms / 1000)
-            self.stalls.start()
+            self._entering = asyncio.current_task()
+            lifespans = Lifespans(self.hooks.lifespans)
+            self.state: RunState = lifespans.state
+            async with lifespans:
+                self._entering = None
+                await self._turn(task_status)
+        except asyncio.CancelledError:
+            if self._entering is None or not self.stopping:
+                raise
+            self._entering.uncancel()  # `stop` came while it started, which may take for ever
+        except BaseException as error:
+            failed = failure_of(error)
+            raise
+        finally:
+            unwatch(learned)
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await self._say_goodbye(failed)
+            self._serving = False
+            self._entering = None
+            self._owner.release()
+            stopped.set()
+
+    async def _turn(self, task_status: Any) -> None:
+        """Claim, execute and settle, until `stop`; then all that was held is settled, or given back."""
+        self.stalls = StallWatch(self, lease=self.store.limits.lease_ms / 1000, limit=self._stall_limit_ms / 1000)
+        self.stalls.start()
+        try:
             with anyio.CancelScope() as self._scope:
                 async with anyio.create_task_group() as listening:
                     for loop in self.loops:
@@ -117,29 +145,24 @@ class Worker(WorkerState):
                         task_status.started()
                     listening.cancel_scope.cancel()
         finally:
-            unwatch(learned)
+            self._scope = None
             for loop in self.loops:
                 for run in list(loop.held.values()):
                     run.stop("shutdown")
             with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                await self._leave(failure_of(sys.exception()))
-            if self.stalls is not None:
-                self.stalls.stop()
-                self.stalls = None
-            self._serving = False
-            self._owner.release()
-            stopped.set()
+                await self.executors.close(kill=True)
+                await self.handlers.drain(CANCEL_TIMEOUT_S)
+            self.stalls.stop()
+            self.stalls = None
 
     def _look_again(self) -> None:
         """Claim parked runs immediately, because this process can run more than before."""
         for loop in self.loops:
             loop.look_again()
 
-    async def _leave(self, failed: str) -> None:
+    async def _say_goodbye(self, failed: str) -> None:
         if failed:
             self.tally.worker_failed()
-        await self.executors.close(kill=True)
-        await self.handlers.drain(CANCEL_TIMEOUT_S)
         for loop in self.loops:
             try:
                 keep = any(task.is_local for task in self.registry.tasks())
@@ -156,6 +179,8 @@ class Worker(WorkerState):
         """
         self._owner.check("worker.stop")
         self.stopping = True
+        if self._entering is not None:
+            self._entering.cancel()
         if self.slots.busy >= self.slots.limit:  # else they begin now
             for run in list(self.slots.waiting):
                 run.stop("shutdown")
@@ -198,6 +223,12 @@ class Worker(WorkerState):
         await self._load()
         if not self.loops:
             self._prepare()
+        lifespans = Lifespans(self.hooks.lifespans)
+        self.state: RunState = lifespans.state
+        async with lifespans:
+            return await self._run_due()
+
+    async def _run_due(self) -> int:
         started = self._started_runs()
         for loop in self.loops:
             loop.announce()

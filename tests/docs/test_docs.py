@@ -127,6 +127,21 @@ def test_the_quickstart_runs(tmp_path: Path) -> None:
     assert "order-1 reminded" in done.stdout
 
 
+def test_the_program_of_the_middleware_guide_runs_and_prints_what_the_guide_says(
+    redsched_url: str, tmp_path: Path
+) -> None:
+    page = ROOT / "docs" / "guide" / "middleware.md"
+    [example] = blocks(page)
+    script = tmp_path / "example.py"
+    text = example.replace("redis://localhost:6379", redsched_url).replace("mario_pizzeria", fresh_prefix())
+    script.write_text(text)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = re.search(r"It prints `(.*?)`, then `(.*?)`, then `(.*?)`", page.read_text())
+    assert said
+    assert done.stdout.splitlines() == list(said.groups())
+
+
 def test_the_testing_guide_example_passes_as_a_users_test(tmp_path: Path) -> None:
     example, *_ = blocks(ROOT / "docs" / "guide" / "testing.md")  # the others: tests/test_kit_of_users.py
     (tmp_path / "test_users.py").write_text(

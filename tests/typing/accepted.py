@@ -1,9 +1,10 @@
 """Code that type checkers must accept: checked, never run."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 import redsched
 
@@ -55,6 +56,40 @@ async def tried(order_id: str) -> int:
 @redsched.CircuitBreakerPolicy().apply
 async def guarded(order_id: str) -> bool:
     return True
+
+
+class Session: ...
+
+
+async def get_session() -> AsyncGenerator[Session]:
+    yield Session()
+
+
+@redsched.schedule_task
+async def store(order_id: str, session: Annotated[Session, redsched.Provide(get_session)] = redsched.PROVIDED) -> int:
+    return len(order_id)
+
+
+async def hooks(scheduler: redsched.BackgroundTaskScheduler) -> None:
+    @scheduler.add_middleware
+    async def around(run: redsched.CurrentRun, call_next: redsched.CallNext) -> Any:
+        assert_type(run.attempt, int)
+        return await call_next()
+
+    @scheduler.add_scheduling_middleware
+    async def change(spec: redsched.JobSpec[Any]) -> redsched.JobSpec[Any]:
+        return spec.with_options(tags=["a"])
+
+    @scheduler.add_lifespan
+    @asynccontextmanager
+    async def database(scheduler: redsched.BackgroundTaskScheduler) -> AsyncGenerator[dict[str, Any]]:
+        yield {"pool": 1}
+
+    await change(redsched.JobSpec("a", print))
+    middleware: redsched.RunMiddleware = around
+    scheduler.add_middleware(middleware)
+    assert_type(await scheduler.submit(store.job("order-1")), redsched.JobHandle[int])
+    await store("order-1", Session())
 
 
 async def use(scheduler: redsched.BackgroundTaskScheduler) -> None:

@@ -1,6 +1,8 @@
 """Code that type checkers must refuse: each line with the comment `refused` is an error, and no other is."""
 # pyright: basic
 
+from typing import Annotated
+
 import redsched
 
 
@@ -29,6 +31,33 @@ class Oven:
 
 class Notify(redsched.BackgroundTask):
     async def execute(self, order_id: str) -> None: ...
+
+
+class Session: ...
+
+
+def get_session() -> Session:
+    return Session()
+
+
+@redsched.schedule_task
+async def store(order_id: str, session: Annotated[Session, redsched.Provide(get_session)] = redsched.PROVIDED) -> None:
+    session.commit()  # refused
+
+
+async def around(run: redsched.CurrentRun) -> None: ...
+
+
+async def change(spec: str) -> str:
+    return spec
+
+
+async def hooks(scheduler: redsched.BackgroundTaskScheduler) -> None:
+    redsched.Provide("get_session")  # refused
+    scheduler.add_middleware(around)  # refused
+    scheduler.add_scheduling_middleware(change)  # refused
+    scheduler.add_lifespan(around)  # refused
+    store.job("order-1", "no session")  # refused
 
 
 async def use(scheduler: redsched.BackgroundTaskScheduler, oven: Oven) -> None:

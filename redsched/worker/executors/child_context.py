@@ -12,7 +12,7 @@ from redsched.errors import SchedulerStateError
 from redsched.model import RunContext
 from redsched.schedules.zones import zone
 from redsched.store.clock import from_ms, to_ms
-from redsched.worker.runs import CurrentRun
+from redsched.worker.current import CurrentRun
 
 __all__ = ["ToldRun", "pack_context", "unpack_context"]
 
@@ -81,6 +81,15 @@ class ToldRun(CurrentRun):
     @property
     def fencing_token(self) -> int:
         return self._context.fencing_token
+
+    @property
+    def state(self) -> Any:
+        """It is the worker's, and cannot be used in another process.
+
+        Raises:
+            SchedulerStateError: always.
+        """
+        raise SchedulerStateError("a task in a child process has no state: its worker's process has it")
 
     async def report_progress(self, value: Any) -> None:
         """A child has no connection to Redis.

@@ -18,9 +18,10 @@ from redsched.settings import default_of
 from redsched.tasks.executor import CustomTaskExecutor, check_executors
 from redsched.tasks.learning import learned
 from redsched.tasks.registry import Task, refuse_generator
+from redsched.worker.current import CurrentRun
 from redsched.worker.executors.child_context import pack_context
 from redsched.worker.executors.threads import Threads
-from redsched.worker.runs import CurrentRun, Run
+from redsched.worker.runs import Run
 
 if TYPE_CHECKING:  # few services have child processes
     from redsched.worker.executors.processes import ProcessPool
@@ -173,6 +174,10 @@ class Executors:
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
+
+    def is_process_pool(self, name: str) -> bool:
+        """Whether tasks of this executor run in child processes."""
+        return isinstance(self._by_name.get(name), _Processes)
 
     def here(self) -> list[str]:
         """The names of those that this process has."""
