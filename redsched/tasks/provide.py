@@ -273,7 +273,7 @@ def _marked(
 
 
 def _closed_over(function: FunctionType) -> dict[str, Any]:
-    """What a function that is defined in another uses of that one's variables."""
+    """Return the variables of an enclosing function that a function uses."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     values: dict[str, Any] = {}
     for name, cell in cells:

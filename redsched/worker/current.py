@@ -31,7 +31,7 @@ class CurrentRun:
 
     @property
     def context(self) -> RunContext:
-        """All of it at once, as plain data."""
+        """The run's context, as plain data."""
         run = self._run
         timeout = run.job.options.timeout_ms
         deadline = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +54,7 @@ async def get_by_context_manager() -> AsyncGenerator[str]:
 
 
 @contextmanager
-def get_by_plain_context_manager() -> Iterator[str]:
+def get_by_plain_context_manager() -> Generator[str]:
     yield "plain"
     log.append("plain left")
 

@@ -84,7 +84,7 @@ class ToldRun(CurrentRun):
 
     @property
     def state(self) -> Any:
-        """It is the worker's, and cannot be used in another process.
+        """Refuse: the state belongs to the worker's process.
 
         Raises:
             SchedulerStateError: always.
