@@ -135,7 +135,7 @@ def stub() -> str:
     for module, names in sorted(redsched._NAMES.items()):
         line = f"from {module} import {', '.join(sorted(names))}"
         lines += [line] if len(line) <= 120 else [f"from {module} import (", *(f"    {name}," for name in names), ")"]
-    quoted = (f'    "{name}",' for name in redsched.__all__)
+    quoted = (f'    "{name}",' for name in sorted(redsched.__all__, key=lambda name: (not name.isupper(), name)))
     return "\n".join([*lines, "", "__version__: str", "", "__all__ = [", *quoted, "]", ""])
 
 

@@ -70,6 +70,7 @@ from redsched.worker.hooks import CallNext, RunMiddleware
 __version__: str
 
 __all__ = [
+    "PROVIDED",
     "AnyOf",
     "BackgroundTask",
     "BackgroundTaskScheduler",
@@ -99,7 +100,6 @@ __all__ = [
     "JobView",
     "MetricsCollector",
     "Outcome",
-    "PROVIDED",
     "PayloadSecurity",
     "PayloadTooLargeError",
     "Provide",

@@ -50,7 +50,7 @@ class Hooked(Protocol):
 
 
 class RunState(SimpleNamespace):
-    """What a worker's lifespans yield: one attribute for each key, the same for all runs of the worker."""
+    """The values that the lifespans of a worker yield: one attribute for each key, the same for all its runs."""
 
     def __getattr__(self, name: str) -> Any:
         known = ", ".join(vars(self)) or "nothing"
