@@ -103,7 +103,7 @@ class Fleet:
 
     @property
     def working(self) -> list[Member]:
-        """Those that serve."""
+        """The processes that serve."""
         return [member for member in self.members if member.state == "working"]
 
     def by_worker(self, worker_id: str | None) -> Member | None:
