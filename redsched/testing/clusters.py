@@ -80,9 +80,10 @@ class ClusterServers:
 
     def _found(self) -> None:
         count = len(self.nodes) // 2 if len(self.nodes) > 3 else len(self.nodes)
-        self.primaries, self.replicas = self.nodes[:count], self.nodes[count:]
+        self.primaries: list[_Node] = self.nodes[:count]
+        self.replicas: list[_Node] = self.nodes[count:]
         """In the same order: `replicas[n]` follows `primaries[n]`."""
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        self.url: str = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         self._moved: dict[int, _Node] = {}
         for number, node in enumerate(self.primaries):
             ask(node, "CLUSTER", "ADDSLOTSRANGE", number * SLOTS // count, (number + 1) * SLOTS // count - 1)
@@ -190,11 +191,11 @@ class SentinelServers:
         self.sentinels: list[Sentinel] = []
         self.servers: list[LocalServer] = []
         try:
-            self.primary = self._serve(binary)
-            self.replica = self._serve(binary, "--replicaof", f"127.0.0.1 {self.primary.port}")
+            self.primary: LocalServer = self._serve(binary)
+            self.replica: LocalServer = self._serve(binary, "--replicaof", f"127.0.0.1 {self.primary.port}")
             for _ in range(3):
                 self.sentinels.append(Sentinel(self.primary.port, binary))
-            self.url = "redis+sentinel://" + ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels) + "/jobs"
+            self.url: str = "redis+sentinel://" + ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels) + "/jobs"
             wait_until(lambda: self._is_pair(self.primary, self.replica), WELL_S, "the sentinels know all")
         except BaseException:
             self.close()

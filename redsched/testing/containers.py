@@ -28,8 +28,8 @@ class ContainerServer:
         # It would remove containers after a killed test run, but its image would have to be pulled.
         testcontainers_config.ryuk_disabled = True
         self.image = image
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}"
+        self.port: int = free_port()
+        self.url: str = f"redis://127.0.0.1:{self.port}"
         self._container = DockerContainer(image)
         # As with_bind_ports, which would open a Redis without a password to the network.
         self._container.ports["6379/tcp"] = ("127.0.0.1", self.port)  # pyright: ignore[reportArgumentType]

@@ -94,12 +94,12 @@ class FaultProxy:
     """
 
     def __init__(self, host: str, port: int | None = None) -> None:
-        self.target = host if port is None else (host, port)
-        self.port = 0
+        self.target: str | tuple[str, int] = host if port is None else (host, port)
+        self.port: int = 0
         self._around_port = ("redis://127.0.0.1:", "")
-        self.accepted = 0
-        self.dropped = 0
-        self.latency = 0.0
+        self.accepted: int = 0
+        self.dropped: int = 0
+        self.latency: float = 0.0
         self.refusing = False
         self.drop_replies = False
         self._faults: list[_Fault] = []

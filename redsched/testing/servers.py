@@ -140,12 +140,12 @@ class LocalServer:
         environment: Mapping[str, str] | None = None,
         preexec_fn: Callable[[], None] | None = None,
     ) -> None:
-        self.binary = binary or find_server()
-        self.folder = Path(tempfile.mkdtemp(prefix="redsched-server-"))
-        self.port = 0 if unix else port or free_port()
+        self.binary: str = binary or find_server()
+        self.folder: Path = Path(tempfile.mkdtemp(prefix="redsched-server-"))
+        self.port: int = 0 if unix else port or free_port()
         self._socket = self.folder / "redis.sock" if unix else None
-        self.url = f"unix://{quote(str(self._socket))}" if unix else f"redis://127.0.0.1:{self.port}"
-        self.environment = dict(environment or {})
+        self.url: str = f"unix://{quote(str(self._socket))}" if unix else f"redis://127.0.0.1:{self.port}"
+        self.environment: dict[str, str] = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
         self._preexec_fn = preexec_fn
         self._owner = os.getpid()

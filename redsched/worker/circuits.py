@@ -1,12 +1,7 @@
 """How calls pass a circuit breaker: each asks Redis first, and tells Redis how it ended.
 
-<<<<<<< HEAD
 The state of a circuit is in Redis and is changed by one script (`lua/circuit.lua`), so all workers and services see
 the same state. The parameters of a circuit are in its policy, which is data (`redsched/policies/circuit_breaker.py`).
-=======
-The state of a circuit is in Redis and changes in one script (`lua/circuit.lua`), so all workers and services see the
-same. What a circuit is like is said by its policy, which is data (`redsched/policies/circuit_breaker.py`).
->>>>>>> 91356ba (Modules stand in rooms, each with one subject)
 """
 
 from __future__ import annotations
