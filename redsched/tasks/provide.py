@@ -249,7 +249,7 @@ def _marked(
         text = getattr(hint, "__forward_arg__", hint)  # from Python 3.14 on, what cannot be read is a ForwardRef
         if isinstance(text, str):
             try:
-                hint = eval(text, code.__globals__, _closed_over(code))
+                hint = eval(text, code.__globals__, _closed_over(code))  # nosec B307  an annotation of the application, as typing reads it
             except Exception:  # it may name something that is imported only for type checkers, or defined further down
                 if "Provide(" in text:
                     raise UnreadError(
