@@ -255,8 +255,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "events_max": (77, "store.limits.events_max"),
     "max_payload_bytes": (4096, "scheduler.max_payload_bytes"),
     "retry_for": (0.5, "store.shards[0].resend.for_seconds"),
-    "durability_replicas": (2, "store.promise(()).replicas"),
-    "durability_timeout": (0.5, "store.promise(()).timeout_ms / 1000"),
+    "durability_replicas": (2, "store.durability_level(()).replicas"),
+    "durability_timeout": (0.5, "store.durability_level(()).timeout_ms / 1000"),
 }
 """Setting -> a value that is not the default, and where it is found again."""
 

@@ -315,7 +315,7 @@ class Scheduler(RuleBasedStateMachine):
             self.declarers[mine, process] = self.now
         known: dict[int, tuple[int, int]] = {}
         for (other, who), at in self.declarers.items():
-            if other != mine and who != process and at > self.now - LIMITS.gone_ms:
+            if other != mine and who != process and at > self.now - LIMITS.worker_ttl_ms:
                 seen, there = known.get(other, (0, 0))
                 known[other] = (max(seen, at), max(there, int(bool(who))))
         assert {other: (at, there) for other, at, there, _ in others} == known
